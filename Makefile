@@ -1,0 +1,53 @@
+# Two commands do everything: `make` and `make test`. `make help` lists the rest.
+PYTHON ?= python3.11
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PYTHONUNBUFFERED := 1
+
+.DEFAULT_GOAL := repro
+.PHONY: repro test lint format bench preview smoke default table3 paper status requirements help clean
+
+repro: $(VENV)/ready  ## create the environment, then run every stage that is not up to date
+	dvc repro
+
+$(VENV)/ready: requirements.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not here: Blender's module needs Python 3.11"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+test: $(VENV)/ready  ## run every test (a real smoke run of the pipeline is among them)
+	python -m pytest
+
+lint: $(VENV)/ready  ## check format, rules and types
+	ruff format --check .
+	ruff check .
+	mypy scenegen models detector pipeline
+
+format: $(VENV)/ready  ## format the code
+	ruff format .
+	ruff check --fix .
+
+bench: $(VENV)/ready  ## measure rendering and training speed; one JSON line each
+	python -m benchmarks.render
+	python -m benchmarks.train
+
+preview: $(VENV)/ready  ## render a contact sheet of a few scenes with the present params
+	python -m pipeline preview
+
+status: $(VENV)/ready  ## what is done, stale and left
+	dvc status
+
+smoke default table3 paper: $(VENV)/ready  ## apply that preset to params.yaml, then run
+	python -m pipeline preset $@
+	dvc repro
+
+requirements: $(VENV)/ready  ## pin requirements.in, with hashes and without hosts
+	uv pip compile --quiet --generate-hashes --no-annotate --no-header --no-emit-index-url \
+		--no-emit-find-links --python-version 3.11 requirements.in -o requirements.txt
+
+clean:  ## remove checkpoints and scratch files; outputs and DVC's cache stay
+	rm -rf .cache
+
+help:  ## list these commands
+	@grep -hE '^[a-z0-9 ]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  make %-28s %s\n", $$1, $$2}'

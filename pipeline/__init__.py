@@ -1,0 +1,1 @@
+"""Running the study: params, one module per DVC stage, scores, report."""

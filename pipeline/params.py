@@ -1,0 +1,79 @@
+"""params.yaml as a whole: every room's section, typed, and the contradictions between rooms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from detector.params import DetectorParams
+from models.params import Cell, VAEParams
+from pipeline.report_params import ReportParams
+from pipeline.score_params import ScoreParams
+from pipeline.stage import MODALITIES, PARAMS, explain, fail, read_params
+from scenegen.params import SceneParams
+
+__all__ = ["GridParams", "Params", "load"]
+
+
+class GridParams(BaseModel):
+    """Which cells (fusion x objective) are trained, with which seeds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cells: dict[str, Cell] = Field(min_length=1, description="name: {fusion, objective, options}")
+    seeds: list[int] = Field(min_length=1, description="one training per cell and seed; 0 or more")
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_are_distinct(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds) or min(seeds) < 0:
+            raise ValueError("must be distinct whole numbers of 0 or more")
+        return seeds
+
+    @field_validator("cells")
+    @classmethod
+    def _names_make_file_names(cls, cells: dict[str, Cell]) -> dict[str, Cell]:
+        for name in cells:
+            if not name.replace("-", "").replace("_", "").isalnum() or name in MODALITIES:
+                raise ValueError(
+                    f"{name!r} is not a cell name: letters, digits, - and _, "
+                    f"and none of {', '.join(MODALITIES)}"
+                )
+        return cells
+
+
+class Params(BaseModel):
+    """The whole of params.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scenes: SceneParams
+    detector: DetectorParams
+    vae: VAEParams
+    grid: GridParams
+    score: ScoreParams
+    report: ReportParams
+
+    @model_validator(mode="after")
+    def _rooms_agree(self) -> Params:
+        if sorted(self.vae.modalities) != sorted(MODALITIES):
+            raise ValueError(
+                f"vae.modalities = {sorted(self.vae.modalities)}: must be {sorted(MODALITIES)}"
+            )
+        test_scenes = sum(k % 5 == 4 for k in range(self.scenes.count))
+        if self.score.scenes > test_scenes:
+            raise ValueError(
+                f"score.scenes = {self.score.scenes}: scenes.count = {self.scenes.count} "
+                f"leaves {test_scenes} test scenes (one in five)"
+            )
+        return self
+
+
+def load(path: Path = PARAMS) -> Params:
+    """Read and check params.yaml; one line per mistake and exit code 2."""
+    try:
+        return Params.model_validate(read_params(path))
+    except ValidationError as error:
+        fail("\n".join(f"{path}: {line}" for line in explain(error)))
+        raise  # unreachable: fail() leaves

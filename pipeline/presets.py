@@ -1,0 +1,54 @@
+"""Presets: named sets of values that one command writes into params.yaml, keeping its comments."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+
+from pipeline.stage import PARAMS, fail, write_bytes
+
+__all__ = ["FOLDER", "apply", "names", "render"]
+
+FOLDER = Path(__file__).parent / "presets"
+
+
+def names() -> list[str]:
+    """The presets there are."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def _overlay(into: CommentedMap, values: dict[str, Any], preset: str, key: str = "") -> None:
+    for name, value in values.items():
+        here = f"{key}.{name}".lstrip(".")
+        if name not in into:
+            fail(f"preset {preset}: {here} is not a key of params.yaml")
+        # The grid's cells are a set of their own: replaced whole. Everything else is merged.
+        if isinstance(value, dict) and here != "grid.cells":
+            _overlay(into[name], value, preset, here)
+        elif into[name] != value:
+            into[name] = value
+
+
+def render(preset: str, text: str) -> str:
+    """`text` of a params.yaml with the values of `preset`; comments and order stay."""
+    path = FOLDER / f"{preset}.yaml"
+    if not path.exists():
+        fail(f"preset {preset!r}: there is {', '.join(names())}")
+    yaml = YAML()
+    yaml.width = 1000
+    yaml.preserve_quotes = True
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    document = yaml.load(text)
+    _overlay(document, yaml.load(path.read_text()), preset)
+    out = io.StringIO()
+    yaml.dump(document, out)
+    return out.getvalue()
+
+
+def apply(preset: str, path: Path = PARAMS) -> None:
+    """Write the values of `preset` into params.yaml, whole or not at all."""
+    write_bytes(path, render(preset, path.read_text()).encode())

@@ -1,0 +1,15 @@
+"""The `report:` section of params.yaml."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["ReportParams"]
+
+
+class ReportParams(BaseModel):
+    """What report.html shows."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    examples: int = Field(ge=1, le=24, description="scenes in the pictures; scenes, 1 to 24")

@@ -1,0 +1,52 @@
+"""Stage `train_detector`: one YOLOv3 per modality, the yardstick of every score."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from detector import yolo
+from detector.metrics import mean_average_precision
+from detector.params import DetectorParams
+from pipeline import stage
+from scenegen.dataset import open_dataset
+
+__all__ = ["main"]
+
+
+def main(modality: str) -> None:
+    """Train on the training split; report mAP on clean validation and test scenes."""
+    params = stage.section("detector", DetectorParams)
+    dataset = open_dataset(stage.DATASET)
+    weights = Path(f"data/detectors/{modality}.safetensors")
+    start = time.perf_counter()
+    yolo.train(
+        dataset.array(modality, "train"),
+        dataset.boxes(modality, "train"),
+        dataset.array(modality, "validation"),
+        dataset.boxes(modality, "validation"),
+        dataset.classes,
+        params,
+        weights,
+        scratch=stage.CHECKPOINTS / f"detector-{modality}",
+        seed=params.seed,
+        device=stage.device(),
+    )
+    seconds = time.perf_counter() - start
+    detector = yolo.load(weights, stage.device())
+    scores = {
+        split: mean_average_precision(
+            detector.detect(dataset.array(modality, split)),
+            dataset.boxes(modality, split),
+            len(dataset.classes),
+        )
+        for split in ("validation", "test")
+    }
+    stage.write_json(
+        Path(f"results/detectors/{modality}.json"), {**scores, "train_seconds": round(seconds, 1)}
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
