@@ -1,0 +1,400 @@
+"""YOLOv3 on arrays in memory: training, one file, detection. The only importer of ultralytics.
+
+Networks, loss, assignment of boxes to cells and non-maximum suppression are ultralytics'. The loop
+around them is ours: its trainer wants a folder of files, draws from global random state, writes
+plots and asks the network, and cannot promise the same weights twice.
+"""
+
+__all__ = ["Detector", "load", "train"]
+
+import contextlib
+import copy
+import json
+import logging
+import math
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.torch
+import torch
+import torchvision  # noqa: F401  (ultralytics takes its fast suppression only if it is there)
+from torch import Tensor, nn
+
+from detector import augment
+from detector.boxes import Detections, Truth, normalised
+from detector.metrics import mean_average_precision
+from detector.params import DetectorParams
+from detector.progress import Progress
+
+
+@contextlib.contextmanager
+def _private_settings() -> Iterator[None]:
+    """Let ultralytics find no network and write its settings where nobody keeps them."""
+    with tempfile.TemporaryDirectory() as folder:
+        ours = {"YOLO_CONFIG_DIR": folder, "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false"}
+        theirs = {key: os.environ.get(key) for key in ours}
+        os.environ.update(ours)
+        try:
+            yield
+        finally:
+            for key, value in theirs.items():
+                os.environ.pop(key)
+                if value is not None:
+                    os.environ[key] = value
+
+
+with _private_settings():
+    from ultralytics import __version__ as ultralytics_version
+    from ultralytics.nn.tasks import DetectionModel
+    from ultralytics.utils import LOGGER, ROOT, YAML
+    from ultralytics.utils.loss import v8DetectionLoss
+    from ultralytics.utils.nms import non_max_suppression
+
+LOGGER.setLevel(logging.ERROR)
+
+FORMAT = "yolov3-detector/1"
+GAINS = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5)  # ultralytics' defaults
+CLIP = 10.0  # largest norm of the gradient, ultralytics' default
+LAST_RATE = 0.01  # the learning rate at the end, as a fraction of its peak
+Images = npt.NDArray[np.uint8]
+
+
+def train(
+    images: Images,
+    boxes: list[Truth],
+    val_images: Images,
+    val_boxes: list[Truth],
+    classes: tuple[str, ...],
+    params: DetectorParams,
+    out: Path,
+    *,
+    scratch: Path,
+    seed: int,
+    device: str | None = None,
+    progress: bool = True,
+) -> dict[str, float]:
+    """Train one detector and write it to `out`, one safetensors file, in a single step at the end.
+
+    images: uint8 [N, H, W, C], C = 1 or 3; boxes: N pairs of boxes [n, 4] in pixels and classes
+    [n]. The validation pictures only measure what came out. After each epoch the state lies in
+    `scratch` under a fingerprint of everything that decides the weights, so the same call goes on
+    where a killed one stopped, and any other call ignores it. The same seed, machine and number of
+    threads give the same bytes on a CPU.
+
+    Returns `map50`, `map50_95`, `map50_agnostic` on validation, `parameters`, `epochs` and
+    `train_seconds` (of this call). Raises ValueError for arrays that do not fit together.
+    """
+    started = time.monotonic()
+    _check(images, boxes, len(classes), params)
+    _check(val_images, val_boxes, len(classes), params)
+    data = _Data(images, *normalised(boxes, *images.shape[1:3]))
+    config = _config(params, images.shape[3], classes)
+    place = _device(device)
+    network = _build(config, seed).to(place, memory_format=torch.channels_last)
+    checkpoint = scratch / f"{_fingerprint(data, config, seed)}.pt"
+    _fit(network, data, params, seed, checkpoint, progress)
+    _write(out, _to_bytes(network, config))
+    checkpoint.unlink(missing_ok=True)
+    seconds = time.monotonic() - started
+    found = load(out, device).detect(val_images)
+    return {
+        **mean_average_precision(found, val_boxes, len(classes)),
+        "parameters": float(sum(p.numel() for p in network.parameters())),
+        "epochs": float(params.epochs),
+        "train_seconds": seconds,
+    }
+
+
+def load(path: Path, device: str | None = None) -> "Detector":
+    """Read a detector that `train` wrote; no code in the file is run.
+
+    Raises ValueError if the file is not a detector of this format.
+    """
+    with safetensors.safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+        if metadata.get("format") != FORMAT:
+            raise ValueError(f"{path}: not a detector ({FORMAT}), but {metadata.get('format')!r}")
+        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    config = json.loads(metadata["config"])
+    network = _build(config, seed=0)
+    network.load_state_dict(weights)
+    return Detector(network, config, _device(device))
+
+
+class Detector:
+    """A trained network that finds objects in arrays."""
+
+    def __init__(self, network: DetectionModel, config: dict[str, Any], device: torch.device):
+        self.params = DetectorParams.model_validate(config["params"])
+        self.classes = tuple(config["classes"])
+        self.channels = int(config["channels"])
+        self.device = device
+        network = network.eval().requires_grad_(False).fuse(verbose=False)
+        self.network = network.to(device, memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def detect(self, images: Images, batch: int = 128) -> list[Detections]:
+        """Find objects in uint8 pictures [N, H, W, C]; boxes are in pixels of these pictures.
+
+        Pictures are stretched to the network's square input, as in training. `batch` pictures
+        pass at a time. Raises ValueError for another type or number of channels.
+        """
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != self.channels:
+            raise ValueError(
+                f"images are {images.dtype} {images.shape}, but this detector reads uint8 "
+                f"[N, H, W, {self.channels}]"
+            )
+        found: list[Detections] = []
+        for start in range(0, len(images), batch):
+            found += self._detect(images[start : start + batch])
+        return found
+
+    def _detect(self, images: Images) -> list[Detections]:
+        p, (height, width) = self.params, images.shape[1:3]
+        pictures = augment.resize(_floats(images, self.device), p.image_size)
+        kept = non_max_suppression(
+            self.network(pictures)[0],
+            p.confidence_floor,
+            p.nms_iou,
+            multi_label=True,  # as ultralytics' own validation
+            max_det=p.max_detections,
+            nc=len(self.classes),
+            max_time_img=math.inf,  # a slow machine must not change what is found
+        )
+        side = np.array([width, height, width, height], np.float32)
+        scale = torch.tensor([*[1 / p.image_size] * 4, 1, 1])
+        return [_detections((rows.cpu() * scale).numpy(), side) for rows in kept]
+
+
+def _detections(rows: npt.NDArray[np.float32], side: npt.NDArray[np.float32]) -> Detections:
+    """Rows x1, y1, x2, y2 (fractions of the side), score, class; boxes are cut at the border."""
+    boxes = rows[:, :4].clip(0, 1) * side
+    return Detections(boxes, rows[:, 4], rows[:, 5].astype(np.int64))
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Pictures uint8 [N, H, W, C] with packed boxes [N, M, 4] and classes [N, M]."""
+
+    images: Images
+    boxes: npt.NDArray[np.float32]
+    classes: npt.NDArray[np.int64]
+
+
+def _check(images: Images, boxes: list[Truth], n_classes: int, params: DetectorParams) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
+        raise ValueError(f"images are {images.dtype} {images.shape}, not uint8 [N, H, W, 1 or 3]")
+    if len(images) != len(boxes) or len(images) < 2:
+        raise ValueError(f"{len(images)} pictures and {len(boxes)} lists of boxes; 2 or more each")
+    for i, (_, labels) in enumerate(boxes):
+        if len(labels) and not (labels.min() >= 0 and labels.max() < n_classes):
+            raise ValueError(f"picture {i}: classes {labels} must lie in 0..{n_classes - 1}")
+    for key in params.augmentation.colour_keys() if images.shape[3] == 1 else ():
+        raise ValueError(f"augmentation.{key} must be 0 for pictures of one channel")
+
+
+def _config(params: DetectorParams, channels: int, classes: tuple[str, ...]) -> dict[str, Any]:
+    """Everything from which the network is built again, as JSON can hold it."""
+    layers = YAML.load(ROOT / "cfg" / "models" / "v3" / f"{params.network}.yaml")
+    layers |= {
+        "nc": len(classes),
+        "width_multiple": params.width_multiple,
+        "depth_multiple": params.depth_multiple,
+    }
+    return {
+        "params": params.model_dump(mode="json"),
+        "channels": channels,
+        "classes": list(classes),
+        "layers": layers,
+        "ultralytics": ultralytics_version,
+    }
+
+
+def _build(config: dict[str, Any], seed: int) -> DetectionModel:
+    """Build the network with weights from `seed`, leaving the global generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = DetectionModel(copy.deepcopy(config["layers"]), config["channels"], verbose=False)
+    network.args = GAINS
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.1  # ultralytics' 0.03 needs thousands of steps to forget its start
+    return network
+
+
+def _device(name: str | None) -> torch.device:
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _floats(images: Images, device: torch.device) -> Tensor:
+    """Pictures [B, H, W, C] of bytes as [B, C, H, W] in 0..1, channels last in memory."""
+    return torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2) / 255
+
+
+def _fingerprint(data: _Data, config: dict[str, Any], seed: int) -> str:
+    digest = blake2b(json.dumps([config, seed], sort_keys=True).encode(), digest_size=16)
+    for array in (data.images, data.boxes, data.classes):
+        digest.update(repr(array.shape).encode())
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
+
+
+def _fit(
+    network: DetectionModel,
+    data: _Data,
+    params: DetectorParams,
+    seed: int,
+    checkpoint: Path,
+    progress: bool,
+) -> None:
+    """Train in place, from the checkpoint if there is one."""
+    optimizer = _optimizer(network, params)
+    first = _resume(checkpoint, network, optimizer)
+    steps = max(1, len(data.images) // params.batch)  # the last, smaller batch is left out
+    total = params.epochs * steps
+    loss = v8DetectionLoss(network)
+    network.train()
+    with Progress(total, "detector", progress, done=first * steps) as bar:
+        for epoch in range(first, params.epochs):
+            order, generator = _draws(seed, epoch, len(data.images))
+            for step in range(steps):
+                rate = _rate((epoch * steps + step) / total, params)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                chosen = order[step * params.batch : (step + 1) * params.batch]
+                value = _step(network, loss, optimizer, _batch(data, chosen, params, generator))
+                bar.advance(note=f"epoch {epoch + 1}/{params.epochs}, loss {value:.3f}")
+            _save_checkpoint(checkpoint, network, optimizer, epoch + 1)
+
+
+def _draws(seed: int, epoch: int, n: int) -> tuple[npt.NDArray[np.int64], torch.Generator]:
+    """The order of the pictures and the generator of the changes in an epoch."""
+    entropy = np.random.SeedSequence([seed, epoch])
+    order = np.random.default_rng(entropy).permutation(n)
+    state = int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return order, torch.Generator().manual_seed(state)
+
+
+def _rate(done: float, params: DetectorParams) -> float:
+    """Learning rate after this fraction of all steps: a linear rise, then half a cosine down."""
+    if done < params.warmup:
+        return params.learning_rate * (done / params.warmup * 0.9 + 0.1)
+    fall = 0.5 * (1 + math.cos(math.pi * (done - params.warmup) / (1 - params.warmup)))
+    return params.learning_rate * (LAST_RATE + (1 - LAST_RATE) * fall)
+
+
+def _optimizer(network: nn.Module, params: DetectorParams) -> torch.optim.Optimizer:
+    """AdamW; biases and normalisation are not decayed."""
+    trained = [p for p in network.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": params.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=params.learning_rate, betas=(0.9, 0.999))
+
+
+def _batch(
+    data: _Data, chosen: npt.NDArray[np.int64], params: DetectorParams, g: torch.Generator
+) -> dict[str, Any]:
+    """Change the chosen pictures and list their boxes as ultralytics' loss wants them."""
+    p = params.augmentation
+    pictures = _floats(data.images[chosen], torch.device("cpu"))
+    if p.colour_keys():
+        pictures = augment.colour(pictures, p, g)
+    if p.brightness or p.contrast:
+        pictures = augment.contrast(pictures, p, g)
+    if p.blur:
+        pictures = augment.blur(pictures, p, g)
+    pictures, boxes, classes = augment.place(
+        pictures,
+        torch.from_numpy(data.boxes[chosen]),
+        torch.from_numpy(data.classes[chosen]),
+        params.image_size,
+        p,
+        g,
+    )
+    index, slot = torch.nonzero(classes >= 0, as_tuple=True)
+    corners = boxes[index, slot]
+    centres = torch.cat([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], 1)
+    return {
+        "pictures": pictures,
+        "batch_idx": index.float(),
+        "cls": classes[index, slot].float(),
+        "bboxes": centres,
+        "half": params.precision == "bf16",
+    }
+
+
+def _step(
+    network: DetectionModel,
+    loss: v8DetectionLoss,
+    optimizer: torch.optim.Optimizer,
+    batch: dict[str, Any],
+) -> float:
+    """One gradient step; returns the loss of a picture. The loss itself is computed in float32."""
+    device = next(network.parameters()).device
+    batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+    pictures = batch["pictures"].contiguous(memory_format=torch.channels_last)
+    with torch.autocast(device.type, torch.bfloat16, enabled=batch["half"]):
+        seen = network(pictures)
+    seen = {
+        "boxes": seen["boxes"].float(),
+        "scores": seen["scores"].float(),
+        "feats": seen["feats"],
+    }
+    value = loss(seen, batch)[0].sum() / len(pictures)
+    optimizer.zero_grad()
+    value.backward()
+    nn.utils.clip_grad_norm_(network.parameters(), CLIP)
+    optimizer.step()
+    return float(value.detach())
+
+
+def _save_checkpoint(
+    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, epoch: int
+) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".part")
+    state = {
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "epoch": epoch,
+    }
+    torch.save(state, beside)
+    os.replace(beside, path)
+
+
+def _resume(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Take up the checkpoint, if there is one; returns the number of epochs done."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    network.load_state_dict(state["network"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["epoch"])
+
+
+def _to_bytes(network: nn.Module, config: dict[str, Any]) -> bytes:
+    weights = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
+    metadata = {"format": FORMAT, "config": json.dumps(config, sort_keys=True)}
+    return safetensors.torch.save(weights, metadata)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write in one step: a reader finds the whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with open(beside, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
