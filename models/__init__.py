@@ -1,0 +1,1 @@
+"""Multimodal variational autoencoders: fusions x objectives, one short file per entry."""

@@ -1,0 +1,22 @@
+"""Fusions: how expert posteriors become a joint posterior. One file per fusion.
+
+A file `NAME.py` defines `fuse(experts, cell, draws) -> Mixture` and is found by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+from models.mixture import Draws, Experts, Mixture
+from models.params import Cell
+
+__all__ = ["Fuse", "load"]
+
+Fuse = Callable[[Experts, Cell, Draws], Mixture]
+
+
+def load(name: str) -> Fuse:
+    """The `fuse` function of `models/fusions/<name>.py`; only that file is imported."""
+    fuse: Fuse = import_module(f"models.fusions.{name}").fuse
+    return fuse

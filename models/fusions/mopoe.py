@@ -1,0 +1,30 @@
+"""Mixture of products of experts (MoPoE, Sutter et al. 2021)."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import torch
+
+from models.fusions import poe
+from models.mixture import Draws, Experts, Mixture
+from models.params import Cell
+
+__all__ = ["fuse"]
+
+
+def fuse(experts: Experts, cell: Cell, draws: Draws) -> Mixture:
+    """q(z) = mean over the non-empty subsets of what is present of poe(subset).
+
+    Component c is the subset whose bits are c + 1 (the first expert is the highest bit).
+    """
+    means, variances, alive = [], [], []
+    for bits in list(product((False, True), repeat=len(experts.mean)))[1:]:
+        members = torch.tensor(bits, device=experts.mean.device).view(-1, 1, 1, 1)
+        whole = (experts.present | ~members).all(0)  # [T, B|1, 1]
+        one = poe.fuse(Experts(experts.mean, experts.var, members & experts.present), cell, draws)
+        means.append(torch.where(whole, one.mean[0], 0.0))
+        variances.append(torch.where(whole, one.var[0], 1.0))
+        alive.append(whole.squeeze(-1))
+    weight = torch.stack(alive) / torch.stack(alive).sum(0)
+    return Mixture(torch.stack(means), torch.stack(variances), weight.log())

@@ -1,0 +1,20 @@
+"""Robust Bayesian committee machine, beta per latent dimension (eqs. 6-9)."""
+
+from __future__ import annotations
+
+from models.mixture import Draws, Experts, Mixture, gaussian
+from models.params import Cell
+
+__all__ = ["fuse"]
+
+
+def fuse(experts: Experts, cell: Cell, draws: Draws) -> Mixture:
+    """q(z) ~ prod_i q_i(z)^beta_i / p(z)^(sum beta - 1), beta = (log 1 - log var_i) / 2.
+
+    Where an expert is broader than the prior its beta is negative; the joint precision still is
+    at least the prior's, as every term beta_i (1 / var_i - 1) is at least 0.
+    """
+    beta = -0.5 * experts.var.log()
+    precision = 1 + experts.total(beta * (1 / experts.var - 1))
+    mean = experts.total(beta * experts.mean / experts.var) / precision
+    return gaussian(mean, 1 / precision)

@@ -1,0 +1,22 @@
+"""Random component expert: any present expert, drawn per latent element."""
+
+from __future__ import annotations
+
+import torch
+
+from models.mixture import Draws, Experts, Mixture
+from models.params import Cell
+
+__all__ = ["fuse"]
+
+
+def fuse(experts: Experts, cell: Cell, draws: Draws) -> Mixture:
+    """Each element is that of one expert, uniform among those present.
+
+    The Gaussian given the choice is what is returned: its log q makes a valid bound.
+    """
+    shape = torch.broadcast_shapes(experts.mean.shape, experts.present.shape)[1:]
+    present = experts.present.long()
+    rank = (draws.uniform(shape, experts.mean) * present.sum(0)).long()  # 0 .. n - 1
+    nth = experts.present & (present.cumsum(0) - 1 == rank)
+    return experts.chosen(nth.long().argmax(0))

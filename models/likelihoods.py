@@ -1,0 +1,52 @@
+"""Likelihoods p(x|z): log-probabilities summed over the elements of a modality."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.params import ModalityParams
+
+__all__ = ["expected", "log_prob"]
+
+
+def log_prob(params: ModalityParams, x: Tensor, output: Tensor) -> Tensor:
+    """log p(x | decoder output), summed over the elements, without the modality's weight.
+
+    Args:
+        params: which likelihood, and its scale.
+        x: [B, ...] the data; for `categorical` integers [B, ...] without the class axis.
+        output: [S, B, ...] the decoder's output: the mean (normal, laplace), logits (bernoulli),
+            or logits with the classes on the first axis after B (categorical).
+
+    Returns:
+        float32 [S, B].
+    """
+    output = output.float()
+    if params.likelihood == "normal":
+        each = (output - x).square() * (-0.5 / params.scale**2)
+        constant = -0.5 * math.log(2 * math.pi * params.scale**2)
+    elif params.likelihood == "laplace":
+        each = (output - x).abs() * (-1 / params.scale)
+        constant = -math.log(2 * params.scale)
+    elif params.likelihood == "bernoulli":
+        each = x * output - F.softplus(output)
+        constant = 0.0
+    else:
+        index = x.long()[None, :, None].expand(len(output), -1, -1, *x.shape[1:])
+        each = output.log_softmax(2).gather(2, index)
+        constant = 0.0
+    return each.flatten(2).sum(-1) + constant * x[0].numel()
+
+
+def expected(params: ModalityParams, output: Tensor) -> Tensor:
+    """The mean of p(x|z), within the data's range [0, 1]; class probabilities if categorical."""
+    output = output.float()
+    if params.likelihood == "bernoulli":
+        return output.sigmoid()
+    if params.likelihood == "categorical":
+        return torch.softmax(output, 1)
+    return output.clamp(0, 1)

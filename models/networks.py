@@ -1,0 +1,160 @@
+"""Encoders and decoders: images (residual, cnn), vectors and sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.params import NetworkParams
+
+__all__ = ["Expert", "Trunk", "decoder", "trunk"]
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(relu(conv(relu(x)))), the last convolution starting near 0; shape is kept."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.normal_(self.second.weight, std=1e-2 / channels**0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.relu(self.first(F.relu(x))))
+
+
+class Trunk(nn.Sequential):
+    """An encoder up to its flat features [B, features]."""
+
+    def __init__(self, features: int, layers: Iterable[nn.Module]) -> None:
+        super().__init__(*layers)
+        self.features = features
+
+
+class Expert(nn.Module):
+    """The posterior of z given one modality, or a set of them: mean and variance [B, L]."""
+
+    def __init__(self, trunks: dict[str, Trunk], latent: int) -> None:
+        super().__init__()
+        self.trunks = nn.ModuleDict(trunks)
+        self.head = nn.Linear(sum(t.features for t in trunks.values()), 2 * latent)
+        nn.init.normal_(self.head.weight, std=0.5 * self.head.in_features**-0.5)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, x: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        features = [trunk(x[name]) for name, trunk in self.trunks.items()]
+        flat = features[0] if len(features) == 1 else torch.cat(features, -1)
+        mean, log_var = self.head(flat).float().chunk(2, -1)
+        return mean, log_var.clamp(-14, 6).exp()
+
+
+def trunk(shape: tuple[int, ...], params: NetworkParams) -> Trunk:
+    """The encoder of data of `shape`: (H, W, C) images, (T, D) sequences or (D,) vectors."""
+    if len(shape) == 1:
+        return _vector_trunk(shape[0])
+    if len(shape) == 2:
+        return _sequence_trunk(*shape)
+    return (_residual_trunk if params.kind == "residual" else _cnn_trunk)(shape, params)
+
+
+def decoder(shape: tuple[int, ...], latent: int, params: NetworkParams) -> nn.Module:
+    """The decoder [N, L] -> [N, C, H, W], [N, T, D] or [N, D] for data of `shape`."""
+    if len(shape) == 1:
+        return _vector_decoder(shape[0], latent)
+    if len(shape) == 2:
+        return _sequence_decoder(*shape, latent)
+    make = _residual_decoder if params.kind == "residual" else _cnn_decoder
+    return make(shape, latent, params)
+
+
+def _blocks(channels: int, count: int) -> list[nn.Module]:
+    return [ResidualBlock(channels) for _ in range(count)]
+
+
+def _residual_trunk(shape: tuple[int, ...], params: NetworkParams) -> Trunk:
+    """Patches of 4 pixels -> width at H/4 -> 1.5 width at H/8 -> flat."""
+    height, width, channels = shape
+    wide = params.width * 3 // 2
+    layers = [
+        nn.Conv2d(channels, params.width, 6, stride=4, padding=1),
+        *_blocks(params.width, params.blocks),
+        nn.ReLU(),
+        nn.Conv2d(params.width, wide, 4, stride=2, padding=1),
+        *_blocks(wide, params.blocks),
+        nn.ReLU(),
+        nn.Flatten(),
+    ]
+    return Trunk(wide * (height // 8) * (width // 8), layers)
+
+
+def _residual_decoder(shape: tuple[int, ...], latent: int, params: NetworkParams) -> nn.Module:
+    """Mirror of the residual trunk; grows by pixel shuffles, not by transposed convolutions."""
+    height, width, channels = shape
+    wide = params.width * 3 // 2
+    return nn.Sequential(
+        nn.Linear(latent, wide * (height // 8) * (width // 8)),
+        nn.Unflatten(1, (wide, height // 8, width // 8)),
+        *_blocks(wide, params.blocks),
+        nn.ReLU(),
+        nn.Conv2d(wide, 4 * params.width, 1),
+        nn.PixelShuffle(2),
+        *_blocks(params.width, params.blocks),
+        nn.ReLU(),
+        nn.Conv2d(params.width, 16 * channels, 3, padding=1),
+        nn.PixelShuffle(4),
+    )
+
+
+def _cnn_trunk(shape: tuple[int, ...], params: NetworkParams) -> Trunk:
+    """Four convolutions of kernel 4 and stride 2, the channels doubling."""
+    height, width, channels = shape
+    layers: list[nn.Module] = []
+    for layer in range(4):
+        out = params.width * 2**layer
+        layers += [nn.Conv2d(channels, out, 4, stride=2, padding=1), nn.ReLU()]
+        channels = out
+    return Trunk(channels * (height // 16) * (width // 16), [*layers, nn.Flatten()])
+
+
+def _cnn_decoder(shape: tuple[int, ...], latent: int, params: NetworkParams) -> nn.Module:
+    """Mirror of the cnn trunk, with transposed convolutions."""
+    height, width, channels = shape
+    sizes = [params.width * 2**layer for layer in (3, 2, 1, 0)] + [channels]
+    layers: list[nn.Module] = [
+        nn.Linear(latent, sizes[0] * (height // 16) * (width // 16)),
+        nn.Unflatten(1, (sizes[0], height // 16, width // 16)),
+    ]
+    for inner, outer in zip(sizes, sizes[1:], strict=False):
+        layers += [nn.ReLU(), nn.ConvTranspose2d(inner, outer, 4, stride=2, padding=1)]
+    return nn.Sequential(*layers)
+
+
+def _vector_trunk(size: int, hidden: int = 400) -> Trunk:
+    return Trunk(hidden, [nn.Linear(size, hidden), nn.ReLU()])
+
+
+def _vector_decoder(size: int, latent: int, hidden: int = 400) -> nn.Module:
+    return nn.Sequential(nn.Linear(latent, hidden), nn.ReLU(), nn.Linear(hidden, size))
+
+
+class _Transpose(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.transpose(1, 2)
+
+
+def _sequence_trunk(steps: int, size: int, hidden: int = 128) -> Trunk:
+    layers = [_Transpose(), nn.Conv1d(size, hidden, 3, padding=1), nn.ReLU(), nn.Flatten()]
+    return Trunk(hidden * steps, layers)
+
+
+def _sequence_decoder(steps: int, size: int, latent: int, hidden: int = 128) -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(latent, hidden * steps),
+        nn.ReLU(),
+        nn.Unflatten(1, (hidden, steps)),
+        nn.Conv1d(hidden, size, 3, padding=1),
+        _Transpose(),
+    )

@@ -1,0 +1,14 @@
+"""One term: all modalities in, all out (eq. 4)."""
+
+from __future__ import annotations
+
+from models.mixture import Draws
+from models.params import Cell
+from models.plan import Layout, Plan
+
+__all__ = ["plan"]
+
+
+def plan(layout: Layout, cell: Cell, draws: Draws) -> Plan:
+    """T = 1 with every expert."""
+    return Plan(layout.sees(layout.full()))

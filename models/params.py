@@ -1,0 +1,173 @@
+"""Typed parameters of the models: the `vae:` section of params.yaml, and one cell of the grid."""
+
+from __future__ import annotations
+
+import pkgutil
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = [
+    "Cell",
+    "ModalityParams",
+    "NetworkParams",
+    "TrainingParams",
+    "VAEParams",
+    "fusion_names",
+    "objective_names",
+]
+
+HERE = Path(__file__).parent
+
+
+def fusion_names() -> tuple[str, ...]:
+    """Names of the fusions: the files of `models/fusions/`."""
+    return _names("fusions")
+
+
+def objective_names() -> tuple[str, ...]:
+    """Names of the objectives: the files of `models/objectives/`."""
+    return _names("objectives")
+
+
+def _names(folder: str) -> tuple[str, ...]:
+    return tuple(sorted(module.name for module in pkgutil.iter_modules([str(HERE / folder)])))
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModalityParams(_Section):
+    """How one modality is likened to its reconstruction, and how much it counts."""
+
+    likelihood: Literal["normal", "laplace", "bernoulli", "categorical"] = Field(
+        default="normal",
+        description="p(x|z) of each element; bernoulli takes grey levels in [0, 1] as "
+        "probabilities; categorical takes integer classes",
+    )
+    scale: float = Field(
+        default=0.1,
+        gt=0,
+        le=10,
+        description="fixed standard deviation (normal) or scale b (laplace), in units of data "
+        "scaled to [0, 1]; not used by bernoulli and categorical",
+    )
+    weight: float = Field(
+        default=1.0, gt=0, le=1e4, description="factor on the log-likelihood summed over elements"
+    )
+
+
+class NetworkParams(_Section):
+    """Encoders and decoders of images; vectors and sequences have one design each."""
+
+    kind: Literal["residual", "cnn"] = Field(
+        default="residual", description="residual: patches and residual blocks; cnn: the paper's"
+    )
+    width: int = Field(
+        default=48, ge=4, le=512, description="channels at 16x16 (residual) or after layer 1 (cnn)"
+    )
+    blocks: int = Field(
+        default=1, ge=0, le=16, description="residual blocks per resolution, in each network"
+    )
+
+
+class TrainingParams(_Section):
+    """Length, batch, optimiser and arithmetic of a training."""
+
+    steps: int = Field(default=2000, ge=1, le=10_000_000, description="optimiser steps")
+    batch: int = Field(default=64, ge=1, le=65_536, description="scenes per step")
+    learning_rate: float = Field(default=5e-4, gt=0, le=1, description="Adam's peak learning rate")
+    schedule: Literal["constant", "cosine", "one-cycle"] = Field(
+        default="cosine",
+        description="constant; cosine: falls to 0 at the last step; one-cycle: rises over the "
+        "first 30 % of the steps, then falls to 0. All after `warmup`",
+    )
+    warmup: int = Field(
+        default=100, ge=0, le=1_000_000, description="steps over which the rate rises from 0"
+    )
+    kl_warmup: int = Field(
+        default=0, ge=0, le=10_000_000, description="steps over which the KL's weight rises from 0"
+    )
+    clip: float = Field(
+        default=0.0, ge=0, description="largest gradient norm; 0: gradients are not clipped"
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="bfloat16", description="arithmetic of the networks; the rest is float32"
+    )
+    threads: int = Field(
+        default=2, ge=1, le=256, description="CPU threads of a training; changes the last bits"
+    )
+    log_every: int = Field(
+        default=100, ge=1, le=1_000_000, description="steps between two rows of the curves"
+    )
+    checkpoint_every: int = Field(
+        default=500, ge=1, le=1_000_000, description="steps between two checkpoints"
+    )
+
+
+class VAEParams(_Section):
+    """The `vae:` section: what every cell of the grid shares."""
+
+    modalities: dict[str, ModalityParams] = Field(
+        default={
+            "image": ModalityParams(),
+            "depth": ModalityParams(weight=3.0),
+            "radar": ModalityParams(likelihood="bernoulli", weight=3.0),
+        },
+        min_length=1,
+        description="name -> likelihood; the names are those of the data",
+    )
+    latent: int = Field(default=128, ge=1, le=65_536, description="latent dimensions L")
+    network: NetworkParams = NetworkParams()
+    training: TrainingParams = TrainingParams()
+
+
+class Cell(_Section):
+    """One cell of the grid: a fusion, an objective and their options."""
+
+    fusion: str = Field(default="poe", description="a file of models/fusions/")
+    objective: str = Field(default="none", description="a file of models/objectives/")
+    samples: int = Field(
+        default=1, ge=1, le=10_000, description="importance samples K; 1: the classical VAE"
+    )
+    kl: Literal["bound", "sampled"] = Field(
+        default="bound",
+        description="KL of a mixture at K = 1: weighted sum of the components' KLs (bound), or "
+        "log q of the whole mixture at the drawn point (sampled)",
+    )
+    gradient: Literal["standard", "stl", "dreg"] = Field(
+        default="standard",
+        description="stl: log q without its score term; dreg: doubly reparametrised (K > 1)",
+    )
+    beta: float = Field(default=1.0, ge=0, le=1000, description="weight of the KL to the prior")
+    prior_expert: bool = Field(
+        default=True, description="the prior is one of the experts (poe, mopoe, code)"
+    )
+    alpha: float = Field(
+        default=0.5, ge=0, le=1, description="lcd: probability that an element reverts to the prior"
+    )
+    rho: float = Field(
+        default=0.3, ge=0, lt=1, description="code: correlation of the experts' errors"
+    )
+    subsets: int = Field(
+        default=1, ge=0, le=1000, description="subsampling: random subsets drawn each step"
+    )
+    per: Literal["step", "sample"] = Field(
+        default="step", description="rmd: one random subset per step (paper), or per sample"
+    )
+    tc: float = Field(
+        default=5 / 6, ge=0, le=1, description="mvtcae: share of the total-correlation part"
+    )
+    cross: float = Field(
+        default=0.1, ge=0, le=1000, description="jmvae: weight of each KL to a smaller expert"
+    )
+
+    @model_validator(mode="after")
+    def _known(self) -> Cell:
+        for key, names in (("fusion", fusion_names()), ("objective", objective_names())):
+            name = getattr(self, key)
+            if name not in names:
+                raise ValueError(f"{key}: {name!r} is not one of {', '.join(names)}")
+        return self

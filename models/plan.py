@@ -1,0 +1,74 @@
+"""What an objective decides: terms, the experts they see, their targets and weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import product
+
+import torch
+from torch import Tensor
+
+__all__ = ["Layout", "Plan", "subsets"]
+
+
+def subsets(modalities: int) -> list[tuple[bool, ...]]:
+    """The 2^M - 1 non-empty subsets, smallest first, the full set last."""
+    every = list(product((True, False), repeat=modalities))[:-1]
+    return sorted(every, key=sum)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The sizes an objective plans for.
+
+    Attributes:
+        covers: bool [E, M]: the modalities that each expert reads.
+        batch, latent: B and L.
+        like: a tensor of the posterior's dtype and device.
+    """
+
+    covers: Tensor
+    batch: int
+    latent: int
+    like: Tensor
+
+    @property
+    def modalities(self) -> int:
+        """The number M of modalities."""
+        return self.covers.shape[1]
+
+    def every_subset(self) -> Tensor:
+        """The non-empty subsets: bool [2^M - 1, M]."""
+        return torch.tensor(subsets(self.modalities), device=self.like.device)
+
+    def full(self) -> Tensor:
+        """The full set: bool [1, M]."""
+        return torch.ones(1, self.modalities, dtype=torch.bool, device=self.like.device)
+
+    def sees(self, given: Tensor) -> Tensor:
+        """Experts whose inputs all lie in `given` [T, M] or [T, M, B]: bool [E, T, B|1]."""
+        given = given if given.ndim == 3 else given[..., None]
+        covers = self.covers[:, None, :, None]
+        return (given | ~covers).all(2)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Terms of the bound to maximise (T terms, E experts, M modalities, B batch, L latent).
+
+    Attributes:
+        present: bool [E, T, B|1]: the experts that a term sees.
+        keep: bool [E, T, B, L] or None; where False an expert reverts to the prior.
+        target: [M, T, B|1] or None (all 1): weights of what a term reconstructs.
+        beta: weight of the KL to the prior.
+        cross: {expert: weight} of the KLs from the joint posterior to single experts.
+        decodes: {modality: terms that reconstruct it} known ahead; others decode every term.
+        static: the same experts are present in every step.
+    """
+
+    present: Tensor
+    keep: Tensor | None = None
+    target: Tensor | None = None
+    beta: float = 1.0
+    cross: dict[int, float] = field(default_factory=dict)
+    static: bool = True

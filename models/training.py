@@ -1,0 +1,287 @@
+"""The training loop: one script to read from top to bottom."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from models.mixture import Draws
+from models.params import Cell, VAEParams
+from models.progress import Progress
+from models.vae import Bound, MultimodalVAE
+
+__all__ = ["DivergedError", "train"]
+
+Row = dict[str, float]
+
+
+class DivergedError(RuntimeError):
+    """A training whose loss became NaN, infinite or ever larger."""
+
+
+def train(
+    params: VAEParams,
+    cell: Cell,
+    data: Mapping[str, np.ndarray],
+    validation: Mapping[str, np.ndarray],
+    *,
+    seed: int,
+    out: Path,
+    checkpoints: Path,
+    device: str | None = None,
+    progress: bool = True,
+    log: Callable[[Row], None] | None = None,
+) -> dict[str, Any]:
+    """Train one cell and write the model to `out`.
+
+    Args:
+        params: the `vae:` section; the modalities trained are those it names.
+        cell: fusion, objective and options.
+        data, validation: modality -> uint8 [N, H, W, C] (or float32 [N, D] and [N, T, D]).
+        seed: decides weights, batches and noise.
+        out: the safetensors file to write.
+        checkpoints: folder for checkpoints; one is resumed if it fits params, cell, seed and data.
+        device: `cpu`, `cuda`; by default cuda if there is one.
+        progress: show a bar (or lines, in a log).
+        log: called with each row of the curves as it is made.
+
+    Returns:
+        {"history": rows of the curves, "steps", "seconds", "samples_per_s", "loss",
+        "validation_loss"}; losses are in nats per scene.
+
+    Raises:
+        DivergedError: names step, term and modality; the last good checkpoint is kept.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    settings = params.training
+    torch.set_num_threads(settings.threads)
+    seen = _resident(data, params, device)
+    held_out = _resident(validation, params, device)
+
+    model = _fresh_model(params, cell, {name: tuple(x.shape[1:]) for name, x in seen.items()}, seed)
+    model.to(device).train()
+    optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
+    noise = torch.Generator(device).manual_seed(seed)
+    path = Path(checkpoints) / f"{_fingerprint(params, cell, seed, seen)}.safetensors"
+    start, history = _resume(path, model, optimiser, noise)
+
+    began = time.monotonic()
+    bar = Progress(settings.steps, start, f"{cell.fusion}+{cell.objective}", progress)
+    recent: list[Tensor] = []
+    count = len(next(iter(seen.values())))
+    for step in range(start, settings.steps):
+        rows = _batch(step, count, settings.batch, seed, device)
+        x = {name: model.scaled(values[rows]) for name, values in seen.items()}
+        for group in optimiser.param_groups:
+            group["lr"] = settings.learning_rate * _rate(step, params)
+        bound = model.bound(x, Draws(noise), min(1.0, (step + 1) / max(1, settings.kl_warmup)))
+        optimiser.zero_grad(set_to_none=True)
+        (-bound.value.sum(0).mean()).backward()
+        if settings.clip:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        optimiser.step()
+
+        # Numbers stay on the device until a row of the curves is due: no step waits for them.
+        recent.append(_numbers(bound))
+        done = step + 1
+        last = done == settings.steps
+        if done % settings.log_every == 0 or done % settings.checkpoint_every == 0 or last:
+            table = torch.stack(recent).cpu()
+            _check(table, step - len(recent) + 1, model, history)
+            recent.clear()
+            row = _row(done, table, model, held_out, seed)
+            history.append(row)
+            if log is not None:
+                log(row)
+            bar.update(done, f"loss {row['loss']:.0f}")
+        if done % settings.checkpoint_every == 0 and not last:
+            _checkpoint(path, model, optimiser, noise, done, history)
+    bar.close()
+
+    model.save(out)
+    path.unlink(missing_ok=True)
+    seconds = time.monotonic() - began
+    return {
+        "history": history,
+        "steps": settings.steps,
+        "seconds": seconds,
+        "samples_per_s": (settings.steps - start) * min(settings.batch, count) / seconds,
+        "loss": history[-1]["loss"],
+        "validation_loss": history[-1].get("validation_loss", math.nan),
+    }
+
+
+def _resident(data: Mapping[str, np.ndarray], params: VAEParams, device: str) -> dict[str, Tensor]:
+    """The modalities that `params` names, as stored, on the device."""
+    missing = sorted(set(params.modalities) - set(data))
+    if missing:
+        raise ValueError(f"modalities: {missing} is not in the data, which has {sorted(data)}")
+    return {
+        name: torch.from_numpy(np.ascontiguousarray(data[name])).to(device)
+        for name in params.modalities
+    }
+
+
+def _fresh_model(
+    params: VAEParams, cell: Cell, shapes: dict[str, tuple[int, ...]], seed: int
+) -> MultimodalVAE:
+    """A model whose weights `seed` decides, leaving the global random state as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return MultimodalVAE(params, cell, shapes)
+
+
+def _batch(step: int, count: int, batch: int, seed: int, device: str) -> Tensor:
+    """Rows of step `step`: each epoch is a permutation that depends on (seed, epoch) alone."""
+    batch = min(batch, count)
+    epoch, place = divmod(step, count // batch)
+    order = _permutation(epoch, count, seed, device)
+    return order[place * batch : (place + 1) * batch]
+
+
+_LAST: dict[tuple[int, int, int, str], Tensor] = {}
+
+
+def _permutation(epoch: int, count: int, seed: int, device: str) -> Tensor:
+    key = (epoch, count, seed, device)
+    if key not in _LAST:
+        _LAST.clear()
+        order = np.random.default_rng([seed, epoch]).permutation(count)
+        _LAST[key] = torch.from_numpy(order).to(device)
+    return _LAST[key]
+
+
+def _rate(step: int, params: VAEParams) -> float:
+    """The learning rate at `step`, as a share of its peak."""
+    settings = params.training
+    if step < settings.warmup:
+        return (step + 1) / settings.warmup
+    along = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
+    if settings.schedule == "constant":
+        return 1.0
+    if settings.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * along))
+    if along < 0.3:
+        return 0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * along / 0.3))
+    return 0.5 * (1 + math.cos(math.pi * (along - 0.3) / 0.7))
+
+
+def _numbers(bound: Bound) -> Tensor:
+    """[M + 2, T]: per term the bound, the KL, and each modality's reconstruction."""
+    parts = [bound.value.mean(-1)[None], bound.kl[None], bound.reconstruction]
+    return torch.cat(parts).detach()
+
+
+def _check(table: Tensor, first: int, model: MultimodalVAE, history: list[Row]) -> None:
+    """Stop at the first step whose numbers are not finite, or where the loss ran away."""
+    bad = (~table.isfinite()).nonzero()
+    if len(bad):
+        # A modality or the KL is the cause, the bound (row 0) only its sum: name the cause first.
+        at = bad[bad[:, 0] == bad[0, 0]]
+        _, what, term = at[-1].tolist()
+        raise DivergedError(
+            f"step {first + int(at[0, 0])}: {_part(what, model)} of term {term} "
+            "is not finite; the last good checkpoint is kept"
+        )
+    loss = -table[:, 0].sum(-1).mean().item()
+    losses = [row["loss"] for row in history]
+    if losses and loss > max(losses) + 10 * (max(losses) - min(losses) + abs(losses[0])):
+        means = table[:, 1:].mean(0)
+        means[0] *= -1
+        what, term = divmod(int(means.argmin()), table.shape[-1])
+        raise DivergedError(
+            f"step {first + len(table) - 1}: the loss diverges ({loss:.4g}), "
+            f"worst in {_part(what + 1, model)} of term {term}; "
+            "the last good checkpoint is kept"
+        )
+
+
+def _part(row: int, model: MultimodalVAE) -> str:
+    return ("the bound", "the KL", *model.modalities)[row]
+
+
+def _row(
+    step: int, table: Tensor, model: MultimodalVAE, held_out: dict[str, Tensor], seed: int
+) -> Row:
+    """One row of the curves: means since the last row, and the validation loss."""
+    row = {"step": float(step), **_curves(table.mean(0), model, "")}
+    if len(next(iter(held_out.values()))):
+        noise = torch.Generator(model.device).manual_seed(seed)
+        x = {name: model.scaled(values[:256]) for name, values in held_out.items()}
+        with torch.no_grad():
+            numbers = _numbers(model.bound(x, Draws(noise))).cpu()
+        row |= _curves(numbers, model, "validation_")
+    return row
+
+
+def _curves(numbers: Tensor, model: MultimodalVAE, prefix: str) -> Row:
+    row = {f"{prefix}loss": -numbers[0].sum().item()}
+    for term in range(numbers.shape[1]):
+        row[f"{prefix}kl_{term}"] = numbers[1, term].item()
+        for place, name in enumerate(model.modalities):
+            row[f"{prefix}{name}_{term}"] = numbers[2 + place, term].item()
+    return row
+
+
+def _fingerprint(params: VAEParams, cell: Cell, seed: int, data: Mapping[str, Tensor]) -> str:
+    """Names what a checkpoint was trained from: params, cell, seed and the data's bytes."""
+    digest = hashlib.sha256(f"{params.model_dump_json()}{cell.model_dump_json()}{seed}".encode())
+    for name, values in sorted(data.items()):
+        digest.update(f"{name}{tuple(values.shape)}{values.dtype}".encode())
+        digest.update(values.cpu().numpy().tobytes())
+    return digest.hexdigest()[:24]
+
+
+def _checkpoint(
+    path: Path,
+    model: MultimodalVAE,
+    optimiser: torch.optim.Optimizer,
+    noise: torch.Generator,
+    step: int,
+    history: list[Row],
+) -> None:
+    """Weights, Adam's moments, the noise's state and the curves, atomically."""
+    tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
+    for index, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"adam.{index}.{key}": value for key, value in state.items()}
+    tensors["noise"] = noise.get_state()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    metadata = {"step": str(step), "history": json.dumps(history)}
+    save_file({k: v.contiguous() for k, v in tensors.items()}, beside, metadata=metadata)
+    with beside.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+
+
+def _resume(
+    path: Path, model: MultimodalVAE, optimiser: torch.optim.Optimizer, noise: torch.Generator
+) -> tuple[int, list[Row]]:
+    """Step and curves of the checkpoint at `path`, loaded into the arguments; else (0, [])."""
+    if not path.exists():
+        return 0, []
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    noise.set_state(tensors.pop("noise"))
+    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("adam."):
+            _, index, name = key.split(".")
+            state.setdefault(int(index), {})[name] = value
+    groups = optimiser.state_dict()["param_groups"]
+    optimiser.load_state_dict({"state": state, "param_groups": groups})
+    return int(metadata["step"]), json.loads(metadata["history"])

@@ -1,0 +1,381 @@
+"""The multimodal VAE: experts, a fusion, decoders, its bound, and what it answers."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from models import fusions, likelihoods, networks, objectives
+from models.mixture import Draws, Experts, Mixture, gaussian_log_prob
+from models.params import Cell, VAEParams
+from models.plan import Layout, Plan, subsets
+
+__all__ = ["Bound", "MultimodalVAE"]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The bound of one batch and what it is made of.
+
+    Attributes:
+        value: [T, B] nats: what training maximises, summed over the terms.
+        reconstruction: [M, T] mean over the batch of the expected weighted log p(x_m|z).
+        kl: [T] mean KL to the prior at K = 1 (sampled log q - log p for K > 1).
+    """
+
+    value: Tensor
+    reconstruction: Tensor
+    kl: Tensor
+
+
+class MultimodalVAE(nn.Module):
+    """p(x_1, ..., x_M, z) = N(z; 0, I) prod_m p(x_m|z), with a fused approximate posterior.
+
+    Args:
+        params: modalities, latent size, networks.
+        cell: fusion, objective and their options.
+        shapes: modality -> shape of one item: (H, W, C), (T, D) or (D,).
+    """
+
+    def __init__(
+        self, params: VAEParams, cell: Cell, shapes: Mapping[str, tuple[int, ...]]
+    ) -> None:
+        super().__init__()
+        missing = sorted(set(params.modalities) ^ set(shapes))
+        if missing:
+            raise ValueError(
+                f"shapes must name the modalities {sorted(params.modalities)}; "
+                f"these differ: {missing}"
+            )
+        self.params, self.cell = params, cell
+        self.shapes = {name: tuple(shapes[name]) for name in params.modalities}
+        self.fuse = fusions.load(cell.fusion)
+        self.make_plan = objectives.load(cell.objective)
+        self.experts = nn.ModuleList(self._expert(names) for names in self._expert_inputs())
+        self.decoders = nn.ModuleDict(
+            {
+                name: networks.decoder(shape, params.latent, params.network)
+                for name, shape in self.shapes.items()
+            }
+        )
+        self._live: list[int] | None = None
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _expert_inputs(self) -> list[list[str]]:
+        """The modalities each expert reads: one each, or every subset for `largest`."""
+        names = list(self.shapes)
+        rows = subsets(len(names))
+        rows = rows if self.cell.fusion == "largest" else rows[: len(names)]
+        return [[n for n, given in zip(names, row, strict=True) if given] for row in rows]
+
+    def _expert(self, names: list[str]) -> networks.Expert:
+        trunks = {name: networks.trunk(self.shapes[name], self.params.network) for name in names}
+        return networks.Expert(trunks, self.params.latent)
+
+    # -- the parts of a bound ---------------------------------------------------------------
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities, in order."""
+        return tuple(self.shapes)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def _autocast(self) -> torch.autocast:
+        fast = self.params.training.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=fast)
+
+    def _layout(self, batch: int, like: Tensor) -> Layout:
+        inputs = [set(expert.trunks) for expert in self.experts]  # type: ignore[arg-type]
+        covers = [[name in given for name in self.shapes] for given in inputs]
+        return Layout(torch.tensor(covers, device=like.device), batch, self.params.latent, like)
+
+    def encode(self, x: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Mean and variance [E, B, L] of every expert whose inputs are given, else the prior's."""
+        batch = len(next(iter(x.values())))
+        means, variances = [], []
+        for expert in self.experts:
+            if all(name in x for name in expert.trunks):  # type: ignore[union-attr]
+                with self._autocast():
+                    mean, var = expert(x)
+            else:
+                mean = torch.zeros(batch, self.params.latent, device=self.device)
+                var = torch.ones_like(mean)
+            means.append(mean)
+            variances.append(var)
+        return torch.stack(means), torch.stack(variances)
+
+    def decode(self, name: str, z: Tensor) -> Tensor:
+        """Decoder output [N, ...] of modality `name` for z [N, L]."""
+        with self._autocast():
+            output: Tensor = self.decoders[name](z)
+        return output
+
+    def log_likelihoods(self, x: Mapping[str, Tensor], z: Tensor) -> Tensor:
+        """Weighted log p(x_m|z) of z [S, B, L]: [M, S, B]."""
+        rows = []
+        for name, params in self.params.modalities.items():
+            output = self.decode(name, z.flatten(0, 1)).unflatten(0, z.shape[:2])
+            rows.append(params.weight * likelihoods.log_prob(params, x[name], output))
+        return torch.stack(rows)
+
+    def bound(self, x: Mapping[str, Tensor], draws: Draws, kl_weight: float = 1.0) -> Bound:
+        """The cell's bound on a batch.
+
+        Args:
+            x: every modality, [B, C, H, W] in [0, 1] (vectors [B, D], sequences [B, T, D]).
+            draws: the noise.
+            kl_weight: extra factor on the KL terms (warm-up).
+        """
+        mean, var = self.encode(x)
+        plan = self.make_plan(self._layout(mean.shape[1], mean), self.cell, draws)
+        experts = Experts(mean[:, None], var[:, None], plan.present[..., None])
+        if plan.keep is not None:
+            experts = experts.reverted(plan.keep)
+        posterior = self.fuse(experts, self.cell, draws)
+        z = posterior.sample(self.cell.samples, draws)  # [K, C, T, B, L]
+        log_p = self._decode_live(x, z, posterior, plan)  # [M, K, C, T, B]
+        if plan.target is not None:
+            log_p = log_p * plan.target[:, None, None]
+        if self.cell.samples == 1:
+            return self._elbo(log_p[:, 0], z[0], posterior, plan, (mean, var), kl_weight)
+        return self._iwae(log_p, z, posterior)
+
+    def _decode_live(
+        self, x: Mapping[str, Tensor], z: Tensor, posterior: Mixture, plan: Plan
+    ) -> Tensor:
+        """log p(x_m|z) [M, K, C, T, B]; components of weight 0 are not decoded."""
+        count = z.shape[1] * z.shape[2]
+        live = self._live_rows(posterior, plan)
+        if len(live) == count:
+            return self.log_likelihoods(x, z.flatten(0, 2)).unflatten(1, z.shape[:3])
+        rows = z.flatten(1, 2)[:, live]
+        some = self.log_likelihoods(x, rows.flatten(0, 1)).unflatten(1, rows.shape[:2])
+        log_p = some.new_zeros(len(some), z.shape[0], count, z.shape[3])
+        log_p[:, :, live] = some
+        return log_p.unflatten(2, z.shape[1:3])
+
+    def _live_rows(self, posterior: Mixture, plan: Plan) -> list[int]:
+        """Indices (component, term) of components present; read from the device once."""
+        weight = posterior.log_weight
+        if len(weight) == 1 or not plan.static:
+            return list(range(weight.shape[0] * weight.shape[1]))
+        if self._live is None:
+            self._live = weight.isfinite().all(-1).flatten().nonzero().flatten().tolist()
+        return self._live
+
+    def _elbo(
+        self,
+        log_p: Tensor,
+        z: Tensor,
+        posterior: Mixture,
+        plan: Plan,
+        experts: tuple[Tensor, Tensor],
+        kl_weight: float,
+    ) -> Bound:
+        """K = 1: sum_c w_c sum_m log p(x_m|z_c) - KL terms, the KL analytic where there is one."""
+        weight = posterior.weight
+        fit = (weight * log_p).sum(1)  # [M, T, B]
+        zero = torch.zeros_like(z[0, 0])
+        kl = self._kl(z, posterior, zero, zero + 1)
+        penalty = plan.beta * self.cell.beta * kl
+        for expert, factor in plan.cross.items():
+            single = (experts[0][expert], experts[1][expert])
+            penalty = penalty + factor * self._kl(z, posterior, *single)
+        value = fit.sum(0) - kl_weight * penalty
+        return Bound(value, fit.mean(-1), kl.mean(-1))
+
+    def _kl(self, z: Tensor, posterior: Mixture, mean: Tensor, var: Tensor) -> Tensor:
+        """KL(q || N(mean, var)) [T, B]: analytic, or log q - log p at the drawn points."""
+        one = len(posterior.mean) == 1
+        if self.cell.gradient == "standard" and (one or self.cell.kl == "bound"):
+            return posterior.kl_bound(mean, var)
+        q = posterior.detached() if self.cell.gradient == "stl" else posterior
+        log_q = q.log_prob(z) if self.cell.kl == "sampled" else q.component_log_prob(z)
+        return (posterior.weight * (log_q - gaussian_log_prob(z, mean, var))).sum(0)
+
+    def _iwae(self, log_p: Tensor, z: Tensor, posterior: Mixture) -> Bound:
+        """K > 1: sum_c w_c log 1/K sum_k p(x, z_ck) / q(z_ck), the strata outside the log."""
+        score = self.cell.gradient == "standard"
+        q = posterior if score else posterior.detached()
+        zero = torch.zeros_like(z[0, 0, 0])
+        kl = q.log_prob(z) - gaussian_log_prob(z, zero, zero + 1)
+        log_w = log_p.sum(0) - kl  # [K, C, T, B]
+        share = log_w.detach().softmax(0)
+        if self.cell.gradient == "dreg":
+            if z.requires_grad:
+                z.register_hook(lambda grad: grad * share.unsqueeze(-1))
+            each = (share * (log_w - log_w.detach())).sum(0)
+            each = each + log_w.detach().logsumexp(0) - math.log(len(log_w))
+        else:
+            each = log_w.logsumexp(0) - math.log(len(log_w))
+        weight = posterior.weight
+        value = (weight * each).sum(0)
+        fit = (weight * (share * log_p).sum(1)).sum(1)
+        return Bound(value, fit.mean(-1), (weight * (share * kl).sum(0)).sum(0).mean(-1))
+
+    # -- what a trained model answers -------------------------------------------------------
+
+    def posterior(
+        self, available: Mapping[str, Tensor], missing: str = "absent", draws: Draws | None = None
+    ) -> Mixture:
+        """The joint posterior given any non-empty subset of the modalities.
+
+        Args:
+            available: modality -> [B, C, H, W] float in [0, 1], or uint8 [B, H, W, C].
+            missing: `absent`: a missing modality has no expert; `prior`: its expert is the prior.
+            draws: needed by `rce` alone.
+
+        Returns:
+            A mixture with T = 1: mean, var [C, 1, B, L].
+        """
+        x = self._inputs(available)
+        mean, var = self.encode(x)
+        layout = self._layout(mean.shape[1], mean)
+        given = torch.tensor([[name in x for name in self.shapes]], device=mean.device)
+        present = layout.sees(torch.ones_like(given) if missing == "prior" else given)
+        experts = Experts(mean[:, None], var[:, None], present[..., None])
+        return self.fuse(experts, self.cell, draws or Draws())
+
+    @torch.no_grad()
+    def generate(
+        self,
+        available: Mapping[str, Tensor],
+        *,
+        point: str = "mean",
+        component: int | None = None,
+        missing: str = "absent",
+        uniforms: Tensor | None = None,
+        normals: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """Every modality, decoded from one point of the posterior given `available`.
+
+        Args:
+            available: as in `posterior`.
+            point: `mean` of the posterior (of one component of a mixture), or a `sample`.
+            component: which component of a mixture; by default drawn per item.
+            missing: as in `posterior`.
+            uniforms, normals: [B, L] draws keyed by the caller, so that batching changes nothing.
+            generator: draws instead of `uniforms` and `normals`.
+
+        Returns:
+            modality -> float32 [B, C, H, W] in [0, 1].
+        """
+        draws = Draws(generator, uniforms, normals)
+        posterior = self.posterior(available, missing, draws)
+        mean, var = self._component(posterior, component, draws)
+        z = mean if point == "mean" else mean + var.sqrt() * draws.normal(tuple(mean.shape), mean)
+        return self._decode_all(z)
+
+    def _component(
+        self, posterior: Mixture, component: int | None, draws: Draws
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and variance [B, L] of one component, given or drawn per item by its weight."""
+        mean, var = posterior.mean[:, 0], posterior.var[:, 0]
+        if component is None and len(mean) > 1:
+            edges = posterior.weight[:, 0].cumsum(0)  # [C, B|1]
+            drawn = draws.uniform((mean.shape[1], mean.shape[2]), mean)[:, 0]
+            index = (drawn >= edges[:-1]).sum(0)
+            return mean[index, torch.arange(len(index))], var[index, torch.arange(len(index))]
+        index = component or 0
+        if not posterior.log_weight[index].isfinite().all():
+            raise ValueError(f"component {index}: its modalities are not all available")
+        return mean[index], var[index]
+
+    @torch.no_grad()
+    def sample(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Every modality, decoded from `count` draws of the prior."""
+        like = torch.empty(0, device=self.device)
+        return self._decode_all(Draws(generator).normal((count, self.params.latent), like))
+
+    def _decode_all(self, z: Tensor) -> dict[str, Tensor]:
+        return {
+            name: likelihoods.expected(params, self.decode(name, z))
+            for name, params in self.params.modalities.items()
+        }
+
+    @torch.no_grad()
+    def log_likelihood(
+        self, x: Mapping[str, Tensor], samples: int, generator: torch.Generator
+    ) -> Tensor:
+        """Importance-sampled log p(x) [B] in nats, from K draws of the full posterior.
+
+        A mixture's draws are stratified: each component's K points are weighted by q of the whole
+        mixture, inside one log. Likelihood weights are applied as in training.
+        """
+        x, draws = self._inputs(x), Draws(generator)
+        posterior = self.posterior(x, draws=draws)
+        terms = []
+        for _ in range(samples):
+            z = posterior.sample(1, draws)[0, :, 0]  # [C, B, L]
+            log_joint = self.log_likelihoods(x, z).sum(0)
+            log_joint = log_joint + gaussian_log_prob(z, torch.zeros_like(z), torch.ones_like(z))
+            log_q = posterior.log_prob(z[:, None])[:, 0]
+            terms.append((log_joint - log_q + posterior.log_weight[:, 0]).logsumexp(0))
+        return torch.stack(terms).logsumexp(0) - math.log(samples)
+
+    def _inputs(self, available: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Floats [B, C, H, W] on the model's device, from floats or from stored uint8 images."""
+        if not available:
+            raise ValueError("available: no modality is given; at least one is needed")
+        unknown = sorted(set(available) - set(self.shapes))
+        if unknown:
+            raise ValueError(f"available: {unknown} is not among {list(self.shapes)}")
+        return {name: self.scaled(available[name]) for name in self.shapes if name in available}
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """uint8 [B, H, W, C] -> float [B, C, H, W] in [0, 1]; anything else unchanged."""
+        x = x.to(self.device)
+        if x.dtype != torch.uint8:
+            return x
+        x = x.movedim(-1, 1) if x.ndim == 4 else x
+        return x.float() / 255
+
+    # -- files ------------------------------------------------------------------------------
+
+    def config(self) -> dict[str, object]:
+        """What, with the weights, rebuilds this model."""
+        return {
+            "params": self.params.model_dump(mode="json"),
+            "cell": self.cell.model_dump(mode="json"),
+            "shapes": {name: list(shape) for name, shape in self.shapes.items()},
+        }
+
+    def save(self, path: Path) -> None:
+        """Weights and config into one safetensors file, atomically."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        weights = {key: value.contiguous().cpu() for key, value in self.state_dict().items()}
+        save_file(weights, beside, metadata={"config": json.dumps(self.config())})
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+
+    @classmethod
+    def load(cls, path: Path, device: str | torch.device | None = None) -> MultimodalVAE:
+        """The model that `save` wrote, in eval mode."""
+        with safe_open(path, "pt", device="cpu") as file:
+            config = json.loads((file.metadata() or {}).get("config", "null"))
+            if config is None:
+                raise ValueError(f"{path}: holds no model config; was it written by save()?")
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        shapes = {name: tuple(shape) for name, shape in config["shapes"].items()}
+        model = cls(
+            VAEParams.model_validate(config["params"]), Cell.model_validate(config["cell"]), shapes
+        )
+        model.load_state_dict(weights)
+        return model.to(device or "cpu").eval()
