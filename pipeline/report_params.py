@@ -13,3 +13,6 @@ class ReportParams(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     examples: int = Field(ge=1, le=24, description="scenes in the pictures; scenes, 1 to 24")
+    confidence: float = Field(
+        default=0.3, ge=0, le=1, description="least score of a detection that is drawn; 0 to 1"
+    )

@@ -1,0 +1,533 @@
+"""Stage `report`: Table III beside the paper's, as csv, md, json, a picture and report.html.
+
+The cells come from params.yaml alone; a score file that no cell asks for is not read.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from numpy.typing import NDArray
+
+from pipeline import figures, paper, params, stage, table3
+from pipeline.figures import Line, Overview, Point, Sprite, Style
+from pipeline.params import Params
+from pipeline.stage import MODALITIES
+from scenegen.dataset import open_dataset
+
+__all__ = ["main"]
+
+RESULTS = Path("results")
+CROSS = {"image": "depth+radar", "depth": "image+radar"}  # target: the sensors of Fig. 4
+LETTERS = {"image": "I", "depth": "D", "radar": "R"}
+ALIASES = {"poe": "MVAE", "moe": "MMVAE"}  # the paper's names
+OVERLAP = 0.5  # IoU from which a detection counts as a hit
+
+Row = dict[str, Any]
+Boxes = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything the report is made from; runs of several seeds are read whole, pictures once."""
+
+    scores: dict[tuple[str, int], Any]  # (cell, seed)
+    unimodal: dict[tuple[str, int], Any]  # (modality, seed)
+    detectors: dict[str, Any]
+    samples: dict[str, dict[str, NDArray[Any]]]  # of the first seed
+    curves: dict[str, dict[str, list[tuple[float, float]]]]  # of the first seed
+    scenes: NDArray[np.int64]  # scene numbers of the pictures
+    classes: tuple[str, ...]
+    pictures: dict[str, NDArray[np.uint8]]  # what each sensor saw of those scenes
+    truth: dict[str, list[Boxes]]  # boxes [n, 5] of those scenes
+
+
+# --- reading -----------------------------------------------------------------------------------
+
+
+def _require(config: Params) -> None:
+    """One line and exit code 2 if an input that the params ask for is not there."""
+    runs = [f"{cell}-{seed}" for cell in config.grid.cells for seed in config.grid.seeds]
+    alone = [f"{modality}-{seed}" for modality in MODALITIES for seed in config.grid.seeds]
+    first = [f"{cell}-{config.grid.seeds[0]}" for cell in config.grid.cells]
+    wanted = [
+        *(RESULTS / f"scores/{run}.json" for run in runs + alone),
+        *(RESULTS / f"detectors/{modality}.json" for modality in MODALITIES),
+        *(Path(f"data/samples/{run}.npz") for run in first),
+        *(Path(f"data/curves/{run}") for run in first),
+    ]
+    missing = [path for path in wanted if not path.exists()]
+    if missing:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        stage.fail(f"{missing[0]}: no such file{more}; `dvc repro` makes what params.yaml asks for")
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def _curves(folder: Path) -> dict[str, list[tuple[float, float]]]:
+    """Every curve under a DVCLive folder: name -> (step, value) rows."""
+    curves = {}
+    root = folder / "plots/metrics"
+    for path in sorted(root.rglob("*.tsv")):
+        with open(path, newline="") as file:
+            rows = [(float(row["step"]), float(row[path.stem])) for row in
+                    csv.DictReader(file, delimiter="\t")]  # fmt: skip
+        if rows:
+            curves[str(path.relative_to(root).with_suffix(""))] = rows
+    return curves
+
+
+def _samples(path: Path, count: int) -> dict[str, NDArray[Any]]:
+    """Arrays of the first `count` scenes of a samples file, by name."""
+    with np.load(path) as file:
+        return {name: file[name][:count] for name in file.files}
+
+
+def _read(config: Params) -> Inputs:
+    """Read what the params ask for; pictures are those of the first seed."""
+    _require(config)
+    grid, first = config.grid, config.grid.seeds[0]
+    samples = {
+        cell: _samples(Path(f"data/samples/{cell}-{first}.npz"), config.report.examples)
+        for cell in grid.cells
+    }
+    scenes = next(iter(samples.values()))["scenes"]
+    for cell, arrays in samples.items():
+        if not np.array_equal(arrays["scenes"], scenes):
+            stage.fail(f"data/samples/{cell}-{first}.npz: other scenes than its peers; `dvc repro`")
+    dataset = open_dataset(stage.DATASET, verify=False)
+    at = np.searchsorted(dataset.scenes("test"), scenes)
+    boxes = {modality: dataset.boxes(modality, "test") for modality in MODALITIES}
+    return Inputs(
+        scores={
+            (cell, seed): _json(RESULTS / f"scores/{cell}-{seed}.json")
+            for cell in grid.cells
+            for seed in grid.seeds
+        },
+        unimodal={
+            (modality, seed): _json(RESULTS / f"scores/{modality}-{seed}.json")
+            for modality in MODALITIES
+            for seed in grid.seeds
+        },
+        detectors={m: _json(RESULTS / f"detectors/{m}.json") for m in MODALITIES},
+        samples=samples,
+        curves={cell: _curves(Path(f"data/curves/{cell}-{first}")) for cell in grid.cells},
+        scenes=scenes,
+        classes=tuple(dataset.classes),
+        pictures={m: dataset.array(m, "test")[at] for m in MODALITIES},
+        truth={m: [np.column_stack(boxes[m][i]).astype(np.float32) for i in at] for m in boxes},
+    )
+
+
+def _found(inputs: Inputs, cell: str, name: str, scene: int, least: float) -> Boxes:
+    """Detections [K, 5] of class-labelled boxes whose score is at least `least`."""
+    boxes = inputs.samples[cell][f"{name}/boxes"][scene]
+    return boxes[boxes[:, 4] >= least][:, [0, 1, 2, 3, 5]]  # NaN padding compares false
+
+
+# --- the run against the paper, in words -------------------------------------------------------
+
+Pair = tuple[str, float, str, float]  # this one's figure should be above that one's
+
+
+def _show(value: float, metric: str) -> str:
+    return f"{value:+.1f} %" if metric.startswith("synergy") else f"{value:.2f}"
+
+
+def _pairs(
+    rows: Sequence[Row],
+    metric: str,
+    upper: Callable[[Row], bool],
+    lower: Callable[[Row], bool],
+    same_fusion: bool = False,
+) -> Iterator[Pair]:
+    """Every (upper, lower) pair of rows whose figures are known."""
+    for a in (row for row in rows if upper(row) and row[metric] is not None):
+        for b in (row for row in rows if lower(row) and row[metric] is not None):
+            if not same_fusion or a["fusion"] == b["fusion"]:
+                yield a["cell"], a[metric], b["cell"], b[metric]
+
+
+def _none(row: Row) -> bool:
+    return row["objective"] == "none" and row["fusion"] in ("poe", "bce", "rbcm")
+
+
+def _explicit(row: Row) -> bool:
+    return row["objective"] in ("ecg", "lcd")
+
+
+def _claims(rows: Sequence[Row]) -> Iterator[tuple[str, str, list[Pair]]]:
+    """What the paper concludes from Table III: the sentence, its metric, and the pairs it orders."""
+
+    def moe(row: Row) -> bool:
+        return row["fusion"] == "moe"
+
+    def rce(row: Row) -> bool:
+        return row["fusion"] == "rce" and row["objective"] == "none"
+
+    for metric, name in (("cross_depth", "I+R→D"), ("cross_image", "D+R→I")):
+        text = f"Training for cross generation (ecg, lcd) beats training without it on {name}."
+        yield text, metric, list(_pairs(rows, metric, _explicit, _none, same_fusion=True))
+    text = "rce beats the other fusions on I+R→D when none is trained for cross generation."
+    yield text, "cross_depth", list(_pairs(rows, "cross_depth", rce, lambda r: moe(r) or _none(r)))
+    text = "Without cross generation, depth from image and radar fails while the image still works."
+    yield text, "cross_depth", [
+        (f"{r['cell']} on D+R→I", r["cross_image"], "on I+R→D", r["cross_depth"])
+        for r in rows
+        if _none(r)
+    ]
+    for target in ("image", "depth"):
+        metric, text = f"synergy_{target}", f"moe has the lowest synergy gain on the {target}."
+        yield text, metric, list(_pairs(rows, metric, lambda r: not moe(r), moe))
+        text = f"Every method but moe gains over the unimodal VAE on the {target}."
+        known = [r for r in rows if not moe(r) and r[metric] is not None]
+        yield text, metric, [(r["cell"], r[metric], "the unimodal VAE", 0.0) for r in known]
+    text = "Cross generation costs a little synergy on the depth: none is above ecg and lcd."
+    pairs = _pairs(rows, "synergy_depth", _none, _explicit, same_fusion=True)
+    yield text, "synergy_depth", list(pairs)
+
+
+def _verdict(metric: str, pairs: Sequence[Pair]) -> tuple[str, str]:
+    """("agrees" | "disagrees" | "untested", sentence with the figures that decide)."""
+    if not pairs:
+        return "untested", "The cells of this run cannot tell."
+    by_margin = sorted(pairs, key=lambda pair: pair[1] - pair[3])
+    broken = [pair for pair in by_margin if pair[1] <= pair[3]]
+    if not broken:
+        a, x, b, y = by_margin[0]
+        narrow = f"{a} {_show(x, metric)}, {b} {_show(y, metric)}"
+        return "agrees", f"Here too ({narrow}{' is the narrowest case' if len(pairs) > 1 else ''})."
+    shown = "; ".join(
+        f"{a} at {_show(x, metric)} is not above {b} at {_show(y, metric)}"
+        for a, x, b, y in broken[:3]
+    )
+    return "disagrees", f"Not here in {len(broken)} of {len(pairs)} comparisons: {shown}."
+
+
+def _levels(rows: Sequence[Row]) -> Iterator[str]:
+    """Per column of the paper: how far the figures are off, and how many orderings are the same."""
+    for metric in paper.COLUMNS:
+        both = [r for r in rows if r[f"{metric}_diff"] is not None]
+        if not both:
+            continue
+        mean = statistics.fmean(r[f"{metric}_diff"] for r in both)
+        worst = max(both, key=lambda r: abs(r[f"{metric}_diff"]))
+        least = 5 if metric.startswith("synergy") else 0.05
+        told = [
+            (a, b)
+            for a in both
+            for b in both
+            if a[f"{metric}_paper"] - b[f"{metric}_paper"] > least
+        ]
+        same = sum(a[metric] > b[metric] for a, b in told)
+        side = "above" if mean > 0 else "below"
+        size = f"{abs(mean):.1f} points" if least > 1 else f"{abs(mean):.2f}"
+        text = (
+            f"{table3.HEADINGS[metric]}: on average {size} {side} the paper, furthest off "
+            f"{worst['cell']} ({_show(worst[metric], metric)}, the paper "
+            f"{_show(worst[f'{metric}_paper'], metric)})."
+        )
+        if told:
+            unit = "5 points" if least > 1 else "0.05"
+            text += (
+                f" Of {len(told)} pairs of methods that the paper tells apart by more than {unit}, "
+                f"{same} {'is' if same == 1 else 'are'} in the same order."
+            )
+        yield text
+
+
+# --- parts of the page -------------------------------------------------------------------------
+
+
+def _over_seeds(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean over seeds and standard deviation, None with one seed."""
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.fmean(values), "std": deviation}
+
+
+def _unimodal(inputs: Inputs) -> dict[str, Row]:
+    """Per modality: mAP@0.5 of its own VAE over seeds, and the paper's."""
+    return {
+        modality: {
+            **_over_seeds(
+                [
+                    score["synergy"][modality]["map50"]
+                    for (name, _), score in inputs.unimodal.items()
+                    if name == modality
+                ]
+            ),
+            "paper": paper.UNIMODAL.get(modality),
+        }
+        for modality in MODALITIES
+    }
+
+
+def _matrix(inputs: Inputs, cell: str) -> dict[str, dict[str, float]]:
+    """mAP@0.5, mean over seeds: subset of sensors -> generated modality -> value."""
+    runs = [score["subsets"] for (name, _), score in inputs.scores.items() if name == cell]
+    return {
+        subset: {
+            target: statistics.fmean(run[subset][target]["map50"] for run in runs)
+            for target in MODALITIES
+            if target in runs[0][subset]
+        }
+        for subset in runs[0]
+    }
+
+
+def _cost(inputs: Inputs, cell: str) -> dict[str, float]:
+    runs = [score["cost"] for (name, _), score in inputs.scores.items() if name == cell]
+    return {key: statistics.fmean(run[key] for run in runs) for key in runs[0]}
+
+
+def _agreement(inputs: Inputs, cell: str) -> dict[str, float]:
+    """Joint agreement, mean over seeds; empty where it was not scored."""
+    runs = [score["joint"] or {} for (name, _), score in inputs.scores.items() if name == cell]
+    return {pair: statistics.fmean(run[pair] for run in runs) for pair in runs[0]}
+
+
+def _trade_off(rows: Sequence[Row], looks: dict[str, Style], inputs: Inputs) -> list[str]:
+    """The scatter of this run and, for the same cells, of the paper."""
+    seconds = {row["cell"]: _cost(inputs, row["cell"])["train_seconds"] for row in rows}
+    most = max(seconds.values()) or 1.0
+    charts = []
+    for title, suffix in (("This run", ""), ("The paper", "_paper")):
+        points = []
+        for row in rows:
+            figures_of = [row[metric + suffix] for metric in paper.COLUMNS]
+            if any(value is None for value in figures_of):
+                continue
+            cross, synergy = statistics.fmean(figures_of[:2]), statistics.fmean(figures_of[2:])
+            spent = f", {seconds[row['cell']]:.0f} s to train" if not suffix else ""
+            note = f"cross {cross:.2f}, synergy {synergy:+.1f} %{spent}"
+            area = seconds[row["cell"]] / most if not suffix else 0.1
+            points.append(Point(row["cell"], looks[row["cell"]], cross, synergy, area, note))
+        charts.append(figures.scatter(points, title) if points else "")
+    return charts
+
+
+def _learning(inputs: Inputs, looks: dict[str, Style]) -> dict[str, str]:
+    """One chart per logged term, one line per method."""
+    terms = dict.fromkeys(term for curves in inputs.curves.values() for term in curves)
+    charts = {}
+    for term in terms:
+        lines = [
+            Line(cell, looks[cell], *zip(*curves[term], strict=True))
+            for cell, curves in inputs.curves.items()
+            if term in curves
+        ]
+        charts[term] = figures.curves(term, lines)
+    return {term: chart for term, chart in charts.items() if chart}
+
+
+def _sheets(inputs: Inputs) -> dict[str, Sprite]:
+    """One sprite per method and generated modality, and one per sensor for what it saw."""
+    sheets = {
+        f"truth-{modality}": Sprite.of(f"truth-{modality}", {"truth": pictures})
+        for modality, pictures in inputs.pictures.items()
+    }
+    for cell, arrays in inputs.samples.items():
+        for target in MODALITIES:
+            rows = {
+                name.split("/")[0]: array
+                for name, array in arrays.items()
+                if name.endswith(f"/{target}")
+            }
+            if rows:
+                sheets[f"{cell}-{target}"] = Sprite.of(f"{cell}-{target}", rows)
+    return sheets
+
+
+def _mistakes(found: Boxes, truth: Boxes) -> tuple[int, int]:
+    """(objects missed, detections that hit none): IoU >= 0.5 and the same class, each used once."""
+    free = list(range(len(truth)))
+    false = 0
+    for x1, y1, x2, y2, label in found:
+        boxes = truth[free]
+        width = np.minimum(boxes[:, 2], x2) - np.maximum(boxes[:, 0], x1)
+        height = np.minimum(boxes[:, 3], y2) - np.maximum(boxes[:, 1], y1)
+        shared = width.clip(0) * height.clip(0)
+        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        iou = shared / (areas + (x2 - x1) * (y2 - y1) - shared) * (boxes[:, 4] == label)
+        if len(free) and iou.max() >= OVERLAP:
+            del free[int(iou.argmax())]
+        else:
+            false += 1
+    return len(free), false
+
+
+def _failures(inputs: Inputs, least: float) -> list[Row]:
+    """Per method and cross-generated modality: the example scene with most mistakes."""
+    worst = []
+    for cell in inputs.samples:
+        for target, subset in CROSS.items():
+            counted = [
+                (*_mistakes(_found(inputs, cell, f"{subset}/{target}", s, least), truth), s)
+                for s, truth in enumerate(inputs.truth[target])
+            ]
+            missed, false, scene = max(counted, key=lambda c: (c[0] + c[1], -c[2]))
+            worst.append(
+                {
+                    "cell": cell,
+                    "target": target,
+                    "subset": subset,
+                    "scene": scene,
+                    "missed": missed,
+                    "objects": len(inputs.truth[target][scene]),
+                    "false": false,
+                }
+            )
+    return worst
+
+
+def _viewer(inputs: Inputs, sheets: dict[str, Sprite], least: float) -> Row:
+    """What the page's script needs to draw any picture: rows of the sprites, boxes, scores."""
+
+    def plain(boxes: Boxes) -> list[list[float]]:
+        return [[*(round(float(v), 1) for v in box[:4]), int(box[4])] for box in boxes]
+
+    methods = {
+        cell: {
+            "map": {s: {t: round(v, 3) for t, v in row.items()} for s, row in matrix.items()},
+            "rows": {t: sheets[f"{cell}-{t}"].rows for t in MODALITIES if f"{cell}-{t}" in sheets},
+            "boxes": {
+                name.removesuffix("/boxes"): [
+                    plain(_found(inputs, cell, name.removesuffix("/boxes"), scene, least))
+                    for scene in range(len(inputs.scenes))
+                ]
+                for name in inputs.samples[cell]
+                if name.endswith("/boxes")
+            },
+        }
+        for cell in inputs.samples
+        for matrix in [_matrix(inputs, cell)]
+    }
+    return {
+        "modalities": MODALITIES,
+        "camera": figures.CAMERA,
+        "scenes": inputs.scenes.tolist(),
+        "sizes": {m: inputs.pictures[m].shape[1:3] for m in MODALITIES},
+        "truth": {m: [plain(boxes) for boxes in inputs.truth[m]] for m in MODALITIES},
+        "methods": methods,
+    }
+
+
+def _page(config: Params, inputs: Inputs, rows: Sequence[Row]) -> str:
+    """report.html: everything inlined."""
+    cells = {name: (cell.fusion, cell.objective) for name, cell in config.grid.cells.items()}
+    looks, sheets, least = figures.styles(cells), _sheets(inputs), config.report.confidence
+
+    def boxes(cell: str, row: str, target: str, scene: int) -> str:
+        truth = cell == "truth"
+        found = (
+            inputs.truth[target][scene]
+            if truth
+            else _found(inputs, cell, f"{row}/{target}", scene, least)
+        )
+        sheet = sheets[f"{cell}-{target}"]
+        return figures.overlay(found, (sheet.height, sheet.width), target == "radar")
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        config=config,
+        inputs=inputs,
+        any_score=next(iter(inputs.scores.values())),
+        rows=rows,
+        cells=cells,
+        aliases=ALIASES,
+        letters=LETTERS,
+        headings=table3.HEADINGS,
+        paper_columns=paper.COLUMNS,
+        modalities=MODALITIES,
+        cross=CROSS,
+        claims=[(text, *_verdict(metric, pairs)) for text, metric, pairs in _claims(rows)],
+        levels=list(_levels(rows)),
+        unimodal=_unimodal(inputs),
+        matrices={cell: _matrix(inputs, cell) for cell in cells},
+        agreement={cell: _agreement(inputs, cell) for cell in cells},
+        costs={cell: _cost(inputs, cell) for cell in cells},
+        swatches={cell: figures.swatch(style) for cell, style in looks.items()},
+        trade_off=_trade_off(rows, looks, inputs),
+        learning=_learning(inputs, looks),
+        sheets=sheets,
+        boxes=boxes,
+        box_colours=figures.BOX_COLOURS,
+        failures=_failures(inputs, least),
+        viewer=_viewer(inputs, sheets, least),
+    )
+
+
+def _overview(inputs: Inputs, least: float) -> bytes:
+    """The paper's Fig. 3 above its Fig. 4, with the run's own pictures."""
+    methods = list(inputs.samples)
+    shown = range(min(len(inputs.scenes), max(1, (len(methods) + 1) // 3)))
+    top = [
+        Overview(
+            inputs.pictures[target][scene],
+            inputs.truth[target][scene],
+            heading=target,
+            side="the sensors" if (scene, target) == (0, "image") else "",
+            camera=target == "radar",
+        )
+        for scene in shown
+        for target in MODALITIES
+    ]
+    lines = [top]
+    for scene in range(min(len(inputs.scenes), 2)):
+        for target, subset in CROSS.items():
+            side = "+".join(LETTERS[m] for m in subset.split("+")) + f"→{LETTERS[target]}"
+            heading = "truth" if len(lines) == 1 else ""
+            line = [
+                Overview(inputs.pictures[target][scene], inputs.truth[target][scene], heading, side)
+            ]
+            for cell in methods:
+                found = _found(inputs, cell, f"{subset}/{target}", scene, least)
+                picture = inputs.samples[cell][f"{subset}/{target}"][scene]
+                line.append(Overview(picture, found, cell if len(lines) == 1 else ""))
+            lines.append(line)
+    return figures.overview(lines)
+
+
+def main() -> None:
+    """Read params and results, write the table three ways, the page and the picture."""
+    config = params.load()
+    inputs = _read(config)
+    cells = {name: (cell.fusion, cell.objective) for name, cell in config.grid.cells.items()}
+    alone = {key: score["synergy"][key[0]]["map50"] for key, score in inputs.unimodal.items()}
+    rows = table3.build(cells, inputs.scores, alone)
+    stage.write_bytes(RESULTS / "table3.csv", table3.as_csv(rows).encode())
+    stage.write_bytes(RESULTS / "table3.md", table3.as_markdown(rows).encode())
+    named = [{"cell": cell, **row} for cell, row in zip(cells, rows, strict=True)]
+    stage.write_json(
+        RESULTS / "table3.json",
+        {
+            "seeds": config.grid.seeds,
+            "rows": named,
+            "unimodal": _unimodal(inputs),
+            "detectors": inputs.detectors,
+        },
+    )
+    stage.write_bytes(RESULTS / "report.html", _page(config, inputs, named).encode())
+    stage.write_bytes(RESULTS / "overview.png", _overview(inputs, config.report.confidence))
+    wrong = [text for text, metric, pairs in _claims(named) if _verdict(metric, pairs)[0] == "disagrees"]
+    print(table3.as_markdown(rows) + "".join(f"not as in the paper: {text}\n" for text in wrong))
+
+
+if __name__ == "__main__":
+    main()
