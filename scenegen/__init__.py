@@ -1,0 +1,1 @@
+"""Small multimodal scenes (RGB, depth, radar, boxes) rendered by Blender. Import the submodules."""

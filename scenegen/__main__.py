@@ -1,0 +1,117 @@
+"""Command line: `python -m scenegen render|preview|show|verify`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from scenegen.params import SceneParams
+
+__all__ = ["main"]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m scenegen", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    params = argparse.ArgumentParser(add_help=False)
+    params.add_argument("--params", type=Path, help="JSON file of SceneParams; defaults otherwise")
+    params.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one param, such as objects.scale=[0.5,0.7]; may be repeated",
+    )
+    render = commands.add_parser("render", parents=[params], help="render a dataset folder")
+    render.add_argument("folder", type=Path)
+    render.add_argument("--workers", type=int, help="processes; all cores by default")
+    render.add_argument("--scheduler", help="address of a Dask scheduler to render through")
+    sheet = commands.add_parser("preview", parents=[params], help="contact sheet of scenes")
+    sheet.add_argument("--scene", type=int, default=0, help="first scene")
+    sheet.add_argument("--scenes", type=int, default=12, help="how many")
+    sheet.add_argument("--out", type=Path, default=Path("preview.png"))
+    show = commands.add_parser("show", parents=[params], help="print what is in a scene, as JSON")
+    show.add_argument("--scene", type=int, default=0)
+    verify = commands.add_parser("verify", help="compare a dataset with its hashes")
+    verify.add_argument("folder", type=Path)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; 0 on success, 2 after one line on standard error."""
+    options = _parser().parse_args(arguments)
+    try:
+        _COMMANDS[options.command](options)
+    except ValidationError as error:
+        for one in error.errors():
+            key = ".".join(str(part) for part in one["loc"])
+            message = one["msg"].removeprefix("Value error, ")
+            print(f"{key}: {message} (given: {one['input']!r:.60})", file=sys.stderr)
+        return 2
+    except (ValueError, RuntimeError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _params(options: argparse.Namespace) -> SceneParams:
+    data: dict[str, Any] = json.loads(options.params.read_text()) if options.params else {}
+    for change in options.set:
+        key, _, text = change.partition("=")
+        section = data
+        *outer, last = key.split(".")
+        for name in outer:
+            section = section.setdefault(name, {})
+        try:
+            section[last] = json.loads(text)
+        except json.JSONDecodeError:
+            section[last] = text
+    return SceneParams.model_validate(data)
+
+
+def _render(options: argparse.Namespace) -> None:
+    from scenegen.executors import dask_executor
+    from scenegen.generate import render_dataset
+
+    params = _params(options)
+    executor, disconnect = None, None
+    if options.scheduler:
+        executor, disconnect = dask_executor(options.scheduler)
+    try:
+        done = render_dataset(params, options.folder, workers=options.workers, executor=executor)
+    finally:
+        if disconnect:
+            disconnect()
+    print(f"{options.folder}: {done.count} scenes, sha256 {done.sha256}")
+
+
+def _preview(options: argparse.Namespace) -> None:
+    from scenegen.preview import preview
+
+    scenes = list(range(options.scene, options.scene + options.scenes))
+    preview(_params(options), scenes, options.out)
+    print(options.out)
+
+
+def _show(options: argparse.Namespace) -> None:
+    from scenegen.scene import sample_scene
+
+    print(json.dumps(sample_scene(_params(options), options.scene).to_dict(), indent=2))
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from scenegen.dataset import open_dataset
+
+    dataset = open_dataset(options.folder)
+    print(f"{options.folder}: {len(dataset)} scenes are intact")
+
+
+_COMMANDS = {"render": _render, "preview": _preview, "show": _show, "verify": _verify}
+
+if __name__ == "__main__":
+    sys.exit(main())

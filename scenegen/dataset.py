@@ -1,0 +1,134 @@
+"""Reading a dataset: numpy arrays by split and modality."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scenegen.manifest import Manifest, Shard, read_manifest
+from scenegen.splits import SPLITS, split_scenes
+from scenegen.storage import sha256_file
+
+__all__ = ["MODALITIES", "Boxes", "Dataset", "depth_to_uint8", "open_dataset"]
+
+MODALITIES = ("image", "depth", "radar")
+Boxes = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+
+def open_dataset(folder: Path, verify: bool = True) -> Dataset:
+    """Open a finished dataset.
+
+    Args:
+        verify: compare every shard with the hash in the manifest
+
+    Raises:
+        ValueError: not a dataset, unfinished, or a shard is missing, truncated or altered.
+    """
+    manifest = read_manifest(Path(folder))
+    if not manifest.complete:
+        done = sum(s.count for s in manifest.shards)
+        raise ValueError(
+            f"{folder} is unfinished: {done} of {manifest.count} scenes; run the render again"
+        )
+    dataset = Dataset(Path(folder), manifest)
+    if verify:
+        dataset.verify()
+    return dataset
+
+
+def depth_to_uint8(depth: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Stored 16-bit depth to what networks see: 0 at the near limit, 255 at the far limit."""
+    return ((depth.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+class Dataset:
+    """A finished dataset. Arrays are made on request; shards are memory-mapped."""
+
+    modalities = MODALITIES
+    splits = SPLITS
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder, self.manifest = folder, manifest
+        self.params = manifest.params
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; a label is an index into them."""
+        return self.manifest.classes
+
+    def __len__(self) -> int:
+        return self.manifest.count
+
+    def scenes(self, split: str) -> NDArray[np.int64]:
+        """Scene numbers of a split, ascending: [N]."""
+        return split_scenes(split, self.manifest.count)
+
+    def shard(self, place: int) -> NDArray[np.void]:
+        """The records of one shard, memory-mapped and read-only."""
+        shard = self.manifest.shards[place]
+        path = self.folder / shard.file
+        try:
+            records = np.load(path, mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path} is missing or damaged ({error}); render anew") from None
+        if len(records) != shard.count:
+            raise ValueError(f"{path} holds {len(records)} of {shard.count} scenes; render anew")
+        return records
+
+    def records(self, split: str) -> NDArray[np.void]:
+        """Everything stored about the scenes of a split, in RAM: [N] of the record dtype."""
+        return np.concatenate([r[rows] for r, rows in self._parts(split)])
+
+    def array(self, modality: str, split: str) -> NDArray[np.uint8]:
+        """What networks see: uint8 [N, H, W, C], C = 3 for image, 1 for depth and radar.
+
+        Raises:
+            ValueError: no such modality or split.
+        """
+        self._check_modality(modality)
+        values = np.concatenate([r[modality][rows] for r, rows in self._parts(split)])
+        if modality == "depth":
+            values = depth_to_uint8(values)
+        return values if modality == "image" else values[..., None]
+
+    def boxes(self, modality: str, split: str) -> list[Boxes]:
+        """Per scene: boxes float32 [n, 4] (x0 y0 x1 y1, pixels of the modality), labels [n]."""
+        self._check_modality(modality)
+        prefix = "radar_" if modality == "radar" else ""
+        fields = [f"has_{prefix}box", f"{prefix}box", "label"]
+        parts = [tuple(r[f][rows] for f in fields) for r, rows in self._parts(split)]
+        has, box, label = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        return [(b[h], c[h].astype(np.int64)) for h, b, c in zip(has, box, label, strict=True)]
+
+    def verify(self) -> None:
+        """Compare every shard with its hash.
+
+        Raises:
+            ValueError: names the first shard that is missing, truncated or altered.
+        """
+        for shard in self.manifest.shards:
+            self._verify(shard)
+
+    def _verify(self, shard: Shard) -> None:
+        path = self.folder / shard.file
+        if not path.is_file():
+            raise ValueError(f"{path} is missing; render anew")
+        if sha256_file(path) != shard.sha256:
+            raise ValueError(f"{path} is truncated or altered; render anew")
+
+    def _parts(self, split: str) -> list[tuple[NDArray[np.void], NDArray[np.int64]]]:
+        """Each shard with the rows of it that belong to the split."""
+        scenes, parts = self.scenes(split), []
+        for place, shard in enumerate(self.manifest.shards):
+            inside = (scenes >= shard.first) & (scenes < shard.first + shard.count)
+            parts.append((self.shard(place), scenes[inside] - shard.first))
+        return parts
+
+    @staticmethod
+    def _check_modality(modality: str) -> None:
+        if modality not in MODALITIES:
+            raise ValueError(
+                f"modality {modality!r} does not exist; choose one of {', '.join(MODALITIES)}"
+            )

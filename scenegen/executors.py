@@ -1,0 +1,162 @@
+"""Shards through `concurrent.futures`: retries, dead workers, a local pool or a Dask cluster."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures as cf
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scenegen.params import SceneParams
+from scenegen.worker import pin_to_core, render_scenes
+
+__all__ = ["ATTEMPTS", "Job", "RenderError", "available_cores", "dask_executor", "render_jobs"]
+
+ATTEMPTS = 3
+
+
+class RenderError(RuntimeError):
+    """Scenes that could not be rendered, by number."""
+
+
+class Job(NamedTuple):
+    """Scenes `first` to `first + scenes - 1`, to be rendered by one worker."""
+
+    first: int
+    scenes: int
+
+    def __str__(self) -> str:
+        return f"scenes {self.first} to {self.first + self.scenes - 1}"
+
+
+def available_cores() -> list[int]:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def _local_pool(workers: int) -> cf.Executor:
+    """One-threaded Blender processes, each on a core of its own when there are enough."""
+    context = multiprocessing.get_context("spawn")  # a forked Blender would share its state
+    cores = available_cores()
+    if workers > len(cores):
+        return cf.ProcessPoolExecutor(workers, mp_context=context)
+    queue: Any = context.Queue()
+    for core in cores[:workers]:
+        queue.put(core)
+    return cf.ProcessPoolExecutor(
+        workers, mp_context=context, initializer=pin_to_core, initargs=(queue,)
+    )
+
+
+def dask_executor(address: str) -> tuple[cf.Executor, Callable[[], None]]:
+    """The executor of the Dask cluster at `address`, and a function that disconnects from it.
+
+    Raises:
+        RenderError: nothing answers there.
+    """
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout=10)
+    except (OSError, ValueError) as error:
+        raise RenderError(f"no Dask scheduler answers at {address}: {error}") from None
+    # Each call is a job of its own, never a cached result; a task may outlive lost workers.
+    return client.get_executor(pure=False, retries=ATTEMPTS - 1), client.close
+
+
+def render_jobs(
+    params: SceneParams, jobs: list[Job], workers: int, executor: cf.Executor | None = None
+) -> Iterator[tuple[Job, str, NDArray[np.void]]]:
+    """Yield (job, Blender version, records) as they finish, in any order.
+
+    A failed job is tried again, three times in all. When a worker process dies, a local pool is
+    built anew and the jobs that were under way run one by one, so that the guilty one is found.
+
+    Raises:
+        RenderError: after all other jobs are done, the scenes that failed and why; or at once
+            when an executor of the caller's has broken.
+    """
+    runner = _Runner(params, jobs, workers, executor)
+    try:
+        yield from runner.results()
+    finally:
+        runner.close()
+    if runner.failed:
+        raise RenderError(
+            "; ".join(f"{job} failed {ATTEMPTS} times: {e}" for job, e in runner.failed)
+        )
+
+
+class _Runner:
+    def __init__(
+        self, params: SceneParams, jobs: list[Job], workers: int, executor: cf.Executor | None
+    ) -> None:
+        self._params, self._workers = params, workers
+        self._own = executor is None
+        self._executor = executor or _local_pool(workers)
+        self._waiting = collections.deque(jobs)
+        self._suspects: collections.deque[Job] = collections.deque()
+        self._running: dict[cf.Future[Any], Job] = {}
+        self._attempts: collections.Counter[Job] = collections.Counter()
+        self.failed: list[tuple[Job, BaseException]] = []
+
+    def results(self) -> Iterator[tuple[Job, str, NDArray[np.void]]]:
+        self._submit()
+        while self._running:
+            done, _ = cf.wait(self._running, return_when=cf.FIRST_COMPLETED)
+            broken = False
+            for future in done:
+                job = self._running.pop(future)
+                error = future.exception()
+                if error is None:
+                    yield job, *future.result()
+                else:
+                    broken |= isinstance(error, cf.BrokenExecutor)
+                    self._retry(job, error)
+            if broken:
+                self._rebuild()
+            self._submit()
+
+    def _submit(self) -> None:
+        """Keep the workers busy with one job waiting each; a suspect runs alone."""
+        if self._suspects:
+            if not self._running:
+                self._start(self._suspects.popleft())
+            return
+        while self._waiting and len(self._running) < 2 * self._workers:
+            self._start(self._waiting.popleft())
+
+    def _start(self, job: Job) -> None:
+        future = self._executor.submit(render_scenes, self._params, job.first, job.scenes)
+        self._running[future] = job
+
+    def _retry(self, job: Job, error: BaseException) -> None:
+        self._attempts[job] += 1
+        if self._attempts[job] >= ATTEMPTS:
+            self.failed.append((job, error))
+        else:
+            self._suspects.append(job)
+
+    def _rebuild(self) -> None:
+        """One death fails every future of a process pool; start over with what was under way."""
+        for future, job in list(self._running.items()):
+            self._retry(job, future.exception() or RenderError("its worker died"))
+        self._running.clear()
+        if not self._own:
+            raise RenderError("the executor broke: a worker died and it cannot be built anew here")
+        self._executor.shutdown(wait=True)
+        self._executor = _local_pool(self._workers)
+
+    def close(self) -> None:
+        if self._own:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+        else:
+            for future in self._running:
+                future.cancel()

@@ -1,0 +1,79 @@
+"""A contact sheet of scenes: picture, depth, radar and boxes, to tune params by eye."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from scenegen.dataset import depth_to_uint8
+from scenegen.params import CLASSES, SceneParams
+from scenegen.scene import sample_scene
+from scenegen.storage import write_atomic
+from scenegen.worker import render_specs
+
+__all__ = ["CLASS_COLOURS", "contact_sheet", "encode_png", "panel", "preview"]
+
+CLASS_COLOURS = ((255, 80, 80), (70, 220, 90), (90, 150, 255), (255, 200, 0))  # by label, RGB
+CAMERA_COLOUR = (255, 0, 0)
+Picture = NDArray[np.uint8]
+
+
+def preview(params: SceneParams, scenes: list[int], path: Path, side: int = 192) -> None:
+    """Render the scenes and write their contact sheet to a PNG file.
+
+    Args:
+        side: width of one picture on the sheet, pixels
+    """
+    records = render_specs(params, [sample_scene(params, k) for k in scenes])
+    write_atomic(path, encode_png(contact_sheet(records, side)))
+
+
+def contact_sheet(records: NDArray[np.void], side: int = 192, columns: int = 2) -> Picture:
+    """Panels of the given records in a grid, RGB uint8."""
+    panels = [panel(record, side) for record in records]
+    panels += [np.zeros_like(panels[0])] * (-len(panels) % columns)
+    rows = [np.hstack(panels[i : i + columns]) for i in range(0, len(panels), columns)]
+    return np.vstack(rows)
+
+
+def panel(record: np.void, side: int = 192) -> Picture:
+    """One scene: picture, depth and radar side by side with their boxes, RGB uint8.
+
+    On the radar picture the red square denotes the camera, as in the paper's figure 3.
+    """
+    depth = np.repeat(depth_to_uint8(record["depth"])[..., None], 3, axis=2)
+    radar = np.repeat(record["radar"][..., None], 3, axis=2)
+    views = [("", record["image"]), ("", depth), ("radar_", radar)]
+    tiles = [_tile(picture, record, prefix, side) for prefix, picture in views]
+    cv2.putText(tiles[0], str(record["scene"]), (4, side - 6), 0, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+    height = max(t.shape[0] for t in tiles)
+    tiles = [np.pad(t, ((height - t.shape[0], 1), (0, 1), (0, 0))) for t in tiles]
+    middle = side // 2
+    cv2.rectangle(tiles[2], (middle - 4, height - 8), (middle + 4, height), CAMERA_COLOUR, -1)
+    return np.hstack(tiles)
+
+
+def _tile(picture: Picture, record: np.void, prefix: str, side: int) -> Picture:
+    height, width = picture.shape[:2]
+    scale = side / width
+    size = (side, round(height * scale))
+    tile: Picture = cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST).astype(np.uint8)
+    for place in np.flatnonzero(record[f"has_{prefix}box"]):
+        x0, y0, x1, y1 = (round(float(c) * scale) for c in record[f"{prefix}box"][place])
+        label = int(record["label"][place])
+        colour = CLASS_COLOURS[label]
+        cv2.rectangle(tile, (x0, y0), (x1 - 1, y1 - 1), colour, 1)
+        cv2.putText(tile, CLASSES[label], (x0, y0 - 3), 0, 0.35, colour, 1, cv2.LINE_AA)
+    return tile
+
+
+def encode_png(picture: Picture) -> bytes:
+    """An RGB or grey picture (uint8, or uint16 if grey) as the bytes of a PNG file."""
+    shown = picture[..., ::-1] if picture.ndim == 3 else picture
+    done, data = cv2.imencode(".png", shown)
+    if not done:
+        raise ValueError(f"a picture of shape {picture.shape} cannot be written as PNG")
+    return bytes(data)

@@ -1,0 +1,115 @@
+"""A bird's-eye radar picture from a depth map alone, without the stripes of its pixel rows.
+
+Each depth pixel stands for a small patch of surface. Towards each neighbour on the same surface it
+follows the line between the two (in inverse depth, which is linear across a plane, so planes come
+out exact); towards a jump it continues its own slope. The patch is cut into SPLIT x SPLIT points,
+and each leaves its share of seen surface, (depth / focal)^2, in the four nearest cells.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scenegen.camera import back_project
+from scenegen.params import DepthParams, RadarParams
+
+__all__ = ["SPLIT", "radar_axes", "radar_from_depth", "to_radar_pixels"]
+
+SPLIT = 4
+STEEPEST = 4.0  # a surface steeper than 1:4 to the line of sight counts as a jump
+Array = NDArray[np.float64]
+
+
+def radar_axes(pose: Array) -> tuple[Array, Array]:
+    """Unit vectors [2] on the floor to the camera's right and ahead of it, from its pose [4, 4]."""
+    ahead = pose[:2, 2] / np.linalg.norm(pose[:2, 2])
+    return np.array([ahead[1], -ahead[0]]), ahead
+
+
+def to_radar_pixels(floor_points: Array, pose: Array, radar: RadarParams) -> Array:
+    """Column and row (down) in the radar picture, [n, 2], of world points [n, 2] on the floor."""
+    right, ahead = radar_axes(pose)
+    local = floor_points - pose[:2, 3]
+    near, far = radar.reach
+    column = (local @ right / radar.span + 0.5) * radar.width
+    row = (far - local @ ahead) / (far - near) * radar.height
+    return np.stack([column, row], axis=1)
+
+
+def radar_from_depth(
+    metres: Array, k: Array, pose: Array, radar: RadarParams, depth: DepthParams
+) -> NDArray[np.uint8]:
+    """Radar picture [h, w], 0 to 255, from planar depth [H, W] in metres.
+
+    Points within `radar.ground` of the floor, at the far limit of the depth sensor or outside the
+    grid are dropped. A cell is 255 when the surface seen in it, measured across the line of sight,
+    reaches `radar.full_echo` of the cell's area.
+    """
+    u, v, distance, share = _patches(metres, k, pose, radar, depth)
+    points = back_project(u, v, distance, k, pose)
+    kept = points[:, 2] > radar.ground
+    cells = to_radar_pixels(points[kept, :2], pose, radar) - 0.5
+    seen = _splat(cells, share[kept], radar.width, radar.height)
+    cell_area = radar.span / radar.width * (radar.reach[1] - radar.reach[0]) / radar.height
+    return np.rint(255.0 * np.minimum(seen / (radar.full_echo * cell_area), 1.0)).astype(np.uint8)
+
+
+def _patches(
+    metres: Array, k: Array, pose: Array, radar: RadarParams, depth: DepthParams
+) -> tuple[Array, Array, Array, Array]:
+    """Sub-pixel points on the surfaces above ground: u, v, depth, area across the line of sight."""
+    inverse = 1.0 / metres
+    limit = STEEPEST * inverse / k[0, 0]
+    rows, columns = np.nonzero(_maybe_above(metres, k, pose, radar) & (metres < depth.far))
+    offset = (np.arange(SPLIT) + 0.5) / SPLIT - 0.5
+    across = _profile(inverse, limit, 1)[:, rows, columns]
+    along = _profile(inverse, limit, 0)[:, rows, columns]
+    side = (offset > 0).astype(np.int64)
+    du, dv = across[side] * offset[:, None], along[side] * offset[:, None]  # [SPLIT, n]
+    w = inverse[rows, columns] + du[None, :] + dv[:, None]  # [SPLIT v, SPLIT u, n]
+    distance = 1.0 / np.maximum(w, 0.5 / depth.far)
+    u = np.broadcast_to(columns + 0.5 + offset[:, None], w.shape)
+    v = np.broadcast_to(rows + 0.5 + offset[:, None, None], w.shape)
+    share = (distance / (k[0, 0] * SPLIT)) ** 2
+    return u.ravel(), v.ravel(), distance.ravel(), share.ravel()
+
+
+def _profile(inverse: Array, limit: Array, axis: int) -> Array:
+    """Slopes of inverse depth per pixel before and after each pixel along an axis: [2, H, W].
+
+    A side that ends in a jump continues the slope of the other side; with a jump on both, 0.
+    """
+    step = np.diff(inverse, axis=axis)
+    step = np.where(np.abs(step) < np.delete(limit, 0, axis=axis), step, np.nan)
+    gap = np.full_like(np.take(inverse, [0], axis=axis), np.nan)
+    before, after = np.concatenate([gap, step], axis), np.concatenate([step, gap], axis)
+    sides = np.stack(
+        [np.where(np.isnan(before), after, before), np.where(np.isnan(after), before, after)]
+    )
+    return np.nan_to_num(sides)
+
+
+def _maybe_above(metres: Array, k: Array, pose: Array, radar: RadarParams) -> NDArray[np.bool_]:
+    """Pixels whose patch may reach above the ground limit; the floor is most of the picture."""
+    height, width = metres.shape
+    x = (np.arange(width) + 0.5 - k[0, 2]) / k[0, 0]
+    y = (np.arange(height) + 0.5 - k[1, 2]) / k[1, 1]
+    right, down, forward = pose[2, :3]
+    up = metres * (right * x[None, :] + down * y[:, None] + forward) + pose[2, 3]
+    return up > radar.ground - 2.0 * metres / k[0, 0]
+
+
+def _splat(cells: Array, share: Array, width: int, height: int) -> Array:
+    """Add each point's share to the four cells around it, bilinearly: [h, w]."""
+    corner = np.floor(cells).astype(np.int64)
+    part = cells - corner
+    total = np.zeros((height + 2) * (width + 2))
+    for dx in (0, 1):
+        for dy in (0, 1):
+            x, y = corner[:, 0] + dx + 1, corner[:, 1] + dy + 1
+            weight = np.abs(1 - dx - part[:, 0]) * np.abs(1 - dy - part[:, 1]) * share
+            inside = (x >= 0) & (x < width + 2) & (y >= 0) & (y < height + 2)
+            flat = y[inside] * (width + 2) + x[inside]
+            total += np.bincount(flat, weights=weight[inside], minlength=total.size)
+    return total.reshape(height + 2, width + 2)[1:-1, 1:-1]
