@@ -73,22 +73,18 @@ class ObjectParams(_Section):
         description="shapes to draw from: cube, cylinder, sphere, capsule",
     )
     scale: Annotated[Pair, _within(0.05, 10.0)] = Field(
-        # type: ignore[valid-type]
         default=(1.0, 1.2),
         description="size, [low, high], 0.05 to 10; at 1 a sphere has a radius of 1 m",
     )
     yaw: Annotated[Pair, _within(-180.0, 180.0)] = Field(
-        # type: ignore[valid-type]
         default=(0.0, 90.0),
         description="turn about the vertical, degrees, [low, high], -180 to 180",
     )
     area_x: Annotated[Pair, _within(-100.0, 100.0)] = Field(
-        # type: ignore[valid-type]
         default=(-1.8, 1.8),
         description="where centres may lie, metres to the right, [low, high]",
     )
     area_y: Annotated[Pair, _within(-100.0, 100.0)] = Field(
-        # type: ignore[valid-type]
         default=(-1.3, 2.0),
         description="where centres may lie, metres away, [low, high]",
     )
@@ -99,7 +95,6 @@ class ObjectParams(_Section):
         description="least distance between two objects, metres, 0 to 10",
     )
     hue: Annotated[Pair, _within(0.0, 1.0)] = Field(
-        # type: ignore[valid-type]
         default=(0.0, 1.0),
         description="hue, [low, high], 0 to 1 around the colour wheel",
     )
@@ -167,17 +162,14 @@ class CameraParams(_Section):
     """A pinhole that looks at the point (0, 0, look_height); each range is its jitter."""
 
     distance: Annotated[Pair, _within(0.1, 200.0)] = Field(
-        # type: ignore[valid-type]
         default=(7.3, 7.7),
         description="metres from the middle along the floor, [low, high], 0.1 to 200",
     )
     height: Annotated[Pair, _within(-10.0, 200.0)] = Field(
-        # type: ignore[valid-type]
         default=(4.6, 5.0),
         description="metres above the floor, [low, high]",
     )
     azimuth: Annotated[Pair, _within(-180.0, 180.0)] = Field(
-        # type: ignore[valid-type]
         default=(-5.0, 5.0),
         description="degrees around the middle, [low, high], -180 to 180",
     )
@@ -201,17 +193,14 @@ class LightParams(_Section):
     """One sun with sharp shadows, and an even ambient term."""
 
     azimuth: Annotated[Pair, _within(-180.0, 180.0)] = Field(
-        # type: ignore[valid-type]
         default=(-60.0, 60.0),
         description="where the sun stands, degrees; 0 is behind the camera, [low, high]",
     )
     elevation: Annotated[Pair, _within(5.0, 90.0)] = Field(
-        # type: ignore[valid-type]
         default=(40.0, 65.0),
         description="degrees above the horizon, [low, high], 5 to 90",
     )
     sun: Annotated[Pair, _within(0.0, 20.0)] = Field(
-        # type: ignore[valid-type]
         default=(1.6, 2.2),
         description="strength, W/m2, [low, high], 0 to 20",
     )
@@ -260,7 +249,6 @@ class RadarParams(_Section):
         default=8.0, gt=0.0, le=1000.0, description="metres across the grid, above 0"
     )
     reach: Annotated[Pair, _within(0.0, 1000.0)] = Field(
-        # type: ignore[valid-type]
         default=(3.5, 11.5),
         description="metres from the camera of the bottom and top edge, [near, far], 0 to 1000",
     )
