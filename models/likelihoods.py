@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -18,9 +17,9 @@ def log_prob(params: ModalityParams, x: Tensor, output: Tensor) -> Tensor:
 
     Args:
         params: which likelihood, and its scale.
-        x: [B, ...] the data; for `categorical` integers [B, ...] without the class axis.
+        x: [B, ...] the data; for `categorical` integers [B, ...], without the class axis.
         output: [S, B, ...] the decoder's output: the mean (normal, laplace), logits (bernoulli),
-            or logits with the classes on the first axis after B (categorical).
+            or logits with the classes on the last axis (categorical).
 
     Returns:
         float32 [S, B].
@@ -36,17 +35,17 @@ def log_prob(params: ModalityParams, x: Tensor, output: Tensor) -> Tensor:
         each = x * output - F.softplus(output)
         constant = 0.0
     else:
-        index = x.long()[None, :, None].expand(len(output), -1, -1, *x.shape[1:])
-        each = output.log_softmax(2).gather(2, index)
+        index = x.expand(output.shape[:-1]).unsqueeze(-1)
+        each = output.log_softmax(-1).gather(-1, index)
         constant = 0.0
     return each.flatten(2).sum(-1) + constant * x[0].numel()
 
 
 def expected(params: ModalityParams, output: Tensor) -> Tensor:
-    """The mean of p(x|z), within the data's range [0, 1]; class probabilities if categorical."""
+    """The mean of p(x|z); class probabilities (last axis) if categorical."""
     output = output.float()
     if params.likelihood == "bernoulli":
         return output.sigmoid()
     if params.likelihood == "categorical":
-        return torch.softmax(output, 1)
-    return output.clamp(0, 1)
+        return output.softmax(-1)
+    return output

@@ -39,7 +39,8 @@ class Draws:
     def uniform(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """Uniform numbers in [0, 1) of the given shape (last axes [B, L])."""
         if self.uniforms is not None:
-            return self.uniforms.to(like).expand(shape)
+            # In float32 a number just below 1 may have become 1.
+            return self.uniforms.to(like).clamp(max=1 - 2**-24).expand(shape)
         return torch.rand(shape, generator=self._generator(), device=like.device, dtype=like.dtype)
 
     def normal(self, shape: tuple[int, ...], like: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,25 @@ class ResidualBlock(nn.Module):
         return x + self.second(F.relu(self.first(F.relu(x))))
 
 
+class Centre(nn.Module):
+    """Data in [0, 1] -> [-2, 2]: inputs around 0 make the first steps count."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - 0.5) * 4
+
+
+class Canvas(nn.Module):
+    """Adds a learned image to the output, so that what never changes is learned at once."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        height, width, channels = shape
+        self.bias = nn.Parameter(torch.full((channels, height, width), 0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.float() * 0.25 + self.bias
+
+
 class Trunk(nn.Sequential):
     """An encoder up to its flat features [B, features]."""
 
@@ -43,6 +63,8 @@ class Expert(nn.Module):
         self.head = nn.Linear(sum(t.features for t in trunks.values()), 2 * latent)
         nn.init.normal_(self.head.weight, std=0.5 * self.head.in_features**-0.5)
         nn.init.zeros_(self.head.bias)
+        # Start narrow: with the prior's variance the first decodings would be noise.
+        nn.init.constant_(self.head.bias[latent:], -3.0)
 
     def forward(self, x: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         features = [trunk(x[name]) for name, trunk in self.trunks.items()]
@@ -79,6 +101,7 @@ def _residual_trunk(shape: tuple[int, ...], params: NetworkParams) -> Trunk:
     height, width, channels = shape
     wide = params.width * 3 // 2
     layers = [
+        Centre(),
         nn.Conv2d(channels, params.width, 6, stride=4, padding=1),
         *_blocks(params.width, params.blocks),
         nn.ReLU(),
@@ -105,6 +128,7 @@ def _residual_decoder(shape: tuple[int, ...], latent: int, params: NetworkParams
         nn.ReLU(),
         nn.Conv2d(params.width, 16 * channels, 3, padding=1),
         nn.PixelShuffle(4),
+        Canvas(shape),
     )
 
 
@@ -127,7 +151,7 @@ def _cnn_decoder(shape: tuple[int, ...], latent: int, params: NetworkParams) -> 
         nn.Linear(latent, sizes[0] * (height // 16) * (width // 16)),
         nn.Unflatten(1, (sizes[0], height // 16, width // 16)),
     ]
-    for inner, outer in zip(sizes, sizes[1:], strict=False):
+    for inner, outer in pairwise(sizes):
         layers += [nn.ReLU(), nn.ConvTranspose2d(inner, outer, 4, stride=2, padding=1)]
     return nn.Sequential(*layers)
 

@@ -14,6 +14,7 @@ __all__ = [
     "NetworkParams",
     "TrainingParams",
     "VAEParams",
+    "check_cell",
     "fusion_names",
     "objective_names",
 ]
@@ -57,6 +58,18 @@ class ModalityParams(_Section):
     weight: float = Field(
         default=1.0, gt=0, le=1e4, description="factor on the log-likelihood summed over elements"
     )
+    classes: int = Field(
+        default=0, ge=0, le=1_000_000, description="categorical: number of classes; else 0"
+    )
+
+    @model_validator(mode="after")
+    def _classes(self) -> ModalityParams:
+        if (self.likelihood == "categorical") != (self.classes > 1):
+            raise ValueError(
+                f"classes: {self.classes} with likelihood {self.likelihood!r}; categorical needs "
+                "2 or more, the other likelihoods 0"
+            )
+        return self
 
 
 class NetworkParams(_Section):
@@ -171,3 +184,47 @@ class Cell(_Section):
             if name not in names:
                 raise ValueError(f"{key}: {name!r} is not one of {', '.join(names)}")
         return self
+
+    @model_validator(mode="after")
+    def _refused(self) -> Cell:
+        reason = _refusal(self)
+        if reason:
+            raise ValueError(reason)
+        return self
+
+
+def check_cell(params: VAEParams, cell: Cell) -> None:
+    """Refuse what only contradicts together.
+
+    Raises:
+        ValueError: names the key, its value and what is allowed.
+    """
+    if cell.samples > 1 and params.training.kl_warmup:
+        raise ValueError(
+            f"training.kl_warmup: {params.training.kl_warmup} with samples {cell.samples}: an "
+            "importance-weighted bound has no KL term to weigh; use kl_warmup 0 or samples 1"
+        )
+    if cell.objective == "jmvae" and len(params.modalities) < 2:
+        raise ValueError("objective: 'jmvae' needs 2 or more modalities")
+
+
+def _refusal(cell: Cell) -> str:
+    """Why this cell cannot be; empty if it can."""
+    if (cell.objective == "jmvae") and cell.fusion != "largest":
+        return (
+            f"fusion: {cell.fusion!r} with objective 'jmvae', whose experts are subset encoders"
+            "; only fusion 'largest' uses them"
+        )
+    if cell.fusion == "largest" and cell.objective in ("none", "lcd", "mvtcae"):
+        return (
+            f"objective: {cell.objective!r} with fusion 'largest' never trains the encoders of "
+            "pairs; use jmvae, ecg, rmd or subsampling"
+        )
+    if cell.samples > 1 and (cell.objective in ("mvtcae", "jmvae") or cell.beta != 1):
+        return (
+            f"samples: {cell.samples} with objective {cell.objective!r} and beta {cell.beta}: "
+            "an importance-weighted bound has no KL terms to weigh or add; use samples 1"
+        )
+    if cell.samples == 1 and cell.gradient == "dreg":
+        return "gradient: 'dreg' needs samples 2 or more; use stl for samples 1"
+    return ""

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from models.mixture import Draws
-from models.params import Cell, VAEParams
+from models.params import Cell, VAEParams, check_cell
 from models.progress import Progress
 from models.vae import Bound, MultimodalVAE
 
@@ -65,12 +65,13 @@ def train(
         DivergedError: names step, term and modality; the last good checkpoint is kept.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    check_cell(params, cell)
     settings = params.training
     torch.set_num_threads(settings.threads)
     seen = _resident(data, params, device)
     held_out = _resident(validation, params, device)
 
-    model = _fresh_model(params, cell, {name: tuple(x.shape[1:]) for name, x in seen.items()}, seed)
+    model = _fresh_model(params, cell, _shapes(params, seen), seed)
     model.to(device).train()
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
     noise = torch.Generator(device).manual_seed(seed)
@@ -83,7 +84,7 @@ def train(
     count = len(next(iter(seen.values())))
     for step in range(start, settings.steps):
         rows = _batch(step, count, settings.batch, seed, device)
-        x = {name: model.scaled(values[rows]) for name, values in seen.items()}
+        x = {name: model.prepared(name, values[rows]) for name, values in seen.items()}
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * _rate(step, params)
         bound = model.bound(x, Draws(noise), min(1.0, (step + 1) / max(1, settings.kl_warmup)))
@@ -132,6 +133,12 @@ def _resident(data: Mapping[str, np.ndarray], params: VAEParams, device: str) ->
         name: torch.from_numpy(np.ascontiguousarray(data[name])).to(device)
         for name in params.modalities
     }
+
+
+def _shapes(params: VAEParams, data: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """The shape of one item; categories are stored as integers, their last axis is the classes."""
+    classes = {name: (m.classes,) if m.classes else () for name, m in params.modalities.items()}
+    return {name: (*x.shape[1:], *classes[name]) for name, x in data.items()}
 
 
 def _fresh_model(
@@ -219,7 +226,7 @@ def _row(
     row = {"step": float(step), **_curves(table.mean(0), model, "")}
     if len(next(iter(held_out.values()))):
         noise = torch.Generator(model.device).manual_seed(seed)
-        x = {name: model.scaled(values[:256]) for name, values in held_out.items()}
+        x = {name: model.prepared(name, values[:256]) for name, values in held_out.items()}
         with torch.no_grad():
             numbers = _numbers(model.bound(x, Draws(noise))).cpu()
         row |= _curves(numbers, model, "validation_")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -105,6 +106,7 @@ class MultimodalVAE(nn.Module):
     def encode(self, x: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Mean and variance [E, B, L] of every expert whose inputs are given, else the prior's."""
         batch = len(next(iter(x.values())))
+        x = {name: self._encodable(name, values) for name, values in x.items()}
         means, variances = [], []
         for expert in self.experts:
             if all(name in x for name in expert.trunks):  # type: ignore[union-attr]
@@ -121,7 +123,17 @@ class MultimodalVAE(nn.Module):
         """Decoder output [N, ...] of modality `name` for z [N, L]."""
         with self._autocast():
             output: Tensor = self.decoders[name](z)
-        return output
+        return output.movedim(1, -1) if self._classes(name) and output.ndim == 4 else output
+
+    def _classes(self, name: str) -> int:
+        return self.params.modalities[name].classes
+
+    def _encodable(self, name: str, x: Tensor) -> Tensor:
+        """What an encoder reads: categories become one-hot vectors, channels come first."""
+        if not self._classes(name):
+            return x
+        hot = F.one_hot(x, self._classes(name)).float()
+        return hot.movedim(-1, 1) if hot.ndim == 4 else hot
 
     def log_likelihoods(self, x: Mapping[str, Tensor], z: Tensor) -> Tensor:
         """Weighted log p(x_m|z) of z [S, B, L]: [M, S, B]."""
@@ -135,7 +147,7 @@ class MultimodalVAE(nn.Module):
         """The cell's bound on a batch.
 
         Args:
-            x: every modality, [B, C, H, W] in [0, 1] (vectors [B, D], sequences [B, T, D]).
+            x: every modality, as `prepared` returns them.
             draws: the noise.
             kl_weight: extra factor on the KL terms (warm-up).
         """
@@ -236,11 +248,16 @@ class MultimodalVAE(nn.Module):
         Args:
             available: modality -> [B, C, H, W] float in [0, 1], or uint8 [B, H, W, C].
             missing: `absent`: a missing modality has no expert; `prior`: its expert is the prior.
-            draws: needed by `rce` alone.
+            draws: needed by the random fusion `rce` alone.
 
         Returns:
             A mixture with T = 1: mean, var [C, 1, B, L].
+
+        Raises:
+            ValueError: names the modality that is unknown or has a wrong shape, dtype or range.
         """
+        if missing not in ("absent", "prior"):
+            raise ValueError(f"missing: {missing!r} is neither 'absent' nor 'prior'")
         x = self._inputs(available)
         mean, var = self.encode(x)
         layout = self._layout(mean.shape[1], mean)
@@ -274,6 +291,8 @@ class MultimodalVAE(nn.Module):
         Returns:
             modality -> float32 [B, C, H, W] in [0, 1].
         """
+        if point not in ("mean", "sample"):
+            raise ValueError(f"point: {point!r} is neither 'mean' nor 'sample'")
         draws = Draws(generator, uniforms, normals)
         posterior = self.posterior(available, missing, draws)
         mean, var = self._component(posterior, component, draws)
@@ -285,15 +304,20 @@ class MultimodalVAE(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Mean and variance [B, L] of one component, given or drawn per item by its weight."""
         mean, var = posterior.mean[:, 0], posterior.var[:, 0]
-        if component is None and len(mean) > 1:
-            edges = posterior.weight[:, 0].cumsum(0)  # [C, B|1]
-            drawn = draws.uniform((mean.shape[1], mean.shape[2]), mean)[:, 0]
-            index = (drawn >= edges[:-1]).sum(0)
-            return mean[index, torch.arange(len(index))], var[index, torch.arange(len(index))]
-        index = component or 0
-        if not posterior.log_weight[index].isfinite().all():
-            raise ValueError(f"component {index}: its modalities are not all available")
-        return mean[index], var[index]
+        weight = posterior.weight[:, 0]  # [C, B|1]
+        if component is not None:
+            if not 0 <= component < len(mean):
+                raise ValueError(f"component: {component} is not in 0 .. {len(mean) - 1}")
+            if not weight[component].all():
+                raise ValueError(f"component: {component} needs modalities that are not available")
+            return mean[component], var[component]
+        drawn = draws.uniform(tuple(mean.shape[1:]), mean)[:, 0] if len(mean) > 1 else None
+        if drawn is None:
+            return mean[0], var[0]
+        last = int(weight.sum(1).nonzero().max())  # rounding must not reach an absent component
+        index = (drawn >= weight.cumsum(0)).sum(0).clamp(max=last)
+        items = torch.arange(len(index), device=index.device)
+        return mean[index, items], var[index, items]
 
     @torch.no_grad()
     def sample(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -302,10 +326,14 @@ class MultimodalVAE(nn.Module):
         return self._decode_all(Draws(generator).normal((count, self.params.latent), like))
 
     def _decode_all(self, z: Tensor) -> dict[str, Tensor]:
-        return {
-            name: likelihoods.expected(params, self.decode(name, z))
-            for name, params in self.params.modalities.items()
-        }
+        decoded = {}
+        for name, params in self.params.modalities.items():
+            mean = likelihoods.expected(params, self.decode(name, z))
+            decoded[name] = mean.clamp(0, 1) if self._is_image(name) else mean
+        return decoded
+
+    def _is_image(self, name: str) -> bool:
+        return len(self.shapes[name]) == 3
 
     @torch.no_grad()
     def log_likelihood(
@@ -316,33 +344,78 @@ class MultimodalVAE(nn.Module):
         A mixture's draws are stratified: each component's K points are weighted by q of the whole
         mixture, inside one log. Likelihood weights are applied as in training.
         """
+        absent = sorted(set(self.shapes) - set(x))
+        if absent:
+            raise ValueError(f"x: {absent} is missing; log p(x) needs every modality")
         x, draws = self._inputs(x), Draws(generator)
         posterior = self.posterior(x, draws=draws)
-        terms = []
-        for _ in range(samples):
-            z = posterior.sample(1, draws)[0, :, 0]  # [C, B, L]
-            log_joint = self.log_likelihoods(x, z).sum(0)
-            log_joint = log_joint + gaussian_log_prob(z, torch.zeros_like(z), torch.ones_like(z))
-            log_q = posterior.log_prob(z[:, None])[:, 0]
-            terms.append((log_joint - log_q + posterior.log_weight[:, 0]).logsumexp(0))
-        return torch.stack(terms).logsumexp(0) - math.log(samples)
+        together = max(1, 512 // (len(posterior.mean) * posterior.mean.shape[2]))
+        weights = [
+            self._log_weights(x, posterior, min(together, samples - done), draws)
+            for done in range(0, samples, together)
+        ]
+        return torch.cat(weights).logsumexp(0) - math.log(samples)
+
+    def _log_weights(
+        self, x: Mapping[str, Tensor], posterior: Mixture, samples: int, draws: Draws
+    ) -> Tensor:
+        """log sum_c w_c p(x, z_c) / q(z_c) for K draws of each component: [K, B]."""
+        z = posterior.sample(samples, draws)  # [K, C, 1, B, L]
+        log_p = self.log_likelihoods(x, z.flatten(0, 2)).sum(0).unflatten(0, z.shape[:2])
+        prior = gaussian_log_prob(z, torch.zeros_like(z), torch.ones_like(z))
+        log_w = log_p + (prior - posterior.log_prob(z) + posterior.log_weight)[:, :, 0]
+        return log_w.logsumexp(1)
 
     def _inputs(self, available: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Floats [B, C, H, W] on the model's device, from floats or from stored uint8 images."""
+        """The checked modalities, prepared, on the model's device and in its order."""
         if not available:
             raise ValueError("available: no modality is given; at least one is needed")
         unknown = sorted(set(available) - set(self.shapes))
         if unknown:
             raise ValueError(f"available: {unknown} is not among {list(self.shapes)}")
-        return {name: self.scaled(available[name]) for name in self.shapes if name in available}
+        x = {
+            name: self._checked(name, available[name]) for name in self.shapes if name in available
+        }
+        sizes = {name: len(values) for name, values in x.items()}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"available: the modalities differ in batch size: {sizes}")
+        return x
 
-    def scaled(self, x: Tensor) -> Tensor:
-        """uint8 [B, H, W, C] -> float [B, C, H, W] in [0, 1]; anything else unchanged."""
+    def _checked(self, name: str, x: Tensor) -> Tensor:
+        """`prepared`, or a ValueError that names the modality and what is wrong with it."""
+        x, shape = self.prepared(name, x), self.shapes[name]
+        classes = self._classes(name)
+        if classes:
+            shape = shape[:-1]
+        elif self._is_image(name):
+            shape = (shape[2], *shape[:2])
+        if tuple(x.shape[1:]) != shape or not len(x):
+            raise ValueError(f"{name}: shape {list(x.shape)}, expected [B, {str(shape)[1:-1]}]")
+        low, high = x.min().item(), x.max().item()
+        likelihood = self.params.modalities[name].likelihood
+        bounded = self._is_image(name) or likelihood == "bernoulli" or classes
+        top = classes - 1 if classes else 1
+        if not (math.isfinite(low + high) and (not bounded or (low >= 0 and high <= top))):
+            limits = f"[0, {top}]" if bounded else "finite numbers"
+            raise ValueError(f"{name}: values in [{low:g}, {high:g}], expected {limits}")
+        return x
+
+    def prepared(self, name: str, x: Tensor) -> Tensor:
+        """A stored batch as the networks want it, on the model's device; no value is checked.
+
+        uint8 [B, H, W, C] -> float [B, C, H, W] in [0, 1] (channels last in memory); other uint8
+        -> float in [0, 1]; categories -> int64; floating-point tensors -> float32.
+        """
         x = x.to(self.device)
-        if x.dtype != torch.uint8:
-            return x
-        x = x.movedim(-1, 1) if x.ndim == 4 else x
-        return x.float() / 255
+        if self._classes(name):
+            if x.is_floating_point():
+                raise ValueError(f"{name}: dtype {x.dtype}, expected integers (categories)")
+            return x.long()
+        if x.dtype == torch.uint8:
+            return (x.movedim(-1, 1) if x.ndim == 4 else x).float() / 255
+        if not x.is_floating_point():
+            raise ValueError(f"{name}: dtype {x.dtype}, expected uint8 or floating point")
+        return x.to(next(self.parameters()).dtype)
 
     # -- files ------------------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from models.mixture import Draws, Experts, Mixture
 from models.params import Cell
 
@@ -10,7 +12,7 @@ __all__ = ["fuse"]
 
 def fuse(experts: Experts, cell: Cell, draws: Draws) -> Mixture:
     """The last expert present: experts over subsets are ordered by size, the full set last."""
-    rank = experts.present.long().cumsum(0)
-    last = rank.argmax(0)  # the first place where the count is complete
+    order = torch.arange(1, len(experts.present) + 1, device=experts.mean.device)
+    last = (experts.present * order.view(-1, 1, 1, 1)).argmax(0)
     shape = (last.shape[0], *experts.mean.shape[2:])
     return experts.chosen(last.expand(shape))

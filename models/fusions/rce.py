@@ -17,6 +17,7 @@ def fuse(experts: Experts, cell: Cell, draws: Draws) -> Mixture:
     """
     shape = torch.broadcast_shapes(experts.mean.shape, experts.present.shape)[1:]
     present = experts.present.long()
-    rank = (draws.uniform(shape, experts.mean) * present.sum(0)).long()  # 0 .. n - 1
+    count = present.sum(0)
+    rank = (draws.uniform(shape, experts.mean) * count).long().minimum(count - 1)
     nth = experts.present & (present.cumsum(0) - 1 == rank)
     return experts.chosen(nth.long().argmax(0))
