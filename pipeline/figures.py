@@ -35,8 +35,8 @@ __all__ = [
     "swatch",
 ]
 
-WIDTH, HEIGHT = 440, 300
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 40
+WIDTH, HEIGHT = 400, 290  # of a chart, in units that are pixels on a phone
+LEFT, RIGHT, TOP, BOTTOM = 54, 14, 12, 42
 DASHES = ("", "6 3", "2 3", "8 3 2 3")
 SHAPES: tuple[tuple[tuple[float, float], ...], ...] = (  # corners on the unit circle; none: circle
     (),
@@ -44,7 +44,16 @@ SHAPES: tuple[tuple[tuple[float, float], ...], ...] = (  # corners on the unit c
     ((0, -1.1), (1, 0.8), (-1, 0.8)),
     ((0, -1.1), (1.1, 0), (0, 1.1), (-1.1, 0)),
 )
-BOX_COLOURS = ("#ff3b30", "#00c2ff", "#ffd60a", "#ff2df7", "#32e875", "#ffffff", "#ff9500", "#a78bfa")
+BOX_COLOURS = (
+    "#ff3b30",
+    "#00c2ff",
+    "#ffd60a",
+    "#ff2df7",
+    "#32e875",
+    "#ffffff",
+    "#ff9500",
+    "#a78bfa",
+)
 CAMERA = 0.06  # side of the red square, in widths of the radar map
 
 Map = Callable[[float], float]
@@ -229,45 +238,48 @@ def scatter(points: Sequence[Point], title: str) -> str:
     parts, across, down = _axes(
         _limits([p.cross for p in points] + [0, 1], 0.03),
         _limits([p.synergy for p in points] + [0]),
-        "cross generation: mean mAP of D+R→I and I+R→D",
+        "cross generation (mAP)",
         "synergy gain over unimodal (%)",
     )
     parts.append(f'<path class="zero" d="M{LEFT} {down(0):.1f}H{WIDTH - RIGHT}"/>')
     places = [(across(p.cross), down(p.synergy)) for p in points]
     heights = _spread(places, 12, HEIGHT - BOTTOM - 4)
-    for point, (x, y), height in sorted(
-        zip(points, places, heights, strict=True), key=lambda item: -item[0].area
-    ):
+    labels = []
+    order = sorted(range(len(points)), key=lambda i: -points[i].area)  # small marks on top
+    for point, (x, y), height in ((points[i], places[i], heights[i]) for i in order):
         radius = 4 + 9 * math.sqrt(point.area)
         parts.append(_marker(point.style, x, y, radius, f"{point.label}: {point.note}"))
         left = x > WIDTH - 110
         edge = x - radius - 5 if left else x + radius + 5
-        parts.append(
+        labels.append(
             f'<path class="leader" d="M{x:.1f} {y:.1f}L{edge:.1f} {height:.1f}"/>'
             f'<text class="point" x="{edge:.1f}" y="{height + 4:.1f}" '
             f'text-anchor="{"end" if left else "start"}">{escape(point.label)}</text>'
         )
+    parts += labels
     return _svg(parts, f"{title}: " + "; ".join(f"{p.label} {p.note}" for p in points))
 
 
 def curves(title: str, lines: Sequence[Line]) -> str:
-    """Learning curves of one term; the vertical range leaves out the first twentieth of the steps."""
+    """Learning curves of one term; the vertical range leaves out the first tenth of the steps."""
     last = max(step for line in lines for step in line.steps)
     settled = [
         value
         for line in lines
         for step, value in zip(line.steps, line.values, strict=True)
-        if math.isfinite(value) and step >= last / 20
+        if math.isfinite(value) and step >= last / 10
     ]
     if not settled:
         return ""
     first = min(step for line in lines for step in line.steps)
     parts, across, down = _axes((first, max(last, first + 1)), _limits(settled), "step", title)
-    top, base = TOP, HEIGHT - BOTTOM
+    frame = f"{LEFT} {TOP} {WIDTH - LEFT - RIGHT} {HEIGHT - TOP - BOTTOM}"
+    x, y, width, height = frame.split()
+    parts.append(f'<svg x="{x}" y="{y}" width="{width}" height="{height}" viewBox="{frame}">')
     for line in lines:
         stride = math.ceil(len(line.steps) / 200)
         path = "L".join(
-            f"{across(s):.1f} {min(max(down(v), top), base):.1f}"
+            f"{across(s):.1f} {down(v):.1f}"
             for s, v in zip(line.steps[::stride], line.values[::stride], strict=True)
             if math.isfinite(v)
         )
@@ -275,6 +287,7 @@ def curves(title: str, lines: Sequence[Line]) -> str:
             f'<path class="line" style="--c:{line.style.css}" stroke-dasharray="'
             f'{DASHES[line.style.shape]}" d="M{path}"><title>{escape(line.label)}</title></path>'
         )
+    parts.append("</svg>")  # a nested drawing clips what lies above the range
     ends = "; ".join(f"{line.label} ends at {line.values[-1]:.4g}" for line in lines)
     return _svg(parts, f"{title} over training steps: {ends}")
 
@@ -302,7 +315,8 @@ class Overview:
 def overview(rows: Sequence[Sequence[Overview]]) -> bytes:
     """A grid of pictures as PNG, for the README."""
     columns = max(len(row) for row in rows)
-    figure = Figure(figsize=(1.25 * columns + 0.3, 1.42 * len(rows)), dpi=110, facecolor="white")
+    size = (1.25 * columns + 0.3, 1.3 * len(rows) + 0.4)
+    figure = Figure(figsize=size, dpi=110, facecolor="white", layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for row, line in zip(axes, rows, strict=True):
         for axis in row[len(line) :]:
@@ -322,7 +336,6 @@ def overview(rows: Sequence[Sequence[Overview]]) -> bytes:
                 side = CAMERA * width
                 corner = ((width - side) / 2 - 0.5, height - side - 0.5)
                 axis.add_patch(Rectangle(corner, side, side, color="red"))
-    figure.subplots_adjust(0.03, 0.01, 0.995, 0.96, wspace=0.05, hspace=0.18)
     out = io.BytesIO()
     figure.savefig(out, format="png", metadata={"Software": None})
     return out.getvalue()

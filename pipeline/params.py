@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from detector.params import DetectorParams
+from detector.params import Detectors
 from models.params import Cell, VAEParams
 from pipeline.report_params import ReportParams
 from pipeline.score_params import ScoreParams
@@ -49,7 +49,7 @@ class Params(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     scenes: SceneParams
-    detector: DetectorParams
+    detector: Detectors
     vae: VAEParams
     grid: GridParams
     score: ScoreParams

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -23,7 +24,7 @@ from pipeline.params import Params
 from pipeline.stage import MODALITIES
 from scenegen.dataset import open_dataset
 
-__all__ = ["main"]
+__all__ = ["findings", "main", "mistakes"]
 
 RESULTS = Path("results")
 CROSS = {"image": "depth+radar", "depth": "image+radar"}  # target: the sensors of Fig. 4
@@ -70,6 +71,11 @@ def _require(config: Params) -> None:
         stage.fail(f"{missing[0]}: no such file{more}; `dvc repro` makes what params.yaml asks for")
 
 
+def _cells(config: Params) -> dict[str, tuple[str, str]]:
+    """Cell name -> (fusion, objective), in the order of params.yaml."""
+    return {name: (cell.fusion, cell.objective) for name, cell in config.grid.cells.items()}
+
+
 def _json(path: Path) -> Any:
     return json.loads(path.read_text())
 
@@ -105,7 +111,10 @@ def _read(config: Params) -> Inputs:
     for cell, arrays in samples.items():
         if not np.array_equal(arrays["scenes"], scenes):
             stage.fail(f"data/samples/{cell}-{first}.npz: other scenes than its peers; `dvc repro`")
-    dataset = open_dataset(stage.DATASET, verify=False)
+    try:
+        dataset = open_dataset(stage.DATASET, verify=False)
+    except (OSError, ValueError) as error:
+        stage.fail(str(error))
     at = np.searchsorted(dataset.scenes("test"), scenes)
     boxes = {modality: dataset.boxes(modality, "test") for modality in MODALITIES}
     return Inputs(
@@ -137,11 +146,27 @@ def _found(inputs: Inputs, cell: str, name: str, scene: int, least: float) -> Bo
 
 # --- the run against the paper, in words -------------------------------------------------------
 
-Pair = tuple[str, float, str, float]  # this one's figure should be above that one's
+
+class Pair(NamedTuple):
+    """`a`, at `x`, should be above `b`, at `y`; `spread` is their joint deviation over seeds."""
+
+    a: str
+    x: float
+    b: str
+    y: float
+    spread: float = 0.0
+
+    def show(self, metric: str, between: str) -> str:
+        """Both figures in words."""
+        chance = ", within the deviation over seeds" if abs(self.x - self.y) < self.spread else ""
+        return (
+            f"{self.a} {_show(self.x, metric)} {between} {self.b} {_show(self.y, metric)}{chance}"
+        )
 
 
 def _show(value: float, metric: str) -> str:
-    return f"{value:+.1f} %" if metric.startswith("synergy") else f"{value:.2f}"
+    text = f"{value:+.1f} %" if metric.startswith("synergy") else f"{value:.2f}"
+    return text.replace("-", "−")
 
 
 def _pairs(
@@ -155,7 +180,8 @@ def _pairs(
     for a in (row for row in rows if upper(row) and row[metric] is not None):
         for b in (row for row in rows if lower(row) and row[metric] is not None):
             if not same_fusion or a["fusion"] == b["fusion"]:
-                yield a["cell"], a[metric], b["cell"], b[metric]
+                spread = math.hypot(a[f"{metric}_std"] or 0, b[f"{metric}_std"] or 0)
+                yield Pair(a["cell"], a[metric], b["cell"], b[metric], spread)
 
 
 def _none(row: Row) -> bool:
@@ -167,7 +193,7 @@ def _explicit(row: Row) -> bool:
 
 
 def _claims(rows: Sequence[Row]) -> Iterator[tuple[str, str, list[Pair]]]:
-    """What the paper concludes from Table III: the sentence, its metric, and the pairs it orders."""
+    """What the paper concludes from Table III: the sentence, its metric, the pairs it orders."""
 
     def moe(row: Row) -> bool:
         return row["fusion"] == "moe"
@@ -181,17 +207,28 @@ def _claims(rows: Sequence[Row]) -> Iterator[tuple[str, str, list[Pair]]]:
     text = "rce beats the other fusions on I+R→D when none is trained for cross generation."
     yield text, "cross_depth", list(_pairs(rows, "cross_depth", rce, lambda r: moe(r) or _none(r)))
     text = "Without cross generation, depth from image and radar fails while the image still works."
-    yield text, "cross_depth", [
-        (f"{r['cell']} on D+R→I", r["cross_image"], "on I+R→D", r["cross_depth"])
-        for r in rows
-        if _none(r)
-    ]
+    yield (
+        text,
+        "cross_depth",
+        [
+            Pair(f"{r['cell']}: D+R→I", r["cross_image"], "I+R→D", r["cross_depth"])
+            for r in rows
+            if _none(r)
+        ],
+    )
     for target in ("image", "depth"):
         metric, text = f"synergy_{target}", f"moe has the lowest synergy gain on the {target}."
         yield text, metric, list(_pairs(rows, metric, lambda r: not moe(r), moe))
         text = f"Every method but moe gains over the unimodal VAE on the {target}."
         known = [r for r in rows if not moe(r) and r[metric] is not None]
-        yield text, metric, [(r["cell"], r[metric], "the unimodal VAE", 0.0) for r in known]
+        yield (
+            text,
+            metric,
+            [
+                Pair(r["cell"], r[metric], "the unimodal VAE", 0.0, r[f"{metric}_std"] or 0)
+                for r in known
+            ],
+        )
     text = "Cross generation costs a little synergy on the depth: none is above ecg and lcd."
     pairs = _pairs(rows, "synergy_depth", _none, _explicit, same_fusion=True)
     yield text, "synergy_depth", list(pairs)
@@ -201,17 +238,19 @@ def _verdict(metric: str, pairs: Sequence[Pair]) -> tuple[str, str]:
     """("agrees" | "disagrees" | "untested", sentence with the figures that decide)."""
     if not pairs:
         return "untested", "The cells of this run cannot tell."
-    by_margin = sorted(pairs, key=lambda pair: pair[1] - pair[3])
-    broken = [pair for pair in by_margin if pair[1] <= pair[3]]
+    by_margin = sorted(pairs, key=lambda pair: pair.x - pair.y)
+    broken = [pair for pair in by_margin if pair.x <= pair.y]
     if not broken:
-        a, x, b, y = by_margin[0]
-        narrow = f"{a} {_show(x, metric)}, {b} {_show(y, metric)}"
-        return "agrees", f"Here too ({narrow}{' is the narrowest case' if len(pairs) > 1 else ''})."
-    shown = "; ".join(
-        f"{a} at {_show(x, metric)} is not above {b} at {_show(y, metric)}"
-        for a, x, b, y in broken[:3]
-    )
+        closest = " is the closest case" if len(pairs) > 1 else ""
+        return "agrees", f"Here too ({by_margin[0].show(metric, 'above')}{closest})."
+    shown = "; ".join(pair.show(metric, "is not above") for pair in broken[:3])
     return "disagrees", f"Not here in {len(broken)} of {len(pairs)} comparisons: {shown}."
+
+
+def findings(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
+    """(the paper's claim, verdict, sentence), what disagrees first."""
+    found = [(text, *_verdict(metric, pairs)) for text, metric, pairs in _claims(rows)]
+    return sorted(found, key=lambda item: ["disagrees", "agrees", "untested"].index(item[1]))
 
 
 def _levels(rows: Sequence[Row]) -> Iterator[str]:
@@ -348,7 +387,7 @@ def _sheets(inputs: Inputs) -> dict[str, Sprite]:
     return sheets
 
 
-def _mistakes(found: Boxes, truth: Boxes) -> tuple[int, int]:
+def mistakes(found: Boxes, truth: Boxes) -> tuple[int, int]:
     """(objects missed, detections that hit none): IoU >= 0.5 and the same class, each used once."""
     free = list(range(len(truth)))
     false = 0
@@ -372,7 +411,7 @@ def _failures(inputs: Inputs, least: float) -> list[Row]:
     for cell in inputs.samples:
         for target, subset in CROSS.items():
             counted = [
-                (*_mistakes(_found(inputs, cell, f"{subset}/{target}", s, least), truth), s)
+                (*mistakes(_found(inputs, cell, f"{subset}/{target}", s, least), truth), s)
                 for s, truth in enumerate(inputs.truth[target])
             ]
             missed, false, scene = max(counted, key=lambda c: (c[0] + c[1], -c[2]))
@@ -422,21 +461,27 @@ def _viewer(inputs: Inputs, sheets: dict[str, Sprite], least: float) -> Row:
     }
 
 
-def _page(config: Params, inputs: Inputs, rows: Sequence[Row]) -> str:
-    """report.html: everything inlined."""
-    cells = {name: (cell.fusion, cell.objective) for name, cell in config.grid.cells.items()}
-    looks, sheets, least = figures.styles(cells), _sheets(inputs), config.report.confidence
+def _painter(
+    inputs: Inputs, sheets: dict[str, Sprite], least: float
+) -> Callable[[str, str, str, int], str]:
+    """Draws the boxes over a picture: (cell or truth, row of the sprite, target, scene) -> SVG."""
 
     def boxes(cell: str, row: str, target: str, scene: int) -> str:
-        truth = cell == "truth"
         found = (
             inputs.truth[target][scene]
-            if truth
+            if cell == "truth"
             else _found(inputs, cell, f"{row}/{target}", scene, least)
         )
         sheet = sheets[f"{cell}-{target}"]
         return figures.overlay(found, (sheet.height, sheet.width), target == "radar")
 
+    return boxes
+
+
+def _page(config: Params, inputs: Inputs, rows: Sequence[Row]) -> str:
+    """report.html: everything inlined."""
+    cells, least = _cells(config), config.report.confidence
+    looks, sheets = figures.styles(cells), _sheets(inputs)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -447,6 +492,7 @@ def _page(config: Params, inputs: Inputs, rows: Sequence[Row]) -> str:
     return environment.get_template("report.html.j2").render(
         config=config,
         inputs=inputs,
+        near=config.scenes.radar.reach[0],
         any_score=next(iter(inputs.scores.values())),
         rows=rows,
         cells=cells,
@@ -456,7 +502,7 @@ def _page(config: Params, inputs: Inputs, rows: Sequence[Row]) -> str:
         paper_columns=paper.COLUMNS,
         modalities=MODALITIES,
         cross=CROSS,
-        claims=[(text, *_verdict(metric, pairs)) for text, metric, pairs in _claims(rows)],
+        claims=findings(rows),
         levels=list(_levels(rows)),
         unimodal=_unimodal(inputs),
         matrices={cell: _matrix(inputs, cell) for cell in cells},
@@ -466,7 +512,7 @@ def _page(config: Params, inputs: Inputs, rows: Sequence[Row]) -> str:
         trade_off=_trade_off(rows, looks, inputs),
         learning=_learning(inputs, looks),
         sheets=sheets,
-        boxes=boxes,
+        boxes=_painter(inputs, sheets, least),
         box_colours=figures.BOX_COLOURS,
         failures=_failures(inputs, least),
         viewer=_viewer(inputs, sheets, least),
@@ -508,7 +554,7 @@ def main() -> None:
     """Read params and results, write the table three ways, the page and the picture."""
     config = params.load()
     inputs = _read(config)
-    cells = {name: (cell.fusion, cell.objective) for name, cell in config.grid.cells.items()}
+    cells = _cells(config)
     alone = {key: score["synergy"][key[0]]["map50"] for key, score in inputs.unimodal.items()}
     rows = table3.build(cells, inputs.scores, alone)
     stage.write_bytes(RESULTS / "table3.csv", table3.as_csv(rows).encode())
@@ -525,7 +571,7 @@ def main() -> None:
     )
     stage.write_bytes(RESULTS / "report.html", _page(config, inputs, named).encode())
     stage.write_bytes(RESULTS / "overview.png", _overview(inputs, config.report.confidence))
-    wrong = [text for text, metric, pairs in _claims(named) if _verdict(metric, pairs)[0] == "disagrees"]
+    wrong = [text for text, verdict, _ in findings(named) if verdict == "disagrees"]
     print(table3.as_markdown(rows) + "".join(f"not as in the paper: {text}\n" for text in wrong))
 
 

@@ -6,50 +6,99 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import torch
 from dvclive import Live
 
+from models.mixture import Draws
 from models.params import Cell, VAEParams
 from models.training import train
+from models.vae import MultimodalVAE
 from pipeline import stage
 from scenegen.dataset import open_dataset
 
 __all__ = ["main"]
 
 
+def passes(vae: MultimodalVAE, batch: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Encodes and decodes of one modality per training step and scene, counted in a real step."""
+    counts = {"encodes": 0, "decodes": 0}
+
+    def count(kind: str, rows: int) -> None:
+        counts[kind] += rows
+
+    hooks = [
+        trunk.register_forward_hook(lambda _m, _x, out: count("encodes", len(out)))
+        for expert in vae.experts
+        for trunk in expert.trunks.values()
+    ] + [
+        decoder.register_forward_hook(lambda _m, _x, out: count("decodes", len(out)))
+        for decoder in vae.decoders.values()
+    ]
+    with torch.no_grad():
+        generator = torch.Generator(vae.device).manual_seed(0)
+        vae.bound({name: vae.scaled(x) for name, x in batch.items()}, Draws(generator))
+    for hook in hooks:
+        hook.remove()
+    scenes = len(next(iter(batch.values())))
+    return {kind: rows / scenes for kind, rows in counts.items()}
+
+
 def main(run: str, cell: Cell, modalities: tuple[str, ...]) -> None:
     """Train one model; `run` ends in the seed, as in poe-ecg-0."""
     params = stage.section("vae", VAEParams)
-    dataset = open_dataset(stage.DATASET)
-    curves = Live(f"data/curves/{run}", save_dvc_exp=False, dvcyaml=None, report=None)
-
-    def log(row: dict[str, float]) -> None:
-        curves.step = int(row["step"])
-        for name, value in row.items():
-            if name != "step":
-                curves.log_metric(name, value)
-        curves.sync()
-
-    summary = train(
-        {name: dataset.array(name, "train") for name in modalities},
-        {name: dataset.array(name, "validation") for name in modalities},
-        params,
-        cell,
-        seed=int(run.rsplit("-", 1)[1]),
-        out=Path(f"data/models/{run}.safetensors"),
-        checkpoints=stage.CHECKPOINTS / run,
-        device=stage.device(),
-        log=log,
+    params = params.model_copy(
+        update={"modalities": {m: params.modalities[m] for m in modalities}}
     )
-    curves.end()
-    stage.write_json(Path(f"results/models/{run}.json"), summary)
+    dataset = open_dataset(stage.DATASET)
+    validation = {m: dataset.array(m, "validation") for m in modalities}
+    model = Path(f"data/models/{run}.safetensors")
+    with Live(f"data/curves/{run}", save_dvc_exp=False, dvcyaml=None, report=None) as curves:
+
+        def log(row: dict[str, float]) -> None:
+            curves.step = int(row["step"])
+            for name, value in row.items():
+                if name != "step":
+                    curves.log_metric(name, value)
+
+        summary = train(
+            params,
+            cell,
+            {m: dataset.array(m, "train") for m in modalities},
+            validation,
+            seed=int(run.rsplit("-", 1)[1]),
+            out=model,
+            checkpoints=stage.CHECKPOINTS / run,
+            device=stage.device(),
+            log=log,
+        )
+    vae = MultimodalVAE.load(model, stage.device())
+    few = {m: torch.from_numpy(x[:4]) for m, x in validation.items()}
+    stage.write_json(
+        Path(f"results/models/{run}.json"),
+        {
+            "loss": summary["loss"],
+            "validation_loss": summary["validation_loss"],
+            "steps": summary["steps"],
+            "train_seconds": round(summary["seconds"], 1),
+            "parameters": sum(p.numel() for p in vae.parameters()),
+            **passes(vae, few),
+        },
+    )
+
+
+def arguments() -> argparse.Namespace:
+    """The command line: a run, its modalities, and the cell as dvc.yaml unpacks it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", help="name of the model and its seed, as in poe-ecg-0")
+    parser.add_argument("--modalities", nargs="+", default=list(stage.MODALITIES))
+    for name, field in Cell.model_fields.items():
+        kind = argparse.BooleanOptionalAction if field.annotation is bool else None
+        more = {"action": kind} if kind else {}
+        parser.add_argument(f"--{name}", default=argparse.SUPPRESS, help=field.description, **more)
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", help="name of the model and its seed, as in poe-ecg-0")
-    parser.add_argument("--modalities", nargs="+", default=stage.MODALITIES)
-    arguments, options = parser.parse_known_args()
-    # The rest is the cell as dvc.yaml unpacks it: --fusion poe --objective lcd --alpha 0.5
-    pairs = zip(options[::2], options[1::2], strict=True)
-    chosen = Cell.model_validate({key.removeprefix("--"): value for key, value in pairs})
-    main(arguments.run, chosen, tuple(arguments.modalities))
+    chosen = vars(arguments())
+    name, names = chosen.pop("run"), tuple(chosen.pop("modalities"))
+    main(name, Cell.model_validate(chosen), names)

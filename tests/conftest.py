@@ -1,0 +1,58 @@
+"""One real smoke run of the whole pipeline, shared by every test that needs its results."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def clone(to: Path) -> Path:
+    """A clone of this repository with the working tree's own changes laid over it."""
+    subprocess.run(["git", "clone", "-q", "--no-hardlinks", str(ROOT), str(to)], check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-mo", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.splitlines()
+    for name in listed:
+        if (ROOT / name).is_file():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, to / name)
+        else:
+            (to / name).unlink(missing_ok=True)
+    return to
+
+
+def run(
+    folder: Path, *command: str, check: bool = True, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in a clone with this interpreter's environment first on the PATH."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PATH": path, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if check and done.returncode:
+        raise AssertionError(f"{command} failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+    return done
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone in which `dvc repro` has run the smoke preset to the end, with a cache of its own.
+
+    Tests that change it work on a copy of their own.
+    """
+    folder = clone(tmp_path_factory.mktemp("smoke") / "project")
+    run(folder, "python", "-m", "pipeline", "preset", "smoke")
+    run(folder, "dvc", "repro")
+    return folder

@@ -1,0 +1,122 @@
+"""params.yaml is checked as a whole, before anything is touched."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from ruamel.yaml import YAML
+
+from pipeline import params, presets
+from tests.conftest import ROOT, run
+
+SHIPPED = (ROOT / "params.yaml").read_text()
+
+
+def put(tmp_path: Path, key: str, value: Any) -> Path:
+    """A copy of the shipped params.yaml with one key set."""
+    yaml = YAML()
+    document = yaml.load(SHIPPED)
+    *parents, leaf = key.split(".")
+    section = document
+    for name in parents:
+        section = section[name]
+    section[leaf] = value
+    path = tmp_path / "params.yaml"
+    yaml.dump(document, path)
+    return path
+
+
+MISTAKES = [
+    ("scenes.count", 0, "scenes.count = 0"),
+    ("scenes.count", "many", "scenes.count = 'many'"),
+    ("scenes.colour", 1, "scenes.colour = 1: unknown key"),
+    ("scenes.objects.count", [1, 6], "6 objects of scale"),
+    ("detector.image.image_size", 100, "multiple of 32"),
+    ("detector.depth.epochs", 0, "detector.depth.epochs = 0"),
+    ("vae.training.learning_rate", -1, "vae.training.learning_rate = -1"),
+    ("vae.modalities.image.likelihood", "cauchy", "vae.modalities.image.likelihood = 'cauchy'"),
+    ("grid.seeds", [0, 0], "grid.seeds = [0, 0]"),
+    ("grid.seeds", [], "grid.seeds = []"),
+    ("grid.cells.poe-none.fusion", "mean", "'mean' is not one of"),
+    ("grid.cells.image", {"fusion": "poe"}, "'image' is not a cell name"),
+    ("score.scenes", 10**6, "test scenes"),
+    ("score.subsets", "some", "score.subsets = 'some'"),
+    ("report.examples", 0, "report.examples = 0"),
+    ("extra", 1, "extra = 1: unknown key"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "said"), MISTAKES, ids=[f"{k}={v}" for k, v, _ in MISTAKES])
+def test_a_mistake_is_one_line_that_names_key_and_value(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str, value: Any, said: str
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        params.load(put(tmp_path, key, value))
+    lines = capsys.readouterr().err.splitlines()
+    assert stop.value.code != 0
+    assert len(lines) == 1
+    assert said in lines[0]
+
+
+def test_seed_zero_is_a_seed(tmp_path: Path) -> None:
+    assert params.load(put(tmp_path, "scenes.seed", 0)).scenes.seed == 0
+
+
+def test_every_key_of_the_models_is_in_the_file_with_a_comment() -> None:
+    """Whoever tweaks a value finds it, its unit and its range in params.yaml."""
+    loaded = params.load(ROOT / "params.yaml")
+    written = YAML(typ="safe").load(SHIPPED)
+
+    def compare(model: BaseModel, section: dict[str, Any], key: str) -> None:
+        for name in type(model).model_fields:
+            assert name in section, f"{key}{name} is missing from params.yaml"
+            value = getattr(model, name)
+            if isinstance(value, BaseModel):
+                compare(value, section[name], f"{key}{name}.")
+
+    compare(loaded, written, "")
+    for line in SHIPPED.splitlines():
+        key, _, rest = line.strip().partition(":")
+        value = rest.split("#")[0].strip()
+        if value and not line.strip().startswith(("#", "-")):
+            assert "#" in rest or key in EXPLAINED, f"no comment: {line}"
+
+
+EXPLAINED = {
+    line.strip().partition(":")[0]
+    for line in SHIPPED.splitlines()
+    if "#" in line and not line.strip().startswith("#")
+} | {"moe-none"}
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_presets_are_valid_and_keep_comments(tmp_path: Path, name: str) -> None:
+    text = presets.render(name, SHIPPED)
+    (tmp_path / "params.yaml").write_text(text)
+    params.load(tmp_path / "params.yaml")
+    assert text.count("#") == SHIPPED.count("#")
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_the_default_preset_undoes_every_other(name: str) -> None:
+    assert presets.render("default", presets.render(name, SHIPPED)) == SHIPPED
+
+
+def test_a_bad_learning_rate_deletes_no_trained_model(smoke: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(smoke, folder, symlinks=True)
+    before = {p: p.read_bytes() for p in sorted((folder / "data/models").iterdir())}
+    assert before
+    text = (folder / "params.yaml").read_text()
+    rate = YAML(typ="safe").load(text)["vae"]["training"]["learning_rate"]
+    (folder / "params.yaml").write_text(
+        text.replace(f"learning_rate: {rate}", "learning_rate: -1.0")
+    )
+    done = run(folder, "dvc", "repro", check=False)
+    assert done.returncode != 0
+    assert "vae.training.learning_rate = -1.0" in done.stderr + done.stdout
+    assert {p: p.read_bytes() for p in sorted((folder / "data/models").iterdir())} == before

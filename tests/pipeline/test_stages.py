@@ -1,0 +1,131 @@
+"""dvc.yaml: exact dependencies, and a change makes stale what depends on it and nothing else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.conftest import ROOT, run
+from tests.pipeline.imports import closure
+
+STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+
+
+def _script(stage: dict[str, Any]) -> Path:
+    module = stage["cmd"].split()[2]
+    return ROOT / f"{module.replace('.', '/')}.py"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_depends_on_exactly_the_code_it_imports(name: str) -> None:
+    """By-name imports (fusions, objectives) are the templated entries, checked by staleness."""
+    listed = {d for d in STAGES[name]["deps"] if d.endswith(".py")}
+    by_name = {d for d in listed if Path(d).parent.name in ("fusions", "objectives")} - {
+        "models/fusions/__init__.py",
+        "models/objectives/__init__.py",
+    }
+    assert listed - by_name == closure(ROOT, _script(STAGES[name]))
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_stage_says_what_it_is_for_and_waits_for_the_check(name: str) -> None:
+    assert STAGES[name]["desc"]
+    assert name == "check" or "data/checked" in STAGES[name]["deps"]
+
+
+def leaves(value: Any, key: str) -> Iterator[str]:
+    """The keys below `key` that hold no mapping."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from leaves(inner, f"{key}.{name}")
+    else:
+        yield key
+
+
+def test_every_param_reaches_a_stage_as_a_leaf() -> None:
+    """A param no stage lists changes nothing; a section as a whole makes too much stale."""
+    listed = {
+        key.replace("${item.modality}", modality)
+        for stage in STAGES.values()
+        for key in stage.get("params", [])
+        for modality in ("image", "depth", "radar")
+    }
+    wanted = set(leaves({k: v for k, v in PARAMS.items() if k != "grid"}, "")) | {
+        ".grid.cells",
+        ".grid.seeds",
+    }
+    assert {f".{key}" for key in listed} == wanted
+
+
+@pytest.fixture
+def project(smoke: Path, tmp_path: Path) -> Path:
+    """A copy of the finished smoke run that a test may change."""
+    return Path(shutil.copytree(smoke, tmp_path / "project", symlinks=True))
+
+
+def change(project: Path, key: str, value: Any) -> None:
+    """Set one key of the project's params.yaml."""
+    yaml = YAML()
+    document = yaml.load((project / "params.yaml").read_text())
+    *parents, leaf = key.split(".")
+    section = document
+    for name in parents:
+        section = section[name]
+    section[leaf] = value
+    yaml.dump(document, project / "params.yaml")
+
+
+def stale(project: Path) -> set[str]:
+    """Stages that `dvc status` finds changed, by name without the matrix part, but for `check`."""
+    status = json.loads(run(project, "dvc", "status", "--json").stdout)
+    return {name.split(":")[-1] for name in status} - {"check"}
+
+
+def test_a_second_repro_has_nothing_to_do(project: Path) -> None:
+    assert stale(project) == set()
+    assert "up to date" in run(project, "dvc", "repro").stdout
+
+
+TRAININGS = {
+    "train_vae@poe-none-0",
+    "train_vae@poe-ecg-0",
+    "train_unimodal@image-0",
+    "train_unimodal@depth-0",
+    "train_unimodal@radar-0",
+}
+CHANGES = [
+    ("scenes.objects.count", [1, 1], {"render"}),
+    ("vae.training.learning_rate", 0.0007, TRAININGS),
+    ("detector.radar.epochs", 7, {"train_detector@radar"}),
+    ("report.examples", 5, {"report"}),
+    ("grid.cells.bce-lcd", {"fusion": "bce", "objective": "lcd"},
+     {"train_vae@bce-lcd-0", "score@bce-lcd-0", "report"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "value", "expected"), CHANGES, ids=[key for key, _, _ in CHANGES])
+def test_a_change_makes_stale_what_depends_on_it_and_nothing_else(
+    project: Path, key: str, value: Any, expected: set[str]
+) -> None:
+    change(project, key, value)
+    assert stale(project) == expected
+
+
+def test_a_new_fusion_makes_nothing_stale_until_a_cell_uses_it(project: Path) -> None:
+    shutil.copy(project / "models/fusions/poe.py", project / "models/fusions/mine.py")
+    assert stale(project) == set()
+    change(project, "grid.cells.mine-none", {"fusion": "mine", "objective": "none"})
+    assert stale(project) == {"train_vae@mine-none-0", "score@mine-none-0", "report"}
+
+
+def test_an_edited_fusion_makes_only_its_own_cells_stale(project: Path) -> None:
+    with open(project / "models/objectives/ecg.py", "a") as file:
+        file.write("# edited\n")
+    assert stale(project) == {"train_vae@poe-ecg-0", "score@poe-ecg-0"}
