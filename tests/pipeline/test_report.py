@@ -1,0 +1,182 @@
+"""report.html and Table III: complete, self-contained, and made from the params' cells alone."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+
+from pipeline import paper, report, table3
+from tests.conftest import run
+
+WRITTEN = ("table3.csv", "table3.md", "table3.json", "report.html", "overview.png")
+
+
+def cells(project: Path) -> dict[str, dict[str, Any]]:
+    """The cells that params.yaml of a project asks for."""
+    found: dict[str, dict[str, Any]] = YAML(typ="safe").load((project / "params.yaml").read_text())[
+        "grid"
+    ]["cells"]
+    return found
+
+
+@pytest.fixture
+def project(smoke: Path, tmp_path: Path) -> Path:
+    """A copy of the finished smoke run, without git and DVC's cache, that a test may change."""
+    ignore = shutil.ignore_patterns(".git", ".dvc", ".cache", ".venv")
+    return Path(shutil.copytree(smoke, tmp_path / "project", symlinks=True, ignore=ignore))
+
+
+def test_the_table_has_every_column_and_one_row_per_cell(smoke: Path) -> None:
+    with open(smoke / "results/table3.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    wanted = [(cell["fusion"], cell["objective"]) for cell in cells(smoke).values()]
+    assert tuple(rows[0]) == table3.COLUMNS
+    assert [(row["fusion"], row["objective"]) for row in rows] == wanted
+    summary = json.loads((smoke / "results/table3.json").read_text())
+    assert [row["cell"] for row in summary["rows"]] == list(cells(smoke))
+    assert {"unimodal", "detectors"} <= set(summary)
+
+
+def test_the_page_holds_everything_it_shows(smoke: Path) -> None:
+    page = (smoke / "results/report.html").read_text()
+    assert not re.search(r"https?://", page)
+    assert not re.search(
+        r"<link(?! rel=\"icon\" href=\"data:,\")|<script src|@import|<iframe", page
+    )
+    resources = re.findall(r"url\(([^)]*)\)|<img[^>]* src=\"([^\"]*)\"", page)
+    assert resources
+    for uri in (a or b for a, b in resources):
+        kind, _, content = uri.partition(",")
+        assert kind == "data:image/png;base64"
+        Image.open(io.BytesIO(base64.b64decode(content))).load()
+    assert len(page.encode()) < 8e6
+
+
+def test_the_page_names_every_cell_in_every_part(smoke: Path) -> None:
+    page = (smoke / "results/report.html").read_text()
+    for cell in cells(smoke):
+        for part in ("table", "viewer", "pictures", "subsets", "failures", "curves", "cost"):
+            section = page.split(f'<section id="{part}"')[1].split("</section>")[0]
+            assert cell in section, f"{cell} is not in #{part}"
+    viewer = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    assert set(viewer["methods"]) == set(cells(smoke))
+
+
+def test_the_overview_is_a_picture(smoke: Path) -> None:
+    picture = Image.open(smoke / "results/overview.png")
+    assert min(picture.size) > 300
+    assert len(np.unique(np.asarray(picture))) > 50
+
+
+def test_a_score_that_no_cell_asks_for_changes_nothing(project: Path) -> None:
+    before = {name: (project / "results" / name).read_bytes() for name in WRITTEN}
+    scores = project / "results/scores"
+    shutil.copy(next(scores.glob("*-*-*.json")), scores / "foreign-none-0.json")
+    run(project, "python", "-m", "pipeline.report")
+    assert {name: (project / "results" / name).read_bytes() for name in WRITTEN} == before
+
+
+@pytest.mark.parametrize("folder", ["results/scores", "data/samples"])
+def test_a_missing_input_is_one_line(project: Path, folder: str) -> None:
+    gone = next((project / folder).glob(f"{next(iter(cells(project)))}-*"))
+    gone.unlink()
+    done = run(project, "python", "-m", "pipeline.report", check=False)
+    assert done.returncode != 0
+    assert done.stderr.strip().count("\n") == 0
+    assert str(gone.relative_to(project)) in done.stderr
+
+
+def rows_like_the_paper(sign: float) -> list[dict[str, Any]]:
+    """A run whose figures are the paper's own, or their opposites."""
+    return [
+        {"cell": f"{fusion}-{objective}", "fusion": fusion, "objective": objective}
+        | {metric: sign * value for metric, value in figures.items()}
+        | {f"{metric}_std": None for metric in figures}
+        for (fusion, objective), figures in paper.TABLE3.items()
+    ]
+
+
+@pytest.mark.parametrize(("sign", "verdict"), [(1.0, "agrees"), (-1.0, "disagrees")])
+def test_the_words_follow_the_numbers(sign: float, verdict: str) -> None:
+    assert {found for _, found, _ in report.findings(rows_like_the_paper(sign))} == {verdict}
+
+
+def test_a_claim_that_the_cells_cannot_tell_is_said_to_be_untested() -> None:
+    only = [row for row in rows_like_the_paper(1.0) if row["cell"] == "moe-none"]
+    assert {found for _, found, _ in report.findings(only)} == {"untested"}
+
+
+BOX = [10.0, 10.0, 20.0, 20.0]
+
+
+@pytest.mark.parametrize(
+    ("found", "truth", "missed", "false"),
+    [
+        ([], [[*BOX, 1]], 1, 0),
+        ([[*BOX, 1]], [[*BOX, 1]], 0, 0),
+        ([[*BOX, 2]], [[*BOX, 1]], 1, 1),
+        ([[*BOX, 1], [*BOX, 1]], [[*BOX, 1]], 0, 1),
+        ([[10, 10, 20, 14, 1]], [[*BOX, 1]], 1, 1),
+        ([[*BOX, 1]], [], 0, 1),
+    ],
+)
+def test_mistakes(
+    found: list[list[float]], truth: list[list[float]], missed: int, false: int
+) -> None:
+    boxes = [np.array(b, np.float32).reshape(-1, 5) for b in (found, truth)]
+    assert report.mistakes(boxes[0], boxes[1]) == (missed, false)
+
+
+PROBE = """
+<script>
+const count = () => document.querySelectorAll("#first .tile").length;
+const seen = [];
+for (const cell of Object.keys(data.methods)) {
+  for (const sensor of [null, 0, 1, 2, 1, 2]) {
+    $("method").value = cell;
+    if (sensor === null) show(); else sensors[sensor].click();
+    const on = sensors.filter((s) => s.checked).map((s) => s.value).join("+");
+    seen.push([cell, on, count(), $("first").textContent]);
+  }
+  sensors[0].click();
+}
+const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+document.body.innerHTML = "";
+document.body.dataset.probe = JSON.stringify({ seen, wide, errors });
+</script></body>"""
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Debian's chromium")
+@pytest.mark.parametrize("width", [1280, 500])
+def test_the_switches_work_in_a_browser(smoke: Path, tmp_path: Path, width: int) -> None:
+    page = (smoke / "results/report.html").read_text()
+    catch = "<script>const errors = []; onerror = (m) => { errors.push(m); };</script></head>"
+    probed = tmp_path / "probed.html"
+    probed.write_text(page.replace("</head>", catch, 1).replace("</body>", PROBE))
+    flags = "headless no-sandbox disable-gpu disable-quic no-first-run disable-sync dump-dom"
+    command = ["chromium", *(f"--{flag}" for flag in flags.split()), f"--window-size={width},900"]
+    command += ["--disable-background-networking", "--disable-component-update"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", probed.as_uri()]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    found = re.search(r'data-probe="([^"]*)"', shown)
+    assert found
+    probe = json.loads(found[1].replace("&quot;", '"').replace("&gt;", ">"))
+    assert probe["errors"] == []
+    assert probe["wide"] <= 0
+    matrices = json.loads(page.split('id="data">')[1].split("</script>")[0])["methods"]
+    for cell, on, tiles, text in probe["seen"]:
+        scored = on in matrices[cell]["map"]
+        assert tiles == (3 if scored else 0), (cell, on)
+        assert ("did not score" in text) == (bool(on) and not scored)
