@@ -1,4 +1,4 @@
-"""Random changes of whole training batches, drawn on the CPU so that a seed means the same anywhere.
+"""Random changes of training batches, drawn on the CPU so that a seed means the same anywhere.
 
 A batch is pictures float [B, C, H, W] in 0..1 with boxes [B, M, 4] as fractions of the side and
 classes [B, M], -1 where there is no box.
@@ -28,7 +28,7 @@ def resize(pictures: Tensor, size: int) -> Tensor:
 def place(
     pictures: Tensor, boxes: Tensor, classes: Tensor, size: int, p: Augmentation, g: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Mirror, zoom and shift into size x size; boxes follow, those hardly left to see are dropped."""
+    """Mirror, zoom and shift into size x size; boxes follow, those hardly in sight are dropped."""
     n, device = len(pictures), pictures.device
     zoom = 1 + p.scale * _uniform(n, g)
     mirror = torch.where(torch.rand(n, generator=g) < p.flip, -1.0, 1.0)
@@ -76,7 +76,7 @@ def blur(pictures: Tensor, p: Augmentation, g: torch.Generator) -> Tensor:
     """Blur half of the pictures by a Gaussian of random width."""
     n, channels = pictures.shape[:2]
     sigma = p.blur * torch.rand(n, generator=g) * (torch.rand(n, generator=g) < 0.5)
-    radius = math.ceil(2 * p.blur)
+    radius = math.ceil(3 * p.blur)
     steps = torch.arange(-radius, radius + 1)
     kernel = torch.exp(-0.5 * (steps / sigma.clamp(min=1e-3)[:, None]) ** 2)
     kernel = (kernel / kernel.sum(1, keepdim=True)).to(pictures).repeat_interleave(channels, 0)

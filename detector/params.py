@@ -12,33 +12,40 @@ STRIDE = 32  # pixels of the network's input per cell of its coarsest grid
 class Augmentation(BaseModel):
     """Random changes of the training pictures, drawn anew for every picture of every epoch."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     flip: float = Field(
-        0.5, ge=0, le=1, description="probability of a left-right mirror image, 0..1"
+        default=0.5, ge=0, le=1, description="probability of a left-right mirror image, 0..1"
     )
     scale: float = Field(
-        0.1, ge=0, lt=0.9, description="zoom drawn from 1 - scale .. 1 + scale, 0..0.9"
+        default=0.1, ge=0, lt=0.9, description="zoom drawn from 1 - scale .. 1 + scale, 0..0.9"
     )
     translate: float = Field(
-        0.05, ge=0, le=0.5, description="shift, as a fraction of the side, 0..0.5"
+        default=0.05, ge=0, le=0.5, description="shift, as a fraction of the side, 0..0.5"
     )
-    hue: float = Field(0.0, ge=0, le=0.5, description="rotation of the hue, in turns, 0..0.5")
+    hue: float = Field(
+        default=0.0, ge=0, le=0.5, description="rotation of the hue, in turns, 0..0.5"
+    )
     saturation: float = Field(
-        0.0, ge=0, le=1, description="saturation times 1 - saturation .. 1 + saturation, 0..1"
+        default=0.0,
+        ge=0,
+        le=1,
+        description="saturation times 1 - saturation .. 1 + saturation, 0..1",
     )
-    greyscale: float = Field(0.0, ge=0, le=1, description="probability of no colour at all, 0..1")
+    greyscale: float = Field(
+        default=0.0, ge=0, le=1, description="probability of no colour at all, 0..1"
+    )
     brightness: float = Field(
-        0.0, ge=0, lt=1, description="values times 1 - brightness .. 1 + brightness, 0..1"
+        default=0.0, ge=0, lt=1, description="values times 1 - brightness .. 1 + brightness, 0..1"
     )
     contrast: float = Field(
-        0.0,
+        default=0.0,
         ge=0,
         lt=1,
         description="distance from the picture's mean times 1 - contrast .. 1 + contrast / 2, 0..1",
     )
     blur: float = Field(
-        0.0,
+        default=0.0,
         ge=0,
         le=4,
         description="largest standard deviation of a Gaussian blur, pixels of the stored picture, "
@@ -53,41 +60,59 @@ class Augmentation(BaseModel):
 class DetectorParams(BaseModel):
     """What decides the weights of one modality's detector, and how detections are read from it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     network: Literal["yolov3", "yolov3-tiny"] = Field(
-        "yolov3", description="yolov3 (three strides: 8, 16, 32) or yolov3-tiny (two: 16, 32)"
+        default="yolov3",
+        description="yolov3 (three strides: 8, 16, 32) or yolov3-tiny (two: 16, 32)",
     )
     width_multiple: float = Field(
-        0.25, ge=0.0625, le=1, description="channels, as a fraction of the full network, 1/16..1"
+        default=0.25,
+        ge=0.0625,
+        le=1,
+        description="channels, as a fraction of the full network, 1/16..1",
     )
     depth_multiple: float = Field(
-        0.33, gt=0, le=1, description="repeated blocks, as a fraction of the full network, 0..1"
+        default=0.33,
+        gt=0,
+        le=1,
+        description="repeated blocks, as a fraction of the full network, 0..1",
     )
     image_size: int = Field(
-        96,
+        default=96,
         ge=STRIDE,
         le=1280,
         description="side of the network's input, pixels, a multiple of 32, 32..1280",
     )
-    epochs: int = Field(6, ge=1, le=1000, description="passes over the training scenes, 1..1000")
-    batch: int = Field(32, ge=2, le=1024, description="pictures in a step, 2..1024")
-    learning_rate: float = Field(0.002, gt=0, le=0.1, description="AdamW's peak, 0..0.1")
-    weight_decay: float = Field(0.0005, ge=0, le=0.1, description="AdamW's, 0..0.1")
+    epochs: int = Field(
+        default=6, ge=1, le=1000, description="passes over the training scenes, 1..1000"
+    )
+    batch: int = Field(default=32, ge=2, le=1024, description="pictures in a step, 2..1024")
+    learning_rate: float = Field(default=0.002, gt=0, le=0.1, description="AdamW's peak, 0..0.1")
+    weight_decay: float = Field(default=0.0005, ge=0, le=0.1, description="AdamW's, 0..0.1")
     warmup: float = Field(
-        0.05, ge=0, le=0.5, description="fraction of all steps in which the rate rises, 0..0.5"
+        default=0.05,
+        ge=0,
+        le=0.5,
+        description="fraction of all steps in which the rate rises, 0..0.5",
     )
     precision: Literal["bf16", "fp32"] = Field(
-        "bf16", description="number format of the convolutions while training; weights stay fp32"
+        default="bf16",
+        description="number format of the convolutions while training; weights stay fp32",
     )
-    augmentation: Augmentation = Field(default_factory=Augmentation)
+    augmentation: Augmentation = Augmentation()
     confidence_floor: float = Field(
-        0.01, gt=0, lt=1, description="detections scored below are dropped, 0..1"
+        default=0.01, gt=0, lt=1, description="detections scored below are dropped, 0..1"
     )
     nms_iou: float = Field(
-        0.6, gt=0, lt=1, description="overlap from which two boxes of a class are one object, 0..1"
+        default=0.6,
+        gt=0,
+        lt=1,
+        description="overlap from which two boxes of a class are one object, 0..1",
     )
-    max_detections: int = Field(50, ge=1, le=300, description="detections kept per picture, 1..300")
+    max_detections: int = Field(
+        default=50, ge=1, le=300, description="detections kept per picture, 1..300"
+    )
 
     @field_validator("image_size")
     @classmethod
@@ -104,11 +129,11 @@ class DetectorParams(BaseModel):
 class Detectors(BaseModel):
     """The whole `detector:` section."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    image: DetectorParams = Field(default_factory=DetectorParams)
-    depth: DetectorParams = Field(default_factory=DetectorParams)
-    radar: DetectorParams = Field(default_factory=DetectorParams)
+    image: DetectorParams = DetectorParams()
+    depth: DetectorParams = DetectorParams()
+    radar: DetectorParams = DetectorParams()
 
     @model_validator(mode="after")
     def _colour_only_in_images(self) -> Self:

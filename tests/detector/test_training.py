@@ -1,0 +1,201 @@
+"""Training: the same bytes from the same seed, nothing lost when killed, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+
+from detector import yolo
+from detector.params import Augmentation
+from tests.detector.drawn import CLASSES, SMALL, draw
+
+ROOT = Path(__file__).parents[2]
+TINY = SMALL.model_copy(update={"width_multiple": 0.0625, "image_size": 32, "epochs": 3})
+
+RUN = """
+import sys
+from pathlib import Path
+import torch
+from tests.detector.drawn import CLASSES, draw
+from tests.detector.test_training import TINY
+from detector.yolo import train
+torch.set_num_threads(1)
+train(*draw(160, 0), *draw(8, 1), CLASSES, TINY, Path(sys.argv[1]), scratch=Path(sys.argv[2]),
+      seed=int(sys.argv[3]), device="cpu")
+"""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> object:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _train(out: Path, seed: int = 0, **changes: object) -> bytes:
+    params = TINY.model_copy(update=changes)
+    yolo.train(
+        *draw(160, 0),
+        *draw(8, 1),
+        CLASSES,
+        params,
+        out,
+        scratch=out.parent / "scratch",
+        seed=seed,
+        device="cpu",
+    )
+    return out.read_bytes()
+
+
+def test_a_seed_decides_the_bytes(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    first = _train(tmp_path / "a")
+    np.random.default_rng().random()
+    state = torch.random.get_rng_state()
+    assert _train(tmp_path / "b") == first
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert _train(tmp_path / "c", seed=1) != first
+
+
+def test_a_killed_training_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    whole = _train(tmp_path / "whole")
+    scratch, out = tmp_path / "scratch", tmp_path / "killed"
+    assert list(scratch.iterdir()) == []
+    process = subprocess.Popen([sys.executable, "-c", RUN, str(out), str(scratch), "0"], cwd=ROOT)
+    deadline = time.monotonic() + 120
+    while not list(scratch.glob("*.pt")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(list(scratch.glob("*.pt"))) == 1
+    assert not out.exists()
+    capfd.readouterr()
+    assert _train(out) == whole
+    assert "from epoch 2" in capfd.readouterr().err
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_checkpoint_serves_only_its_own_call(tmp_path: Path) -> None:
+    config = yolo._config(TINY, 3, CLASSES)
+    images, truths = draw(4, 0)
+    data = yolo._Data(images, *yolo.normalised(truths, 64, 64))
+    other_images = data.images.copy()
+    other_images[3, 0, 0, 0] ^= 1
+    other_boxes = data.boxes + np.float32(0.01)
+    longer = yolo._config(TINY.model_copy(update={"epochs": 4}), 3, CLASSES)
+    prints = {
+        yolo._fingerprint(data, config, 0),
+        yolo._fingerprint(data, config, 1),
+        yolo._fingerprint(data, longer, 0),
+        yolo._fingerprint(data, yolo._config(TINY, 3, ("square", "ball")), 0),
+        yolo._fingerprint(yolo._Data(other_images, data.boxes, data.classes), config, 0),
+        yolo._fingerprint(yolo._Data(data.images, other_boxes, data.classes), config, 0),
+        yolo._fingerprint(yolo._Data(data.images, data.boxes, 1 - data.classes), config, 0),
+    }
+    assert len(prints) == 7
+    assert yolo._fingerprint(data, config, 0) in prints
+
+
+GUARDED = (
+    """
+import os, socket, sys
+
+def refuse(*arguments, **options):
+    raise AssertionError(f"asked the network for {arguments}")
+
+socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
+socket.create_connection = refuse
+before = dict(os.environ)
+"""
+    + RUN.replace("device=", "progress=False, device=")
+    + """
+from detector.yolo import load
+found = load(Path(sys.argv[1]), "cpu").detect(draw(4, 2)[0])
+assert len(found) == 4
+changed = {k for k in before | dict(os.environ) if before.get(k) != os.environ.get(k)}
+assert not [k for k in changed if k.startswith("YOLO")], changed
+"""
+)
+
+
+def test_no_network_and_no_file_but_the_output(tmp_path: Path) -> None:
+    folders = {name: tmp_path / name for name in ("home", "temporary", "here", "out")}
+    for folder in folders.values():
+        folder.mkdir()
+    folders["home"].chmod(0o555)
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith(("XDG", "YOLO", "MPL"))},
+        "HOME": str(folders["home"]),
+        "TMPDIR": str(folders["temporary"]),
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+    }
+    out = folders["out"] / "detector.safetensors"
+    done = subprocess.run(
+        [sys.executable, "-c", GUARDED, str(out), str(tmp_path / "scratch"), "0"],
+        cwd=folders["here"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout, done.stderr) == ("", "")
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert left == [out]
+
+
+def test_one_file_without_pickle(tmp_path: Path) -> None:
+    content = _train(tmp_path / "a", epochs=1)
+    tensors = safetensors.numpy.load(content)
+    assert all(np.isfinite(t).all() for t in tensors.values())
+    detector = yolo.load(tmp_path / "a", "cpu")
+    assert (detector.classes, detector.channels) == (CLASSES, 3)
+    assert detector.params.epochs == 1
+    safetensors.numpy.save_file(tensors, tmp_path / "other")
+    with pytest.raises(ValueError, match="not a detector"):
+        yolo.load(tmp_path / "other")
+
+
+@pytest.mark.parametrize("network", ["yolov3", "yolov3-tiny"])
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_every_network_and_precision_trains(tmp_path: Path, network: str, precision: str) -> None:
+    _train(tmp_path / "a", network=network, precision=precision, epochs=1)
+    yolo.load(tmp_path / "a", "cpu").detect(draw(3, 0)[0])
+
+
+def test_mistakes_are_named(tmp_path: Path) -> None:
+    images, truths = draw(4, 0)
+
+    def refused(match: str, *arrays: object, params: object = TINY) -> None:
+        with pytest.raises(ValueError, match=match):
+            yolo.train(
+                *arrays, *draw(2, 1), CLASSES, params, tmp_path / "a", scratch=tmp_path, seed=0
+            )
+
+    refused("4 pictures and 3 lists", images, truths[:3])
+    refused("float64", images / 255, truths)
+    refused(r"\(4, 64, 64, 2\)", images[..., :2], truths)
+    refused(r"picture 0: classes", images, [(b, c + 2) for b, c in truths])
+    colourful = TINY.model_copy(update={"augmentation": Augmentation(hue=0.1)})
+    refused("augmentation.hue must be 0", images[..., :1], truths, params=colourful)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_log_gets_plain_lines(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    _train(tmp_path / "a", epochs=1)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.splitlines()[-1].startswith("detector: 10/10, ")
+    assert "s left, epoch 1/1, loss " in err
+    assert "\r" not in err
