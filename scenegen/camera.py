@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from scenegen.scene import CameraSpec
 
-__all__ = ["back_project", "camera_to_world", "intrinsics", "project"]
+__all__ = ["back_project", "camera_to_world", "intrinsics", "project", "rotated"]
 
 Array = NDArray[np.float64]
 
@@ -22,9 +22,9 @@ def camera_to_world(camera: CameraSpec) -> Array:
     """Homogeneous transform [4, 4] from the camera's frame to the world's, metres."""
     location = np.array(camera.location)
     forward = np.array(camera.target) - location
-    forward /= np.linalg.norm(forward)
+    forward /= np.sqrt((forward**2).sum())
     right = np.cross(forward, [0.0, 0.0, 1.0])
-    right /= np.linalg.norm(right)
+    right /= np.sqrt((right**2).sum())
     pose = np.eye(4)
     pose[:3, :3] = np.stack([right, np.cross(forward, right), forward], axis=1)
     pose[:3, 3] = location
@@ -35,11 +35,17 @@ def back_project(u: Array, v: Array, depth: Array, k: Array, pose: Array) -> Arr
     """World points [n, 3] of pixels (u right, v down; [n]) at planar depths [n] in metres."""
     x = (u - k[0, 2]) / k[0, 0] * depth
     y = (v - k[1, 2]) / k[1, 1] * depth
-    return np.stack([x, y, depth], axis=1) @ pose[:3, :3].T + pose[:3, 3]
+    return np.stack([rotated(row, x, y, depth) + row[3] for row in pose[:3]], axis=1)
+
+
+def rotated(row: Array, x: Array, y: Array, z: Array | float) -> Array:
+    """row[0] x + row[1] y + row[2] z, written out: a BLAS product may differ between machines."""
+    return row[0] * x + row[1] * y + row[2] * z
 
 
 def project(points: Array, k: Array, pose: Array) -> tuple[Array, Array]:
     """Pixels [n, 2] and planar depths [n] of world points [n, 3] in front of the camera."""
-    local = (points - pose[:3, 3]) @ pose[:3, :3]
-    pixels = local[:, :2] / local[:, 2:] * k[[0, 1], [0, 1]] + k[:2, 2]
-    return pixels, local[:, 2]
+    x, y, z = (points - pose[:3, 3]).T
+    right, down, ahead = (rotated(axis, x, y, z) for axis in pose[:3, :3].T)
+    u = right / ahead * k[0, 0] + k[0, 2]
+    return np.stack([u, down / ahead * k[1, 1] + k[1, 2]], axis=1), ahead

@@ -12,7 +12,7 @@ __all__ = ["progress_bar"]
 SECONDS_BETWEEN_LINES = 10.0
 
 
-class _Lines(tqdm):  # type: ignore[type-arg]
+class _Lines(tqdm):
     """The same numbers on lines of their own, for logs."""
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from scenegen.camera import back_project
+from scenegen.camera import rotated
 from scenegen.params import DepthParams, RadarParams
 
 __all__ = ["SPLIT", "radar_axes", "radar_from_depth", "to_radar_pixels"]
@@ -23,18 +23,22 @@ Array = NDArray[np.float64]
 
 def radar_axes(pose: Array) -> tuple[Array, Array]:
     """Unit vectors [2] on the floor to the camera's right and ahead of it, from its pose [4, 4]."""
-    ahead = pose[:2, 2] / np.linalg.norm(pose[:2, 2])
+    ahead = pose[:2, 2] / np.hypot(pose[0, 2], pose[1, 2])
     return np.array([ahead[1], -ahead[0]]), ahead
 
 
 def to_radar_pixels(floor_points: Array, pose: Array, radar: RadarParams) -> Array:
     """Column and row (down) in the radar picture, [n, 2], of world points [n, 2] on the floor."""
     right, ahead = radar_axes(pose)
-    local = floor_points - pose[:2, 3]
+    x, y = (floor_points - pose[:2, 3]).T
+    return np.stack(_cells(right[0] * x + right[1] * y, ahead[0] * x + ahead[1] * y, radar), 1)
+
+
+def _cells(right: Array, ahead: Array, radar: RadarParams) -> tuple[Array, Array]:
+    """Column and row of metres to the right and ahead of the camera."""
     near, far = radar.reach
-    column = (local @ right / radar.span + 0.5) * radar.width
-    row = (far - local @ ahead) / (far - near) * radar.height
-    return np.stack([column, row], axis=1)
+    column = (right / radar.span + 0.5) * radar.width
+    return column, (far - ahead) / (far - near) * radar.height
 
 
 def radar_from_depth(
@@ -46,19 +50,26 @@ def radar_from_depth(
     grid are dropped. A cell is 255 when the surface seen in it, measured across the line of sight,
     reaches `radar.full_echo` of the cell's area.
     """
-    u, v, distance, share = _patches(metres, k, pose, radar, depth)
-    points = back_project(u, v, distance, k, pose)
-    kept = points[:, 2] > radar.ground
-    cells = to_radar_pixels(points[kept, :2], pose, radar) - 0.5
-    seen = _splat(cells, share[kept], radar.width, radar.height)
+    x, y, distance = _patches(metres, k, pose, radar, depth)
+    right, ahead = radar_axes(pose)
+    up = rotated(pose[2], x, y, 1.0) * distance + pose[2, 3]
+    kept = up > radar.ground
+    x, y, distance = x[kept], y[kept], distance[kept]
+    # Rows of the transform from the camera's frame to (right, ahead).
+    to_right, to_ahead = (axis[0] * pose[0, :3] + axis[1] * pose[1, :3] for axis in (right, ahead))
+    column, row = _cells(
+        rotated(to_right, x, y, 1.0) * distance, rotated(to_ahead, x, y, 1.0) * distance, radar
+    )
+    share = (distance / (k[0, 0] * SPLIT)) ** 2
+    seen = _splat(column - 0.5, row - 0.5, share, radar.width, radar.height)
     cell_area = radar.span / radar.width * (radar.reach[1] - radar.reach[0]) / radar.height
     return np.rint(255.0 * np.minimum(seen / (radar.full_echo * cell_area), 1.0)).astype(np.uint8)
 
 
 def _patches(
     metres: Array, k: Array, pose: Array, radar: RadarParams, depth: DepthParams
-) -> tuple[Array, Array, Array, Array]:
-    """Sub-pixel points on the surfaces above ground: u, v, depth, area across the line of sight."""
+) -> tuple[Array, Array, Array]:
+    """Points on the patches that may be above ground: x / z, y / z and z in the camera's frame."""
     inverse = 1.0 / metres
     limit = STEEPEST * inverse / k[0, 0]
     rows, columns = np.nonzero(_maybe_above(metres, k, pose, radar) & (metres < depth.far))
@@ -69,10 +80,10 @@ def _patches(
     du, dv = across[side] * offset[:, None], along[side] * offset[:, None]  # [SPLIT, n]
     w = inverse[rows, columns] + du[None, :] + dv[:, None]  # [SPLIT v, SPLIT u, n]
     distance = 1.0 / np.maximum(w, 0.5 / depth.far)
-    u = np.broadcast_to(columns + 0.5 + offset[:, None], w.shape)
-    v = np.broadcast_to(rows + 0.5 + offset[:, None, None], w.shape)
-    share = (distance / (k[0, 0] * SPLIT)) ** 2
-    return u.ravel(), v.ravel(), distance.ravel(), share.ravel()
+    x = (columns + 0.5 + offset[:, None] - k[0, 2]) / k[0, 0]
+    y = (rows + 0.5 + offset[:, None, None] - k[1, 2]) / k[1, 1]
+    x, y = np.broadcast_to(x, w.shape), np.broadcast_to(y, w.shape)
+    return x.ravel(), y.ravel(), distance.ravel()
 
 
 def _profile(inverse: Array, limit: Array, axis: int) -> Array:
@@ -100,16 +111,20 @@ def _maybe_above(metres: Array, k: Array, pose: Array, radar: RadarParams) -> ND
     return up > radar.ground - 2.0 * metres / k[0, 0]
 
 
-def _splat(cells: Array, share: Array, width: int, height: int) -> Array:
+def _splat(column: Array, row: Array, share: Array, width: int, height: int) -> Array:
     """Add each point's share to the four cells around it, bilinearly: [h, w]."""
-    corner = np.floor(cells).astype(np.int64)
-    part = cells - corner
+    inside = (column > -1) & (column < width) & (row > -1) & (row < height)
+    column, row, share = column[inside], row[inside], share[inside]
+    x, y = np.floor(column).astype(np.int64), np.floor(row).astype(np.int64)
+    right, down = (column - x) * share, row - y
+    left = share - right
+    corner = (y + 1) * (width + 2) + x + 1
     total = np.zeros((height + 2) * (width + 2))
-    for dx in (0, 1):
-        for dy in (0, 1):
-            x, y = corner[:, 0] + dx + 1, corner[:, 1] + dy + 1
-            weight = np.abs(1 - dx - part[:, 0]) * np.abs(1 - dy - part[:, 1]) * share
-            inside = (x >= 0) & (x < width + 2) & (y >= 0) & (y < height + 2)
-            flat = y[inside] * (width + 2) + x[inside]
-            total += np.bincount(flat, weights=weight[inside], minlength=total.size)
+    for step, weight in [
+        (0, left * (1 - down)),
+        (1, right * (1 - down)),
+        (width + 2, left * down),
+        (width + 3, right * down),
+    ]:
+        total += np.bincount(corner + step, weights=weight, minlength=total.size)
     return total.reshape(height + 2, width + 2)[1:-1, 1:-1]
