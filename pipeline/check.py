@@ -2,22 +2,46 @@
 
 DVC deletes a stage's outputs before it runs its command, so a stage that refuses its own params
 has already lost its last result. Every other stage depends on this one's constant output instead.
+
+It also writes, for each cell of the grid, which code the cell's fusion and objective are. A cell
+depends on that file, so that an edited fusion makes its own cells stale and no others; dvc.yaml
+cannot say `models/fusions/${item.cell.fusion}.py`, since a DVC matrix over a mapping yields its
+keys alone.
 """
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from pathlib import Path
 
+from models.params import Cell
 from pipeline import params
 from pipeline.stage import write_bytes
 
 __all__ = ["main"]
 
+FOLDER = Path("data/checked")
+UNIMODAL = Cell(fusion="poe", objective="none")
+
+
+def code(cell: Cell) -> bytes:
+    """The files that define a cell's fusion and objective, and their digests."""
+    files = [
+        Path(f"models/fusions/{cell.fusion}.py"),
+        Path(f"models/objectives/{cell.objective}.py"),
+    ]
+    lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file}\n" for file in files]
+    return "".join(lines).encode()
+
 
 def main() -> None:
-    """Check params.yaml, then write a file that is the same for every valid params.yaml."""
-    params.load()
-    write_bytes(Path("data/checked"), b"params.yaml is valid\n")
+    """Check params.yaml, then write files that change only if what they stand for does."""
+    cells = params.load().grid.cells
+    write_bytes(FOLDER / "params", b"params.yaml is valid\n")
+    shutil.rmtree(FOLDER / "cells", ignore_errors=True)
+    for name, cell in {**cells, "unimodal": UNIMODAL}.items():
+        write_bytes(FOLDER / "cells" / name, code(cell))
 
 
 if __name__ == "__main__":

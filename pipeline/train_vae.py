@@ -18,6 +18,8 @@ from scenegen.dataset import open_dataset
 
 __all__ = ["main"]
 
+UNIMODAL = Cell(fusion="poe", objective="none")  # with one expert, the plain VAE
+
 
 def passes(vae: MultimodalVAE, batch: dict[str, torch.Tensor]) -> dict[str, float]:
     """Encodes and decodes of one modality per training step and scene, counted in a real step."""
@@ -86,19 +88,14 @@ def main(run: str, cell: Cell, modalities: tuple[str, ...]) -> None:
     )
 
 
-def arguments() -> argparse.Namespace:
-    """The command line: a run, its modalities, and the cell as dvc.yaml unpacks it."""
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", help="name of the model and its seed, as in poe-ecg-0")
-    parser.add_argument("--modalities", nargs="+", default=list(stage.MODALITIES))
-    for name, field in Cell.model_fields.items():
-        kind = argparse.BooleanOptionalAction if field.annotation is bool else None
-        more = {"action": kind} if kind else {}
-        parser.add_argument(f"--{name}", default=argparse.SUPPRESS, help=field.description, **more)
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    chosen = vars(arguments())
-    name, names = chosen.pop("run"), tuple(chosen.pop("modalities"))
-    main(name, Cell.model_validate(chosen), names)
+    parser.add_argument("--modality", choices=stage.MODALITIES, help="train its unimodal VAE")
+    chosen = parser.parse_args()
+    if chosen.modality:
+        main(chosen.run, UNIMODAL, (chosen.modality,))
+    else:
+        cells = stage.read_params()["grid"]["cells"]
+        cell = Cell.model_validate(cells[chosen.run.rsplit("-", 1)[0]])
+        main(chosen.run, cell, stage.MODALITIES)
