@@ -272,22 +272,29 @@ def curves(title: str, lines: Sequence[Line]) -> str:
     if not settled:
         return ""
     first = min(step for line in lines for step in line.steps)
-    parts, across, down = _axes((first, max(last, first + 1)), _limits(settled), "step", title)
+    span = (first, last) if last > first else (first - 1, first + 1)
+    parts, across, down = _axes(span, _limits(settled), "step", "")
     frame = f"{LEFT} {TOP} {WIDTH - LEFT - RIGHT} {HEIGHT - TOP - BOTTOM}"
     x, y, width, height = frame.split()
+    # A nested drawing clips what lies above the range.
     parts.append(f'<svg x="{x}" y="{y}" width="{width}" height="{height}" viewBox="{frame}">')
+    marks = []
     for line in lines:
         stride = math.ceil(len(line.steps) / 200)
-        path = "L".join(
-            f"{across(s):.1f} {down(v):.1f}"
-            for s, v in zip(line.steps[::stride], line.values[::stride], strict=True)
+        points = [
+            (across(s), down(v))
+            for s, v in zip(line.steps[::-1][::stride], line.values[::-1][::stride], strict=True)
             if math.isfinite(v)
-        )
+        ]
+        if not points:
+            continue
+        path = "L".join(f"{u:.1f} {v:.1f}" for u, v in points)
         parts.append(
             f'<path class="line" style="--c:{line.style.css}" stroke-dasharray="'
-            f'{DASHES[line.style.shape]}" d="M{path}"><title>{escape(line.label)}</title></path>'
+            f'{DASHES[line.style.shape]}" d="M{path}"/>'
         )
-    parts.append("</svg>")  # a nested drawing clips what lies above the range
+        marks.append(_marker(line.style, *points[0], 3.5, line.label))
+    parts += ["</svg>", *marks]
     ends = "; ".join(f"{line.label} ends at {line.values[-1]:.4g}" for line in lines)
     return _svg(parts, f"{title} over training steps: {ends}")
 
