@@ -1,4 +1,4 @@
-"""Command line: `python -m scenegen render|preview|show|verify`."""
+"""Command line: `python -m scenegen render|preview|show|card|export|verify`."""
 
 from __future__ import annotations
 
@@ -37,6 +37,14 @@ def _parser() -> argparse.ArgumentParser:
     sheet.add_argument("--out", type=Path, default=Path("preview.png"))
     show = commands.add_parser("show", parents=[params], help="print what is in a scene, as JSON")
     show.add_argument("--scene", type=int, default=0)
+    card = commands.add_parser("card", help="describe a dataset: Markdown with plots")
+    card.add_argument("folder", type=Path)
+    card.add_argument("out", type=Path, help="folder for README.md and its plots")
+    export = commands.add_parser("export", help="copy a dataset into another tool's format")
+    export.add_argument("format", choices=["coco", "yolo", "hf", "webdataset"])
+    export.add_argument("folder", type=Path)
+    export.add_argument("out", type=Path)
+    export.add_argument("--modality", default="image", help="whose boxes: image, depth or radar")
     verify = commands.add_parser("verify", help="compare a dataset with its hashes")
     verify.add_argument("folder", type=Path)
     return parser
@@ -111,7 +119,29 @@ def _verify(options: argparse.Namespace) -> None:
     print(f"{options.folder}: {len(dataset)} scenes are intact")
 
 
-_COMMANDS = {"render": _render, "preview": _preview, "show": _show, "verify": _verify}
+def _card(options: argparse.Namespace) -> None:
+    from scenegen.card import write_card
+    from scenegen.dataset import open_dataset
+
+    print(write_card(open_dataset(options.folder), options.out))
+
+
+def _export(options: argparse.Namespace) -> None:
+    from scenegen.dataset import open_dataset
+    from scenegen.exports import EXPORTS
+
+    EXPORTS[options.format](open_dataset(options.folder), options.out, options.modality)
+    print(options.out)
+
+
+_COMMANDS = {
+    "render": _render,
+    "preview": _preview,
+    "show": _show,
+    "card": _card,
+    "export": _export,
+    "verify": _verify,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -13,9 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scenegen.params import SceneParams
-from scenegen.worker import pin_to_core, render_scenes
+from scenegen.worker import render_scenes, start_worker
 
-__all__ = ["ATTEMPTS", "Job", "RenderError", "available_cores", "dask_executor", "render_jobs"]
+__all__ = [
+    "ATTEMPTS",
+    "Job",
+    "RenderError",
+    "available_cores",
+    "dask_executor",
+    "local_pool",
+    "render_jobs",
+]
 
 ATTEMPTS = 3
 
@@ -41,17 +49,16 @@ def available_cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def _local_pool(workers: int) -> cf.Executor:
+def local_pool(workers: int) -> cf.Executor:
     """One-threaded Blender processes, each on a core of its own when there are enough."""
     context = multiprocessing.get_context("spawn")  # a forked Blender would share its state
-    cores = available_cores()
-    if workers > len(cores):
-        return cf.ProcessPoolExecutor(workers, mp_context=context)
-    queue: Any = context.Queue()
-    for core in cores[:workers]:
-        queue.put(core)
+    cores, queue = available_cores(), None
+    if workers <= len(cores):
+        queue = context.Queue()
+        for core in cores[:workers]:
+            queue.put(core)
     return cf.ProcessPoolExecutor(
-        workers, mp_context=context, initializer=pin_to_core, initargs=(queue,)
+        workers, mp_context=context, initializer=start_worker, initargs=(queue,)
     )
 
 
@@ -100,7 +107,7 @@ class _Runner:
     ) -> None:
         self._params, self._workers = params, workers
         self._own = executor is None
-        self._executor = executor or _local_pool(workers)
+        self._executor = executor or local_pool(workers)
         self._waiting = collections.deque(jobs)
         self._suspects: collections.deque[Job] = collections.deque()
         self._running: dict[cf.Future[Any], Job] = {}
@@ -152,7 +159,7 @@ class _Runner:
         if not self._own:
             raise RenderError("the executor broke: a worker died and it cannot be built anew here")
         self._executor.shutdown(wait=True)
-        self._executor = _local_pool(self._workers)
+        self._executor = local_pool(self._workers)
 
     def close(self) -> None:
         if self._own:

@@ -24,9 +24,12 @@ __all__ = [
     "CYLINDER_HALF",
     "CYLINDER_RADIUS",
     "centre_height",
+    "entry_distance",
     "footprint",
     "signed_distance",
 ]
+
+Array = NDArray[np.float64]
 
 CUBE_HALF = 0.8
 CYLINDER_RADIUS, CYLINDER_HALF = 0.8, 0.95
@@ -45,7 +48,7 @@ def centre_height(kind: str) -> float:
     return _CENTRE_HEIGHT[kind]
 
 
-def signed_distance(spec: ObjectSpec, points: NDArray[np.float64]) -> NDArray[np.float64]:
+def signed_distance(spec: ObjectSpec, points: Array) -> Array:
     """Distance of world points [n, 3] to the surface of an object, metres, negative inside: [n]."""
     centre = np.array([spec.x, spec.y, spec.scale * centre_height(spec.kind)])
     local = (points - centre) / spec.scale
@@ -66,13 +69,13 @@ def signed_distance(spec: ObjectSpec, points: NDArray[np.float64]) -> NDArray[np
     return distance * spec.scale
 
 
-def _box_distance(excess: NDArray[np.float64]) -> NDArray[np.float64]:
+def _box_distance(excess: Array) -> Array:
     """Distance to a product of intervals, from how far a point exceeds each: [axes, n] -> [n]."""
     outside = np.sqrt((np.maximum(excess, 0.0) ** 2).sum(axis=0))
     return outside + np.minimum(excess.max(axis=0), 0.0)
 
 
-def footprint(spec: ObjectSpec, steps: int = 64) -> NDArray[np.float64]:
+def footprint(spec: ObjectSpec, steps: int = 64) -> Array:
     """Outline of an object seen from above, world metres: [corners, 2]."""
     if spec.kind == "cube":
         angles = np.radians(spec.yaw + np.array([45.0, 135.0, 225.0, 315.0]))
@@ -82,3 +85,60 @@ def footprint(spec: ObjectSpec, steps: int = 64) -> NDArray[np.float64]:
         radius = {"cylinder": CYLINDER_RADIUS, "sphere": 1.0, "capsule": CAPSULE_RADIUS}[spec.kind]
     ring = np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius * spec.scale
     return ring + np.array([spec.x, spec.y])
+
+
+def entry_distance(spec: ObjectSpec, origin: Array, directions: Array) -> Array:
+    """How far along each ray origin [3] + t directions [n, 3] an object starts; inf if missed: [n].
+
+    Each solid is convex: an intersection of slabs and a cylinder, or a hull of two spheres.
+    """
+    centre = np.array([spec.x, spec.y, spec.scale * centre_height(spec.kind)])
+    o = (origin - centre) / spec.scale
+    d = directions / spec.scale
+    angle = np.radians(spec.yaw)
+    cos, sin = np.cos(angle), np.sin(angle)
+    turn = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
+    o, d = turn @ o, d @ turn.T
+    if spec.kind == "cube":
+        return _meet([_slab(o, d, axis, CUBE_HALF) for axis in range(3)])
+    if spec.kind == "cylinder":
+        return _meet([_tube(o, d, CYLINDER_RADIUS), _slab(o, d, 2, CYLINDER_HALF)])
+    if spec.kind == "sphere":
+        return _meet([_ball(o, d, 0.0, 1.0)])
+    parts = [
+        _meet([_tube(o, d, CAPSULE_RADIUS), _slab(o, d, 2, CAPSULE_HALF)]),
+        _meet([_ball(o, d, CAPSULE_HALF, CAPSULE_RADIUS)]),
+        _meet([_ball(o, d, -CAPSULE_HALF, CAPSULE_RADIUS)]),
+    ]
+    return np.minimum.reduce(parts)
+
+
+def _meet(spans: list[tuple[Array, Array]]) -> Array:
+    """Where rays are inside all spans (entry, exit) at once, and in front of the camera."""
+    entry = np.maximum.reduce([a for a, _ in spans])
+    leave = np.minimum.reduce([b for _, b in spans])
+    return np.where((entry <= leave) & (entry > 0), entry, np.inf)
+
+
+def _slab(o: Array, d: Array, axis: int, half: float) -> tuple[Array, Array]:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        low, high = (-half - o[axis]) / d[:, axis], (half - o[axis]) / d[:, axis]
+    return np.fmin(low, high), np.fmax(low, high)
+
+
+def _tube(o: Array, d: Array, radius: float) -> tuple[Array, Array]:
+    return _quadratic((d[:, :2] ** 2).sum(1), d[:, :2] @ o[:2], (o[:2] ** 2).sum() - radius**2)
+
+
+def _ball(o: Array, d: Array, height: float, radius: float) -> tuple[Array, Array]:
+    o = o - np.array([0.0, 0.0, height])
+    return _quadratic((d**2).sum(1), d @ o, (o**2).sum() - radius**2)
+
+
+def _quadratic(a: Array, half_b: Array, c: float) -> tuple[Array, Array]:
+    """Roots of a t^2 + 2 half_b t + c; an empty span (inf, -inf) where there are none."""
+    root = half_b**2 - a * c
+    real = root >= 0
+    root = np.sqrt(np.maximum(root, 0.0))
+    entry, leave = (-half_b - root) / a, (-half_b + root) / a
+    return np.where(real, entry, np.inf), np.where(real, leave, -np.inf)

@@ -69,7 +69,6 @@ class ObjectParams(_Section):
     )
     classes: tuple[ShapeName, ...] = Field(
         default=CLASSES,
-        min_length=1,
         description="shapes to draw from: cube, cylinder, sphere, capsule",
     )
     scale: Annotated[Pair, _within(0.05, 10.0)] = Field(
@@ -105,6 +104,8 @@ class ObjectParams(_Section):
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
+        if not self.classes:
+            raise ValueError("classes: [] leaves nothing to draw; name at least one shape")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError(f"classes: {list(self.classes)} names a shape twice; name each once")
         return self
@@ -113,7 +114,7 @@ class ObjectParams(_Section):
     def _room(self) -> Self:
         """More objects than the area can hold would make the sampler search for ever."""
         most = self.count[1]
-        if most == 1:
+        if most == 1 or not self.classes:
             return self
         radius = max(WIDEST_RADIUS[c] for c in self.classes) * self.scale[1] + self.gap / 2
         width = self.area_x[1] - self.area_x[0] + 2 * radius

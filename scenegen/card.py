@@ -1,0 +1,122 @@
+"""A dataset card: what is in a dataset, as Markdown with plots."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scenegen.checks import BoxCheck, check_boxes
+from scenegen.dataset import Dataset
+from scenegen.preview import contact_sheet, encode_png
+from scenegen.records import depth_metres
+from scenegen.storage import write_atomic
+
+__all__ = ["write_card"]
+
+CHECKED_SCENES = 1000  # occlusion and agreement are told from the first so many scenes
+
+
+class _Facts(NamedTuple):
+    labels: NDArray[np.int64]
+    per_scene: NDArray[np.int64]
+    boxes: NDArray[np.float32]
+    hues: dict[str, NDArray[np.float64]]
+    depth: NDArray[np.float64]
+    checks: list[BoxCheck]
+
+
+def write_card(dataset: Dataset, out: Path) -> Path:
+    """Write `README.md`, `plots.png` and `scenes.png` into a folder; returns the Markdown file."""
+    facts = _gather(dataset)
+    first = np.array(dataset.shard(0)[:12])
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomic(out / "scenes.png", encode_png(contact_sheet(first)))
+    write_atomic(out / "plots.png", _plots(dataset, facts))
+    write_atomic(out / "README.md", _text(dataset, facts).encode())
+    return out / "README.md"
+
+
+def _gather(dataset: Dataset) -> _Facts:
+    shards = [dataset.shard(i) for i in range(len(dataset.manifest.shards))]
+    some = np.concatenate(shards)[:CHECKED_SCENES]  # memory-mapped until here
+    there = np.concatenate([s["label"] >= 0 for s in shards])
+    labels = np.concatenate([s["label"] for s in shards]).astype(np.int64)
+    boxes = np.concatenate([s["box"][s["has_box"]] for s in shards])
+    hues = {
+        "object": np.concatenate([s["hsv"][..., 0] for s in shards])[there],
+        "floor": np.concatenate([s["floor_hsv"][:, 0] for s in shards]),
+        "backdrop": np.concatenate([s["backdrop_hsv"][:, 0] for s in shards]),
+    }
+    depth = depth_metres(some["depth"], dataset.params.depth)
+    checks = check_boxes(some, dataset.params)
+    return _Facts(labels[there], there.sum(axis=1), boxes, hues, depth, checks)
+
+
+def _text(dataset: Dataset, facts: _Facts) -> str:
+    manifest, params = dataset.manifest, dataset.params
+    counts = np.bincount(facts.labels, minlength=len(dataset.classes))
+    balance = "".join(f"| {c} | {n} |\n" for c, n in zip(dataset.classes, counts, strict=True))
+    splits = "".join(f"| {s} | {n} |\n" for s, n in manifest.splits.items())
+    size = facts.boxes[:, 2:] - facts.boxes[:, :2]
+    low, middle, high = np.percentile(np.sqrt(size.prod(axis=1)), [5, 50, 95])
+    occluded = np.array([c.occluded for c in facts.checks])
+    agreement = np.array([c.against_index for c in facts.checks])
+    nearest, median = facts.depth.min(), np.median(facts.depth)
+    return f"""# Shapes with image, depth and radar: {manifest.count} scenes
+
+Rendered by Blender {manifest.blender} from master seed {params.seed}; SHA-256 `{manifest.sha256}`.
+Image and depth {params.image.width} x {params.image.height} pixels, radar {params.radar.width} x \
+{params.radar.height} cells of {params.radar.span / params.radar.width:.3f} m across.
+
+![Scenes](scenes.png)
+
+| split | scenes |
+|---|---|
+{splits}
+| class | objects |
+|---|---|
+{balance}
+- Objects per scene: {facts.per_scene.min()} to {facts.per_scene.max()}, \
+mean {facts.per_scene.mean():.2f}.
+- Boxes: {len(facts.boxes)}; square root of the area 5 % {low:.1f}, median {middle:.1f}, \
+95 % {high:.1f} pixels.
+- Occlusion: {(occluded > 0.1).mean():.1%} of the objects with a box are hidden by more than a \
+tenth, {(occluded > 0.5).mean():.1%} by more than half (first {CHECKED_SCENES} scenes).
+- Depth: nearest {nearest:.2f} m, median {median:.2f} m, limits {params.depth.near} to \
+{params.depth.far} m.
+- Boxes from depth against Blender's object index: mean IoU {agreement.mean():.4f}, \
+lowest {agreement.min():.4f}.
+
+![Distributions](plots.png)
+"""
+
+
+def _plots(dataset: Dataset, facts: _Facts) -> bytes:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 6), layout="constrained")
+    axes: Any = figure.subplots(2, 3).ravel()
+    counts = np.bincount(facts.labels, minlength=len(dataset.classes))
+    axes[0].bar(dataset.classes, counts)
+    axes[0].set(title="class balance", ylabel="objects")
+    values, scenes = np.unique(facts.per_scene, return_counts=True)
+    axes[1].bar(values.astype(str), scenes)
+    axes[1].set(title="objects per scene", ylabel="scenes")
+    axes[2].hist([c.occluded for c in facts.checks], bins=20, range=(0, 1))
+    axes[2].set(title="occlusion", xlabel="hidden share of the projection", yscale="log")
+    size = facts.boxes[:, 2:] - facts.boxes[:, :2]
+    axes[3].hist(size, bins=20, label=["width", "height"])
+    axes[3].set(title="box sizes", xlabel="pixels")
+    axes[3].legend()
+    axes[4].hist(facts.depth[facts.depth < dataset.params.depth.far].ravel(), bins=40)
+    axes[4].set(title="depth before the far limit", xlabel="metres")
+    axes[5].hist(list(facts.hues.values()), bins=12, label=list(facts.hues))
+    axes[5].set(title="hues", xlabel="hue")
+    axes[5].legend()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return buffer.getvalue()

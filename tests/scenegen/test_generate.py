@@ -1,0 +1,354 @@
+"""The dataset folder: the same bytes whatever happens, and one line when it cannot be."""
+
+from __future__ import annotations
+
+import concurrent.futures as cf
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scenegen.dataset import open_dataset
+from scenegen.executors import ATTEMPTS, RenderError
+from scenegen.generate import SCHEDULER_VARIABLE, render_dataset
+from scenegen.manifest import MANIFEST, read_manifest
+from scenegen.params import SceneParams
+from scenegen.worker import render_scenes
+from tests.scenegen.conftest import tiny
+
+
+def _render(params: SceneParams, folder: Path, **options: Any) -> str:
+    """Render in this process unless the test names workers or an executor; returns the hash."""
+    options = options or {"executor": _Inline()}
+    return render_dataset(params, folder, progress=False, **options).sha256
+
+
+def _files(folder: Path) -> dict[str, float]:
+    return {p.name: p.stat().st_mtime_ns for p in folder.glob("shard-*.npy")}
+
+
+class _Inline(cf.Executor):
+    """Runs a job when it is submitted, and lets a test decide what happens to it."""
+
+    def __init__(self, before: Callable[[int], None] = lambda first: None) -> None:
+        self.before = before
+        self.jobs: list[int] = []
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> cf.Future[Any]:
+        future: cf.Future[Any] = cf.Future()
+        self.jobs.append(args[1])
+        try:
+            self.before(args[1])
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def test_two_workers_give_the_bytes_of_one(tmp_path: Path, tiny_hash: str) -> None:
+    assert _render(tiny(), tmp_path, workers=2) == tiny_hash
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        MANIFEST,
+        *(f"shard-0000{i}.npy" for i in range(4)),
+    ]
+
+
+def test_order_of_scenes_does_not_matter() -> None:
+    _, whole = render_scenes(tiny(), 0, 6)
+    for k in (5, 0, 3):
+        assert render_scenes(tiny(), k, 1)[1].tobytes() == whole[k : k + 1].tobytes()
+
+
+def test_sigkill_at_random_moments(tmp_path: Path, tiny_hash: str) -> None:
+    """Five runs, killed with all their workers from start-up to the middle of writing."""
+    chance = random.Random(3)
+    settings = tmp_path / "params.json"
+    settings.write_text(tiny().model_dump_json())
+    folder = tmp_path / "data"
+    command = [sys.executable, "-m", "scenegen", "render", str(folder), "--workers", "1"]
+    for _ in range(5):
+        run = subprocess.Popen(
+            [*command, "--params", str(settings)], start_new_session=True, stderr=subprocess.DEVNULL
+        )
+        try:
+            run.wait(timeout=chance.uniform(1.0, 5.0))
+        except subprocess.TimeoutExpired:
+            os.killpg(run.pid, signal.SIGKILL)
+            run.wait()
+    assert _render(tiny(), folder) == tiny_hash
+    assert not [p for p in folder.iterdir() if p.name.startswith(".")]
+
+
+def test_what_a_killed_run_left_is_used_and_cleared(tmp_path: Path, tiny_hash: str) -> None:
+    def die_at_third_shard(first: int) -> None:
+        if first == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _render(tiny(), tmp_path, executor=_Inline(die_at_third_shard), workers=1)
+    (tmp_path / ".writing-abc").write_bytes(b"half a shard")
+    executor = _Inline()
+    kept = len(_files(tmp_path))
+    assert _render(tiny(), tmp_path, executor=executor) == tiny_hash
+    assert len(executor.jobs) == 4 - kept
+    assert not (tmp_path / ".writing-abc").exists()
+
+
+def test_growing_keeps_finished_shards(tmp_path: Path, tiny_hash: str) -> None:
+    _render(tiny(count=5), tmp_path)
+    before = _files(tmp_path)
+    executor = _Inline()
+    assert _render(tiny(), tmp_path, executor=executor) == tiny_hash
+    after = _files(tmp_path)
+    assert {n: after[n] for n in ("shard-00000.npy", "shard-00001.npy")} == {
+        n: before[n] for n in ("shard-00000.npy", "shard-00001.npy")
+    }
+    assert executor.jobs == [5, 6]  # the half shard keeps scene 4
+
+
+def test_shrinking_gives_the_smaller_dataset(tmp_path: Path) -> None:
+    fresh = _render(tiny(count=5), tmp_path / "fresh")
+    _render(tiny(), tmp_path / "shrunk")
+    executor = _Inline()
+    assert _render(tiny(count=5), tmp_path / "shrunk", executor=executor) == fresh
+    assert executor.jobs == []
+
+
+def test_shards_of_other_params_or_blender_are_rendered_anew(
+    tmp_path: Path, tiny_hash: str
+) -> None:
+    _render(tiny(seed=1), tmp_path)
+    assert _render(tiny(), tmp_path) == tiny_hash
+    manifest = json.loads((tmp_path / MANIFEST).read_text())
+    manifest["shards"][1]["fingerprint"] = "of Blender 4.2.0"
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    executor = _Inline()
+    assert _render(tiny(), tmp_path, executor=executor) == tiny_hash
+    assert executor.jobs == [2]
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _alter(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [_truncate, _alter, Path.unlink])
+def test_a_damaged_shard_is_named_and_rendered_anew(
+    tmp_path: Path, tiny_hash: str, damage: Callable[[Path], None]
+) -> None:
+    _render(tiny(), tmp_path)
+    damage(tmp_path / "shard-00002.npy")
+    with pytest.raises(ValueError, match=r"shard-00002\.npy is (truncated|missing)"):
+        open_dataset(tmp_path)
+    executor = _Inline()
+    assert _render(tiny(), tmp_path, executor=executor) == tiny_hash
+    assert executor.jobs == [4]
+
+
+def test_a_full_disk_ends_in_one_line(tmp_path: Path, tiny_hash: str) -> None:
+    folder = tmp_path / "data"
+    big = tiny(shard_size=4, count=4, image={"width": 96, "height": 96, "samples": 1})
+    whole = tmp_path / "whole"
+    grown = big.model_copy(update={"count": 8})
+    expected = _render(grown, whole)
+    _render(big, folder)
+    before = _files(folder)
+    settings = tmp_path / "params.json"
+    settings.write_text(grown.model_dump_json())
+    limit = "ulimit -f 64; exec "  # kibibytes; a shard of these has 220
+    command = f"{limit}{sys.executable} -m scenegen render {folder} --params {settings}"
+    run = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, check=False, timeout=100
+    )
+    assert run.returncode == 2
+    last = run.stderr.splitlines()[-1]
+    assert "no room to write" in last
+    assert "Traceback" not in run.stderr
+    assert _files(folder) == before
+    open_finished = read_manifest(folder)
+    assert not open_finished.complete
+    with pytest.raises(ValueError, match="unfinished: 4 of 8 scenes"):
+        open_dataset(folder)
+    assert _render(grown, folder) == expected
+    assert _files(folder)["shard-00000.npy"] == before["shard-00000.npy"]
+
+
+def test_a_killed_worker_costs_a_retry(tmp_path: Path, tiny_hash: str) -> None:
+    """SIGKILL to a real pool's worker while it works, as soon as the first shard is there."""
+    killed: list[Any] = []
+
+    def kill_one() -> None:
+        while not (tmp_path / "shard-00000.npy").exists():
+            if done.wait(0.01):
+                return
+        victims = multiprocessing.active_children()
+        killed.extend(victims[:1])
+        for victim in killed:
+            os.kill(victim.pid or 0, signal.SIGKILL)
+
+    done = threading.Event()
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    try:
+        slow = tiny(image={"width": 24, "height": 24, "samples": 64})
+        disturbed = _render(slow, tmp_path, workers=2)
+    finally:
+        done.set()
+        killer.join()
+    assert killed
+    assert _render(slow, tmp_path / "quiet") == disturbed
+
+
+def test_a_shard_that_fails_three_times_is_reported(tmp_path: Path) -> None:
+    def fail(first: int) -> None:
+        if first == 4:
+            raise RuntimeError("Blender fell over")
+
+    executor = _Inline(fail)
+    with pytest.raises(RenderError, match="scenes 4 to 5 failed 3 times: Blender fell over"):
+        _render(tiny(), tmp_path, executor=executor)
+    assert executor.jobs.count(4) == ATTEMPTS
+    assert sorted(_files(tmp_path)) == [f"shard-0000{i}.npy" for i in (0, 1, 3)]
+
+
+def test_workers_that_always_die_end_the_run(tmp_path: Path) -> None:
+    """A pool whose every worker is killed is rebuilt a few times, then the scenes are named."""
+    done = threading.Event()
+
+    def kill_all() -> None:
+        while not done.wait(0.2):
+            for child in multiprocessing.active_children():
+                os.kill(child.pid or 0, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_all)
+    killer.start()
+    try:
+        with pytest.raises(RenderError, match="scenes 0 to 1 failed 3 times"):
+            _render(tiny(count=2), tmp_path, workers=1)
+    finally:
+        done.set()
+        killer.join()
+
+
+def test_workers_die_with_a_killed_parent(tmp_path: Path) -> None:
+    code = (
+        "import multiprocessing, sys; from scenegen.executors import local_pool\n"
+        "if __name__ == '__main__':\n"
+        "    pool = local_pool(1); pool.submit(int).result()\n"
+        "    print(multiprocessing.active_children()[0].pid, flush=True); sys.stdin.read()\n"
+    )
+    script = tmp_path / "parent.py"
+    script.write_text(code)
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    parent = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    assert parent.stdout is not None
+    worker = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    for _ in range(100):
+        if not _alive(worker):
+            return
+        threading.Event().wait(0.1)
+    pytest.fail("the worker outlived its parent by ten seconds")
+
+
+def _alive(pid: int) -> bool:
+    """Whether a process runs; a zombie that nobody has collected does not."""
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
+    def second(first: int) -> None:
+        with pytest.raises(RenderError, match="another run"):
+            _render(tiny(), tmp_path, executor=_Inline())
+
+    _render(tiny(count=2), tmp_path, executor=_Inline(second))
+
+
+def test_other_blender_on_a_worker_is_refused(tmp_path: Path) -> None:
+    class Foreign(_Inline):
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> cf.Future[Any]:
+            future: cf.Future[Any] = cf.Future()
+            _, records = fn(*args)
+            future.set_result(("4.2.0", records))
+            return future
+
+    with pytest.raises(RenderError, match=r"Blender 4\.2\.0"):
+        _render(tiny(count=2), tmp_path, executor=Foreign())
+
+
+def test_no_scheduler_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SCHEDULER_VARIABLE, "not-an-address:::")
+    with pytest.raises(RenderError, match="no Dask scheduler answers"):
+        _render(tiny(), tmp_path, workers=1)
+
+
+def test_dask_cluster_that_loses_a_worker(tmp_path: Path, tiny_hash: str) -> None:
+    """A real scheduler and two worker processes on this machine; one is killed in the middle."""
+    address = tmp_path / "scheduler.json"
+    dask = [sys.executable, "-m", "distributed.cli"]
+    common = ["--scheduler-file", str(address)]
+    local = ["--host", "127.0.0.1", "--no-dashboard"]
+    scheduler_arguments = [*common, *local, "--port", "0"]
+    worker_arguments = [*common, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+    worker_arguments += ["--local-directory", str(tmp_path / "dask")]
+    programs = [
+        [*dask[:2], "distributed.cli.dask_scheduler", *scheduler_arguments],
+        *[[*dask[:2], "distributed.cli.dask_worker", *worker_arguments] for _ in range(2)],
+    ]
+    running = [
+        subprocess.Popen(p, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for p in programs
+    ]
+    try:
+        while not address.exists():
+            threading.Event().wait(0.1)
+        where = json.loads(address.read_text())["address"]
+        folder = tmp_path / "data"
+        settings = tmp_path / "params.json"
+        settings.write_text(tiny().model_dump_json())
+        command = [sys.executable, "-m", "scenegen", "render", str(folder)]
+        run = subprocess.Popen(
+            [*command, "--params", str(settings), "--scheduler", where], stderr=subprocess.PIPE
+        )
+        while run.poll() is None and not list(folder.glob("shard-*.npy")):
+            threading.Event().wait(0.02)
+        running[1].kill()
+        assert run.wait(timeout=120) == 0, run.stderr and run.stderr.read()
+        assert read_manifest(folder).sha256 == tiny_hash
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+    shutil.rmtree(tmp_path / "dask", ignore_errors=True)
+
+
+def test_numpy_alone_reads_a_shard(tmp_path: Path) -> None:
+    _render(tiny(count=2), tmp_path)
+    scenes = np.load(tmp_path / "shard-00000.npy", mmap_mode="r")
+    assert scenes["scene"].tolist() == [0, 1]
+    assert scenes["image"].shape == (2, 24, 24, 3)

@@ -1,0 +1,192 @@
+"""Depth, radar and boxes against independent descriptions of the same scenes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from scenegen.blender import Renderer, explain_import_error
+from scenegen.boxes import label_depth, radar_box, tight_box
+from scenegen.camera import camera_to_world, intrinsics
+from scenegen.checks import check_boxes, iou, projected_mask
+from scenegen.dataset import Dataset, depth_to_uint8
+from scenegen.geometry import entry_distance
+from scenegen.params import CLASSES, DepthParams, RadarParams, SceneParams
+from scenegen.radar import radar_from_depth
+from scenegen.records import DEPTH_STEPS, depth_metres, quantise_depth
+from scenegen.scene import CameraSpec, LightSpec, ObjectSpec, SceneSpec
+from scenegen.worker import render_specs
+from tests.scenegen.conftest import tiny
+
+Records = NDArray[np.void]
+DEFAULT = SceneParams.model_validate({"image": {"width": 64, "height": 64, "samples": 1}})
+CAMERA = CameraSpec((0.0, -7.5, 4.8), (0.0, 0.0, 0.9), 46.0)
+LIGHT = LightSpec((0.0, -0.6, 0.8), 2.0, 0.4)
+
+
+def _thing(kind: str, x: float, y: float, scale: float = 1.1) -> ObjectSpec:
+    return ObjectSpec(kind, x, y, scale, 20.0, (0.6, 0.9, 0.7))
+
+
+def _scene(*objects: ObjectSpec, number: int = 0) -> SceneSpec:
+    return SceneSpec(number, objects, (0.1, 0.2, 0.9), (0.5, 0.3, 0.8), 6.0, CAMERA, LIGHT)
+
+
+def test_a_thousand_scenes_boxes_agree_with_the_index_pass(
+    all_records: Records, thousand: Dataset
+) -> None:
+    checks = check_boxes(all_records, thousand.params)
+    agreement = np.array([c.against_index for c in checks])
+    assert len(checks) > 1300
+    assert agreement.mean() >= 0.97
+    assert [c for c in checks if c.against_index < 0.8] == []
+
+
+def test_a_thousand_scenes_boxes_agree_with_projected_geometry(
+    all_records: Records, thousand: Dataset
+) -> None:
+    checks = check_boxes(all_records, thousand.params)
+    free = [c.against_geometry for c in checks if c.occluded <= 0 and not c.truncated]
+    assert len(free) > 700
+    assert np.mean(free) >= 0.97
+    assert min(free) >= 0.8
+    hidden = [c.against_geometry for c in checks if c.occluded > 0.5]
+    assert hidden
+    assert np.mean(hidden) < 0.8  # the check sees through occluders: boxes must not
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_depth_is_exact_at_pixel_centres(kind: str) -> None:
+    spec = _scene(_thing(kind, 0.3, 0.2))
+    passes = Renderer(DEFAULT).render(spec)
+    k, pose = intrinsics(CAMERA, 64, 64), camera_to_world(CAMERA)
+    u, v = np.meshgrid(np.arange(64) + 0.5, np.arange(64) + 0.5)
+    rays = np.stack([(u - k[0, 2]) / k[0, 0], (v - k[1, 2]) / k[1, 1], np.ones_like(u)], -1)
+    directions = rays.reshape(-1, 3) @ pose[:3, :3].T
+    expected = entry_distance(spec.objects[0], pose[:3, 3], directions).reshape(64, 64)
+    both = (passes.ids == 1) & np.isfinite(expected)
+    assert both.sum() > 150
+    assert np.abs(passes.depth[both] - expected[both]).max() < 0.02
+    assert np.median(np.abs(passes.depth[both] - expected[both])) < 2e-3
+    floor = (passes.ids == 0) & (directions.reshape(64, 64, 3)[..., 2] < -0.35)
+    on_floor = -pose[2, 3] / directions.reshape(64, 64, 3)[..., 2]
+    np.testing.assert_allclose(passes.depth[floor], on_floor[floor], rtol=1e-4)
+
+
+def test_an_object_below_the_visibility_limit_has_no_box() -> None:
+    front, back = _thing("cube", 0.0, -1.0, 1.6), _thing("sphere", 0.0, 2.0, 0.5)
+    (record,) = render_specs(DEFAULT, [_scene(front, back)])
+    assert record["has_box"].tolist() == [True, False]
+    assert record["visible"][1] < DEFAULT.boxes.min_pixels
+    assert not record["has_radar_box"][1]
+
+
+def test_truncated_and_touching_objects() -> None:
+    edge = _thing("sphere", -2.9, -0.5)
+    side_by_side = [_thing("cylinder", 0.0, 0.0, 1.0), _thing("cylinder", 1.601, 0.0, 1.0)]
+    (cut,) = render_specs(DEFAULT, [_scene(edge)])
+    assert cut["truncated"][0]
+    assert cut["box"][0, 0] == 0.0
+    (pair,) = render_specs(DEFAULT, [_scene(*side_by_side)])
+    assert pair["has_box"].all()
+    assert [c.against_index for c in check_boxes(pair[None], DEFAULT)] == [1.0, 1.0]
+
+
+def test_a_box_split_by_an_occluder_spans_both_parts() -> None:
+    pole, wide = _thing("capsule", 0.0, -1.0, 0.7), _thing("cube", 0.0, 1.2, 1.4)
+    (record,) = render_specs(DEFAULT, [_scene(pole, wide)])
+    whole = tight_box(projected_mask(record, 1))
+    assert iou(record["box"][1], np.array(whole)) > 0.9
+
+
+def test_labels_of_a_synthetic_depth_map() -> None:
+    """A floor without objects, then a wall of sphere pixels made from the sphere itself."""
+    spec, depth = _scene(_thing("sphere", 0.0, 0.0)), DepthParams()
+    k, pose = intrinsics(CAMERA, 64, 64), camera_to_world(CAMERA)
+    far = np.full((64, 64), depth.far)
+    assert label_depth(far, spec, k, pose, depth).max() == 0
+    rays = np.stack([np.zeros(64), (np.arange(64) + 0.5 - 32) / k[1, 1], np.ones(64)], -1)
+    entry = entry_distance(spec.objects[0], pose[:3, 3], rays @ pose[:3, :3].T)
+    x = np.full((64, 64), depth.far)
+    x[:, 32] = np.where(np.isfinite(entry), entry, depth.far)
+    hit = np.isfinite(entry)
+    labels = label_depth(x, spec, k.copy(), pose, depth)[:, 32]
+    # The ray above runs half a pixel left of the column's centre: the rim may fall away.
+    assert (labels[hit] == 1).mean() > 0.8
+    assert labels[~hit].max() == 0
+
+
+def test_depth_is_stored_to_half_a_step() -> None:
+    depth = DepthParams(near=2.0, far=10.0)
+    metres = np.linspace(2.0, 10.0, 1000, dtype=np.float32)
+    again = depth_metres(quantise_depth(metres, depth), depth)
+    assert np.abs(again - metres).max() <= 8.0 / DEPTH_STEPS / 2 + 1e-6
+    outside = quantise_depth(np.array([0.5, 1e10], np.float32), depth)
+    assert outside.tolist() == [0, DEPTH_STEPS]
+    assert depth_to_uint8(outside).tolist() == [0, 255]
+
+
+def test_a_flat_roof_fills_the_radar_without_stripes() -> None:
+    """The top of a big low cube must come out as one filled square, not as rows."""
+    radar, depth = RadarParams(), DepthParams()
+    k, pose = intrinsics(CAMERA, 64, 64), camera_to_world(CAMERA)
+    v = (np.arange(64) + 0.5 - k[1, 2]) / k[1, 1]
+    drop = pose[2, 1] * v + pose[2, 2]  # of a ray, per metre of depth
+    roof = np.where(drop < -0.1, (1.0 - pose[2, 3]) / np.minimum(drop, -0.1), depth.far)
+    metres = np.repeat(np.clip(roof, depth.near, depth.far)[:, None], 64, axis=1)
+    echo = radar_from_depth(metres, k, pose, radar, depth)
+    ahead = echo[20:45, 24:40]
+    assert ahead.min() == 255
+    naive = np.zeros((64, 64))
+    rows = ((11.5 - (roof * (pose[1, 1] * v + pose[1, 2]))) / 8.0 * 64).astype(int)
+    naive[rows[(rows >= 0) & (rows < 64)]] = 1
+    assert (naive[20:45, 0] == 0).any()  # binning the same pixels leaves empty rows
+
+
+def test_radar_ignores_floor_and_background() -> None:
+    (record,) = render_specs(DEFAULT, [_scene()])
+    assert record["radar"].max() == 0
+
+
+def test_radar_echoes_lie_in_the_footprint_and_cast_a_shadow(all_records: Records) -> None:
+    shares = []
+    for record in all_records[:200]:
+        echo, inside = record["radar"] > 128, np.zeros((64, 64), bool)
+        for box in record["radar_box"][record["has_radar_box"]]:
+            x0, y0, x1, y1 = np.r_[np.floor(box[:2]), np.ceil(box[2:])].astype(int)
+            inside[max(y0 - 1, 0) : y1 + 1, max(x0 - 1, 0) : x1 + 1] = True
+        shares.append((echo & inside).sum() / max(echo.sum(), 1))
+    assert np.mean(shares) > 0.97
+    sphere = render_specs(DEFAULT, [_scene(_thing("sphere", 0.0, 0.0))])[0]
+    x0, y0, x1, y1 = sphere["radar_box"][0].astype(int)
+    near, far = sphere["radar"][(y0 + y1) // 2 : y1, x0:x1], sphere["radar"][y0 : y0 + 3, x0:x1]
+    assert near.mean() > 150
+    assert far.mean() < 30
+
+
+def test_a_radar_box_outside_the_grid_is_none() -> None:
+    spec, pose = _scene(_thing("cube", 9.0, 0.0)), camera_to_world(CAMERA)
+    assert radar_box(spec, 0, pose, RadarParams()) is None
+
+
+def test_one_renderer_renders_scenes_like_fresh_ones() -> None:
+    specs = [_scene(_thing("cube", 0, 0)), _scene(_thing("sphere", 0.5, 0), _thing("cube", -2, 1))]
+    params = tiny()
+    reused = Renderer(params)
+    first = [reused.render(s) for s in [*specs, specs[0]]]
+    fresh = Renderer(params).render(specs[0])
+    for name in ("rgb", "depth", "ids"):
+        assert getattr(first[2], name).tobytes() == getattr(fresh, name).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("libXi.so.6: cannot open shared object file", "apt-get install libxi6"),
+        ("libodd.so.2: cannot open shared object file", "the package that holds libodd.so.2"),
+        ("No module named 'bpy'", "pip install bpy"),
+    ],
+)
+def test_a_missing_library_is_named(message: str, said: str) -> None:
+    assert said in explain_import_error(message)
