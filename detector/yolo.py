@@ -304,7 +304,7 @@ def _optimizer(network: nn.Module, params: DetectorParams) -> torch.optim.Optimi
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": params.weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=params.learning_rate, betas=(0.9, 0.999))
+    return torch.optim.AdamW(groups, lr=params.learning_rate, fused=True)
 
 
 def _batch(
