@@ -35,7 +35,10 @@ class GridParams(BaseModel):
     @classmethod
     def _names_make_file_names(cls, cells: dict[str, Cell]) -> dict[str, Cell]:
         for name in cells:
-            if not name.replace("-", "").replace("_", "").isalnum() or name in (*MODALITIES, "unimodal"):
+            if not name.replace("-", "").replace("_", "").isalnum() or name in (
+                *MODALITIES,
+                "unimodal",
+            ):
                 raise ValueError(
                     f"{name!r} is not a cell name: letters, digits, - and _, "
                     f"and none of {', '.join(MODALITIES)}, unimodal"

@@ -14,9 +14,9 @@ __all__ = ["main"]
 def main() -> None:
     """Render what is missing; finished shards that still fit the params are kept."""
     params = stage.section("scenes", SceneParams)
-    workers = int(os.environ.get("WORKERS", 0)) or None
+    workers = int(os.environ.get("WORKERS", "0")) or None
     manifest = render_dataset(params, stage.DATASET, workers=workers)
-    print(f"{params.count} scenes, dataset hash {manifest.dataset_hash[:16]}")
+    print(f"{params.count} scenes, dataset hash {manifest.sha256[:16]}")
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from detector.metrics import mean_average_precision
 from detector.boxes import Detections
+from detector.metrics import mean_average_precision
 from detector.yolo import Detector
 from models.vae import MultimodalVAE
 from scenegen.dataset import Dataset
@@ -136,7 +136,8 @@ def prior_agreement(
     """Joint agreement: do a prior sample's modalities show the same objects?
 
     Image and depth share their frame, so the detections of one (score 0.5 or more) serve as the
-truth for the other: mAP@0.5; None if the depth maps show no object. The paper does not report it for this dataset.
+    truth for the other: mAP@0.5; None if the depth maps show no object. The paper does not report
+    it for this dataset.
     """
     generator = torch.Generator(vae.device).manual_seed(seed)
     decoded = {m: to_uint8(x) for m, x in vae.sample(samples, generator).items()}

@@ -71,11 +71,10 @@ def build(
         for metric in METRICS:
             mean, deviation = _summarise([m[metric] for m in measured])
             printed = paper.TABLE3.get((fusion, objective), {}).get(metric)
-            known = mean is not None and printed is not None
             row[metric] = mean
             row[f"{metric}_std"] = deviation
             row[f"{metric}_paper"] = printed
-            row[f"{metric}_diff"] = mean - printed if known else None
+            row[f"{metric}_diff"] = None if mean is None or printed is None else mean - printed
         rows.append(row)
     return rows
 

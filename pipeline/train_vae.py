@@ -4,12 +4,16 @@ modality and seed, which is the same model with a single modality."""
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from dvclive import Live
+from torch import nn
 
 from models.mixture import Draws
+from models.networks import Trunk
 from models.params import Cell, VAEParams
 from models.training import train
 from models.vae import MultimodalVAE
@@ -25,17 +29,15 @@ def passes(vae: MultimodalVAE, batch: dict[str, torch.Tensor]) -> dict[str, floa
     """Encodes and decodes of one modality per training step and scene, counted in a real step."""
     counts = {"encodes": 0, "decodes": 0}
 
-    def count(kind: str, rows: int) -> None:
-        counts[kind] += rows
+    def count(kind: str) -> Callable[[nn.Module, Any, torch.Tensor], None]:
+        def hook(_module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
+            counts[kind] += len(output)
 
-    hooks = [
-        trunk.register_forward_hook(lambda _m, _x, out: count("encodes", len(out)))
-        for expert in vae.experts
-        for trunk in expert.trunks.values()
-    ] + [
-        decoder.register_forward_hook(lambda _m, _x, out: count("decodes", len(out)))
-        for decoder in vae.decoders.values()
-    ]
+        return hook
+
+    trunks = [module for module in vae.modules() if isinstance(module, Trunk)]
+    hooks = [trunk.register_forward_hook(count("encodes")) for trunk in trunks]
+    hooks += [d.register_forward_hook(count("decodes")) for d in vae.decoders.children()]
     with torch.no_grad():
         generator = torch.Generator(vae.device).manual_seed(0)
         vae.bound({name: vae.scaled(x) for name, x in batch.items()}, Draws(generator))
@@ -48,9 +50,7 @@ def passes(vae: MultimodalVAE, batch: dict[str, torch.Tensor]) -> dict[str, floa
 def main(run: str, cell: Cell, modalities: tuple[str, ...]) -> None:
     """Train one model; `run` ends in the seed, as in poe-ecg-0."""
     params = stage.section("vae", VAEParams)
-    params = params.model_copy(
-        update={"modalities": {m: params.modalities[m] for m in modalities}}
-    )
+    params = params.model_copy(update={"modalities": {m: params.modalities[m] for m in modalities}})
     dataset = open_dataset(stage.DATASET)
     validation = {m: dataset.array(m, "validation") for m in modalities}
     model = Path(f"data/models/{run}.safetensors")

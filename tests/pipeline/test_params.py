@@ -50,7 +50,9 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("key", "value", "said"), MISTAKES, ids=[f"{k}={v}" for k, v, _ in MISTAKES])
+@pytest.mark.parametrize(
+    ("key", "value", "said"), MISTAKES, ids=[f"{k}={v}" for k, v, _ in MISTAKES]
+)
 def test_a_mistake_is_one_line_that_names_key_and_value(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str, value: Any, said: str
 ) -> None:
