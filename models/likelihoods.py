@@ -7,6 +7,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.networks import full
 from models.params import ModalityParams
 
 __all__ = ["expected", "log_prob"]
@@ -22,9 +23,9 @@ def log_prob(params: ModalityParams, x: Tensor, output: Tensor) -> Tensor:
             or logits with the classes on the last axis (categorical).
 
     Returns:
-        float32 [S, B].
+        [S, B].
     """
-    output = output.float()
+    output = full(output)
     if params.likelihood == "normal":
         each = (output - x).square() * (-0.5 / params.scale**2)
         constant = -0.5 * math.log(2 * math.pi * params.scale**2)
@@ -43,7 +44,7 @@ def log_prob(params: ModalityParams, x: Tensor, output: Tensor) -> Tensor:
 
 def expected(params: ModalityParams, output: Tensor) -> Tensor:
     """The mean of p(x|z); class probabilities (last axis) if categorical."""
-    output = output.float()
+    output = full(output)
     if params.likelihood == "bernoulli":
         return output.sigmoid()
     if params.likelihood == "categorical":

@@ -11,7 +11,12 @@ from torch import Tensor, nn
 
 from models.params import NetworkParams
 
-__all__ = ["Expert", "Trunk", "decoder", "trunk"]
+__all__ = ["Expert", "Trunk", "decoder", "full", "trunk"]
+
+
+def full(x: Tensor) -> Tensor:
+    """What left a bfloat16 network, in float32; anything else unchanged."""
+    return x.float() if x.dtype == torch.bfloat16 else x
 
 
 class ResidualBlock(nn.Module):
@@ -43,7 +48,7 @@ class Canvas(nn.Module):
         self.bias = nn.Parameter(torch.full((channels, height, width), 0.5))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.float() * 0.25 + self.bias
+        return full(x) * 0.25 + self.bias
 
 
 class Trunk(nn.Sequential):
@@ -69,7 +74,7 @@ class Expert(nn.Module):
     def forward(self, x: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         features = [trunk(x[name]) for name, trunk in self.trunks.items()]
         flat = features[0] if len(features) == 1 else torch.cat(features, -1)
-        mean, log_var = self.head(flat).float().chunk(2, -1)
+        mean, log_var = full(self.head(flat)).chunk(2, -1)
         return mean, log_var.clamp(-14, 6).exp()
 
 

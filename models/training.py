@@ -102,7 +102,7 @@ def train(
             table = torch.stack(recent).cpu()
             _check(table, step - len(recent) + 1, model, history)
             recent.clear()
-            row = _row(done, table, model, held_out, seed)
+            row = _row(done, table.mean(0), model, held_out, seed)
             history.append(row)
             if log is not None:
                 log(row)
@@ -186,59 +186,69 @@ def _rate(step: int, params: VAEParams) -> float:
 
 
 def _numbers(bound: Bound) -> Tensor:
-    """[M + 2, T]: per term the bound, the KL, and each modality's reconstruction."""
+    """[E + (2 + M) T]: the encoders' sums; per term the bound, the KL, the reconstructions."""
     parts = [bound.value.mean(-1)[None], bound.kl[None], bound.reconstruction]
-    return torch.cat(parts).detach()
+    return torch.cat([bound.encoded, torch.cat(parts).flatten()]).detach()
 
 
-def _check(table: Tensor, first: int, model: MultimodalVAE, history: list[Row]) -> None:
+def _unpacked(numbers: Tensor, model: MultimodalVAE) -> tuple[Tensor, Tensor]:
+    """The encoders' sums [..., E], and [..., 2 + M, T]: bound, KL, reconstructions."""
+    count = len(model.experts)
+    return numbers[..., :count], numbers[..., count:].unflatten(-1, (2 + len(model.modalities), -1))
+
+
+def _check(numbers: Tensor, first: int, model: MultimodalVAE, history: list[Row]) -> None:
     """Stop at the first step whose numbers are not finite, or where the loss ran away."""
-    bad = (~table.isfinite()).nonzero()
+    bad = (~numbers.isfinite()).any(-1).nonzero()
     if len(bad):
-        # A modality or the KL is the cause, the bound (row 0) only its sum: name the cause first.
-        at = bad[bad[:, 0] == bad[0, 0]]
-        _, what, term = at[-1].tolist()
+        step = int(bad[0])
         raise DivergedError(
-            f"step {first + int(at[0, 0])}: {_part(what, model)} of term {term} "
-            "is not finite; the last good checkpoint is kept"
+            f"step {first + step}: {_culprit(numbers[step], model)} is not finite; "
+            "the last good checkpoint is kept"
         )
-    loss = -table[:, 0].sum(-1).mean().item()
-    losses = [row["loss"] for row in history]
+    _, table = _unpacked(numbers.mean(0), model)
+    loss, losses = -table[0].sum().item(), [row["loss"] for row in history]
     if losses and loss > max(losses) + 10 * (max(losses) - min(losses) + abs(losses[0])):
-        means = table[:, 1:].mean(0)
-        means[0] *= -1
-        what, term = divmod(int(means.argmin()), table.shape[-1])
+        what, term = divmod(int(torch.cat([-table[1:2], table[2:]]).argmin()), table.shape[1])
         raise DivergedError(
-            f"step {first + len(table) - 1}: the loss diverges ({loss:.4g}), "
-            f"worst in {_part(what + 1, model)} of term {term}; "
+            f"step {first + len(numbers) - 1}: the loss diverges ({loss:.4g}), worst in "
+            f"{('the KL', *model.modalities)[what]} of term {term}; "
             "the last good checkpoint is kept"
         )
 
 
-def _part(row: int, model: MultimodalVAE) -> str:
-    return ("the bound", "the KL", *model.modalities)[row]
+def _culprit(numbers: Tensor, model: MultimodalVAE) -> str:
+    """What went wrong first: an encoder, else a modality's likelihood, else the KL."""
+    encoded, table = _unpacked(numbers, model)
+    for inputs, value in zip(model.expert_inputs(), encoded, strict=True):
+        if not value.isfinite():
+            return f"the encoder of {' and '.join(inputs)} (every term)"
+    for name, row in (*zip(model.modalities, table[2:], strict=True), ("the KL", table[1])):
+        for term in (~row.isfinite()).nonzero().flatten().tolist():
+            return f"{name} of term {term}"
+    return f"the bound of term {int((~table[0].isfinite()).nonzero()[0])}"
 
 
 def _row(
-    step: int, table: Tensor, model: MultimodalVAE, held_out: dict[str, Tensor], seed: int
+    step: int, numbers: Tensor, model: MultimodalVAE, held_out: dict[str, Tensor], seed: int
 ) -> Row:
     """One row of the curves: means since the last row, and the validation loss."""
-    row = {"step": float(step), **_curves(table.mean(0), model, "")}
+    row = {"step": float(step), **_curves(numbers, model, "")}
     if len(next(iter(held_out.values()))):
         noise = torch.Generator(model.device).manual_seed(seed)
         x = {name: model.prepared(name, values[:256]) for name, values in held_out.items()}
         with torch.no_grad():
-            numbers = _numbers(model.bound(x, Draws(noise))).cpu()
-        row |= _curves(numbers, model, "validation_")
+            row |= _curves(_numbers(model.bound(x, Draws(noise))).cpu(), model, "validation_")
     return row
 
 
 def _curves(numbers: Tensor, model: MultimodalVAE, prefix: str) -> Row:
-    row = {f"{prefix}loss": -numbers[0].sum().item()}
-    for term in range(numbers.shape[1]):
-        row[f"{prefix}kl_{term}"] = numbers[1, term].item()
-        for place, name in enumerate(model.modalities):
-            row[f"{prefix}{name}_{term}"] = numbers[2 + place, term].item()
+    _, table = _unpacked(numbers, model)
+    row = {f"{prefix}loss": -table[0].sum().item()}
+    for term in range(table.shape[1]):
+        row[f"{prefix}kl_{term}"] = table[1, term].item()
+        for name, value in zip(model.modalities, table[2:, term], strict=True):
+            row[f"{prefix}{name}_{term}"] = value.item()
     return row
 
 

@@ -31,11 +31,13 @@ class Bound:
         value: [T, B] nats: what training maximises, summed over the terms.
         reconstruction: [M, T] mean over the batch of the expected weighted log p(x_m|z).
         kl: [T] mean KL to the prior at K = 1 (sampled log q - log p for K > 1).
+        encoded: [E] sum of each expert's means and variances: tells which encoder went wrong.
     """
 
     value: Tensor
     reconstruction: Tensor
     kl: Tensor
+    encoded: Tensor
 
 
 class MultimodalVAE(nn.Module):
@@ -61,7 +63,7 @@ class MultimodalVAE(nn.Module):
         self.shapes = {name: tuple(shapes[name]) for name in params.modalities}
         self.fuse = fusions.load(cell.fusion)
         self.make_plan = objectives.load(cell.objective)
-        self.experts = nn.ModuleList(self._expert(names) for names in self._expert_inputs())
+        self.experts = nn.ModuleList(self._expert(names) for names in self.expert_inputs())
         self.decoders = nn.ModuleDict(
             {
                 name: networks.decoder(shape, params.latent, params.network)
@@ -71,7 +73,7 @@ class MultimodalVAE(nn.Module):
         self._live: list[int] | None = None
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def _expert_inputs(self) -> list[list[str]]:
+    def expert_inputs(self) -> list[list[str]]:
         """The modalities each expert reads: one each, or every subset for `largest`."""
         names = list(self.shapes)
         rows = subsets(len(names))
@@ -99,7 +101,7 @@ class MultimodalVAE(nn.Module):
         return torch.autocast(self.device.type, torch.bfloat16, enabled=fast)
 
     def _layout(self, batch: int, like: Tensor) -> Layout:
-        inputs = [set(expert.trunks) for expert in self.experts]  # type: ignore[arg-type]
+        inputs = self.expert_inputs()
         covers = [[name in given for name in self.shapes] for given in inputs]
         return Layout(torch.tensor(covers, device=like.device), batch, self.params.latent, like)
 
@@ -108,12 +110,12 @@ class MultimodalVAE(nn.Module):
         batch = len(next(iter(x.values())))
         x = {name: self._encodable(name, values) for name, values in x.items()}
         means, variances = [], []
-        for expert in self.experts:
-            if all(name in x for name in expert.trunks):  # type: ignore[union-attr]
+        for expert, inputs in zip(self.experts, self.expert_inputs(), strict=True):
+            if all(name in x for name in inputs):
                 with self._autocast():
                     mean, var = expert(x)
             else:
-                mean = torch.zeros(batch, self.params.latent, device=self.device)
+                mean = next(iter(x.values())).new_zeros(batch, self.params.latent)
                 var = torch.ones_like(mean)
             means.append(mean)
             variances.append(var)
@@ -162,8 +164,10 @@ class MultimodalVAE(nn.Module):
         if plan.target is not None:
             log_p = log_p * plan.target[:, None, None]
         if self.cell.samples == 1:
-            return self._elbo(log_p[:, 0], z[0], posterior, plan, (mean, var), kl_weight)
-        return self._iwae(log_p, z, posterior)
+            value, fit, kl = self._elbo(log_p[:, 0], z[0], posterior, plan, (mean, var), kl_weight)
+        else:
+            value, fit, kl = self._iwae(log_p, z, posterior)
+        return Bound(value, fit.mean(-1), kl.mean(-1), (mean + var).detach().sum((1, 2)))
 
     def _decode_live(
         self, x: Mapping[str, Tensor], z: Tensor, posterior: Mixture, plan: Plan
@@ -196,8 +200,11 @@ class MultimodalVAE(nn.Module):
         plan: Plan,
         experts: tuple[Tensor, Tensor],
         kl_weight: float,
-    ) -> Bound:
-        """K = 1: sum_c w_c sum_m log p(x_m|z_c) - KL terms, the KL analytic where there is one."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """K = 1: sum_c w_c sum_m log p(x_m|z_c) - KL terms; the KL analytic where there is one.
+
+        Returns the value [T, B], the fit [M, T, B] and the KL to the prior [T, B].
+        """
         weight = posterior.weight
         fit = (weight * log_p).sum(1)  # [M, T, B]
         zero = torch.zeros_like(z[0, 0])
@@ -206,8 +213,7 @@ class MultimodalVAE(nn.Module):
         for expert, factor in plan.cross.items():
             single = (experts[0][expert], experts[1][expert])
             penalty = penalty + factor * self._kl(z, posterior, *single)
-        value = fit.sum(0) - kl_weight * penalty
-        return Bound(value, fit.mean(-1), kl.mean(-1))
+        return fit.sum(0) - kl_weight * penalty, fit, kl
 
     def _kl(self, z: Tensor, posterior: Mixture, mean: Tensor, var: Tensor) -> Tensor:
         """KL(q || N(mean, var)) [T, B]: analytic, or log q - log p at the drawn points."""
@@ -218,8 +224,11 @@ class MultimodalVAE(nn.Module):
         log_q = q.log_prob(z) if self.cell.kl == "sampled" else q.component_log_prob(z)
         return (posterior.weight * (log_q - gaussian_log_prob(z, mean, var))).sum(0)
 
-    def _iwae(self, log_p: Tensor, z: Tensor, posterior: Mixture) -> Bound:
-        """K > 1: sum_c w_c log 1/K sum_k p(x, z_ck) / q(z_ck), the strata outside the log."""
+    def _iwae(self, log_p: Tensor, z: Tensor, posterior: Mixture) -> tuple[Tensor, Tensor, Tensor]:
+        """K > 1: sum_c w_c log 1/K sum_k p(x, z_ck) / q(z_ck), the strata outside the log.
+
+        Returns the value [T, B], the fit [M, T, B] and log q - log p(z) [T, B].
+        """
         score = self.cell.gradient == "standard"
         q = posterior if score else posterior.detached()
         zero = torch.zeros_like(z[0, 0, 0])
@@ -236,7 +245,7 @@ class MultimodalVAE(nn.Module):
         weight = posterior.weight
         value = (weight * each).sum(0)
         fit = (weight * (share * log_p).sum(1)).sum(1)
-        return Bound(value, fit.mean(-1), (weight * (share * kl).sum(0)).sum(0).mean(-1))
+        return value, fit, (weight * (share * kl).sum(0)).sum(0)
 
     # -- what a trained model answers -------------------------------------------------------
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from models.mixture import Draws, Experts, Mixture, gaussian
 from models.params import Cell
 
-__all__ = ["fuse"]
+__all__ = ["committee", "fuse"]
 
 
 def fuse(experts: Experts, cell: Cell, draws: Draws) -> Mixture:
@@ -14,7 +16,11 @@ def fuse(experts: Experts, cell: Cell, draws: Draws) -> Mixture:
     Where an expert is broader than the prior its beta is negative; the joint precision still is
     at least the prior's, as every term beta_i (1 / var_i - 1) is at least 0.
     """
-    beta = -0.5 * experts.var.log()
+    return committee(experts, -0.5 * experts.var.log())
+
+
+def committee(experts: Experts, beta: Tensor) -> Mixture:
+    """Eqs. 6-8 for any beta [E, T|1, B, L]; beta = 1 is the Bayesian committee machine."""
     precision = 1 + experts.total(beta * (1 / experts.var - 1))
     mean = experts.total(beta * experts.mean / experts.var) / precision
     return gaussian(mean, 1 / precision)

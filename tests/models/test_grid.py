@@ -1,0 +1,106 @@
+"""Every fusion x objective x K: runs and learns, or is refused with its reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from models.mixture import Draws
+from models.params import Cell, fusion_names, objective_names
+from models.vae import MultimodalVAE
+from tests.models.conftest import LATENT, draws, small_batch, small_params
+
+SUBSETS_UNTRAINED = "never trains the encoders"
+
+
+def refusal(fusion: str, objective: str, samples: int) -> str | None:
+    """What the refusal must say, or None where the cell runs."""
+    if objective == "jmvae" and fusion != "largest":
+        return "subset encoders"
+    if fusion == "largest" and objective in ("none", "lcd", "mvtcae"):
+        return SUBSETS_UNTRAINED
+    if samples > 1 and objective in ("mvtcae", "jmvae"):
+        return "has no KL terms"
+    return None
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("objective", objective_names())
+@pytest.mark.parametrize("fusion", fusion_names())
+def test_every_cell(fusion: str, objective: str, samples: int, tmp_path: Path) -> None:
+    reason = refusal(fusion, objective, samples)
+    if reason:
+        with pytest.raises(ValidationError, match=reason):
+            Cell(fusion=fusion, objective=objective, samples=samples)
+        return
+    cell = Cell(fusion=fusion, objective=objective, samples=samples)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = MultimodalVAE(small_params(), cell, {"a": (3,), "b": (2,), "c": (4,)})
+    x = {name: value.float() for name, value in small_batch().items()}
+    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
+
+    losses = []
+    for _ in range(12):
+        bound = model.bound(x, draws())
+        assert bound.value.shape[1] == 5
+        assert bound.reconstruction.shape == (3, len(bound.value))
+        loss = -bound.value.sum(0).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        for name, weight in model.named_parameters():
+            assert weight.grad is None or weight.grad.isfinite().all(), name
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+    model.save(tmp_path / "model.safetensors")
+    again = MultimodalVAE.load(tmp_path / "model.safetensors")
+    uniforms = torch.rand(5, LATENT, generator=torch.Generator().manual_seed(0))
+    for given in ({"a"}, {"b", "c"}, {"a", "b", "c"}):
+        some = {name: x[name] for name in given}
+        one = model.generate(some, uniforms=uniforms)
+        two = again.generate(some, uniforms=uniforms)
+        for name, value in one.items():
+            assert value.shape == x[name].shape
+            assert torch.equal(value, two[name])
+
+
+def test_an_unknown_entry_is_named() -> None:
+    with pytest.raises(ValidationError, match=r"fusion: 'pie' is not one of .*poe"):
+        Cell(fusion="pie")
+    with pytest.raises(ValidationError, match=r"objective: 'elbow' is not one of .*ecg"):
+        Cell(objective="elbow")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"samples": 2, "beta": 0.5}, "samples: 2 .* beta 0.5"),
+        ({"gradient": "dreg"}, "needs samples 2 or more"),
+        ({"alpha": 1.5}, "alpha"),
+        ({"rho": 1.0}, "rho"),
+        ({"colour": 1}, "colour"),
+    ],
+)
+def test_contradictions_are_refused(options: dict[str, object], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        Cell.model_validate(options)
+
+
+def test_every_parameter_of_a_full_objective_learns() -> None:
+    """No cell that runs leaves an encoder or a decoder without a gradient over a few steps."""
+    x = {name: value.float() for name, value in small_batch().items()}
+    for fusion, objective in (("poe", "none"), ("largest", "jmvae"), ("largest", "ecg")):
+        model = MultimodalVAE(
+            small_params(),
+            Cell(fusion=fusion, objective=objective),
+            {"a": (3,), "b": (2,), "c": (4,)},
+        )
+        model.bound(x, Draws(torch.Generator().manual_seed(0))).value.sum().backward()
+        for name, weight in model.named_parameters():
+            assert weight.grad is not None, (fusion, objective, name)
+            assert weight.grad.abs().sum() > 0, (fusion, objective, name)

@@ -1,0 +1,226 @@
+"""Objectives written out by hand: what each term sees, reconstructs and weighs."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+import torch
+from torch import Tensor
+
+from models import likelihoods
+from models.mixture import Draws, gaussian_kl
+from models.params import Cell, fusion_names
+from models.vae import MultimodalVAE
+from tests.models.conftest import LATENT, draws, small_batch, small_model
+
+PRODUCT_LIKE = ["poe", "rbcm", "bce", "rce", "barycenter", "code"]
+
+
+class FixedDraws(Draws):
+    """The same normal noise [B, L] in every term and component; uniforms from a generator."""
+
+    def normal(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        noise = torch.randn(
+            shape[-2:], generator=torch.Generator().manual_seed(5), dtype=like.dtype
+        )
+        return noise.expand(shape)
+
+
+def fixed(seed: int = 0) -> FixedDraws:
+    return FixedDraws(torch.Generator().manual_seed(seed))
+
+
+def fit(model: MultimodalVAE, x: dict[str, Tensor], z: Tensor, names: str) -> Tensor:
+    """sum over `names` of the weighted log p(x|z), [B]."""
+    total = torch.zeros(len(z), dtype=z.dtype)
+    for name in names:
+        params = model.params.modalities[name]
+        output = model.decode(name, z)[None]
+        total = total + params.weight * likelihoods.log_prob(params, x[name], output)[0]
+    return total
+
+
+def elbo(model: MultimodalVAE, x: dict[str, Tensor], sees: str, target: str) -> Tensor:
+    """The ELBO of one subset, from `posterior` and scratch, with FixedDraws' noise."""
+    q = model.posterior({n: x[n] for n in sees}, draws=fixed())
+    mean, var = q.mean[0, 0], q.var[0, 0]
+    z = mean + var.sqrt() * fixed().normal(tuple(mean.shape), mean)
+    kl = gaussian_kl(mean, var, torch.zeros_like(mean), torch.ones_like(var))
+    return fit(model, x, z, target) - kl
+
+
+def all_subsets(names: str) -> list[str]:
+    return ["".join(s) for size in range(1, len(names) + 1) for s in combinations(names, size)]
+
+
+@pytest.mark.parametrize("fusion", sorted(set(PRODUCT_LIKE) - {"rce"}))
+def test_ecg_is_seven_separate_elbos(fusion: str) -> None:
+    model, x = small_model(Cell(fusion=fusion, objective="ecg")), small_batch()
+    bound = model.bound(x, fixed())
+    assert bound.value.shape == (7, 5)
+    separate = torch.stack([elbo(model, x, sees, "abc") for sees in all_subsets("abc")])
+    torch.testing.assert_close(bound.value, separate)
+
+
+def test_ecg_for_two_modalities_written_out() -> None:
+    model, x = small_model(Cell(fusion="poe", objective="ecg"), "ab"), small_batch("ab")
+    mean, var = model.encode(x)
+    noise = fixed().normal(tuple(mean.shape[1:]), mean)
+    want = torch.zeros(5, dtype=torch.float64)
+    for experts in ([0], [1], [0, 1]):
+        precision = 1 + (1 / var[experts]).sum(0)
+        joint = (mean[experts] / var[experts]).sum(0) / precision
+        z = joint + precision.rsqrt() * noise
+        kl = 0.5 * (1 / precision + joint.square() - 1 + precision.log()).sum(-1)
+        want = want + fit(model, x, z, "ab") - kl
+    torch.testing.assert_close(model.bound(x, fixed()).value.sum(0), want)
+
+
+def test_subsampling_reconstructs_only_what_it_sees() -> None:
+    model, x = small_model(Cell(objective="subsampling", subsets=0)), small_batch()
+    want = torch.stack([elbo(model, x, s, s) for s in ("abc", "a", "b", "c")])
+    torch.testing.assert_close(model.bound(x, fixed()).value, want)
+
+
+def test_subsampling_draws_random_subsets() -> None:
+    model, x = small_model(Cell(objective="subsampling", subsets=40)), small_batch()
+    value = model.bound(x, fixed()).value
+    every = torch.stack([elbo(model, x, s, s) for s in all_subsets("abc")])
+    seen = {int((every - row).abs().sum(1).argmin()) for row in value[4:]}
+    assert seen == set(range(7))
+    for row in value[4:]:
+        assert (every - row).abs().sum(1).min() < 1e-9
+
+
+@pytest.mark.parametrize("per", ["step", "sample"])
+def test_rmd_is_one_random_subset_that_reconstructs_all(per: str) -> None:
+    model, x = small_model(Cell(objective="rmd", per=per)), small_batch()
+    every = torch.stack([elbo(model, x, s, "abc") for s in all_subsets("abc")])  # [7, B]
+    steps, mixed = set(), 0
+    for seed in range(60):
+        value = model.bound(x, fixed(seed)).value
+        assert value.shape == (1, 5)
+        rows = (every - value).abs().argmin(0)
+        torch.testing.assert_close(every[rows, torch.arange(5)], value[0])
+        steps |= set(rows.tolist())
+        mixed += len(set(rows.tolist())) > 1
+    assert steps == set(range(7))
+    assert (mixed > 0) == (per == "sample")
+
+
+@pytest.mark.parametrize("fusion", PRODUCT_LIKE)
+def test_lcd_at_alpha_0_is_none(fusion: str) -> None:
+    x = small_batch()
+    lcd = small_model(Cell(fusion=fusion, objective="lcd", alpha=0.0))
+    none = small_model(Cell(fusion=fusion, objective="none"))
+    noise = torch.rand(5, LATENT, generator=torch.Generator().manual_seed(0))
+    normals = torch.randn(5, LATENT, generator=torch.Generator().manual_seed(1))
+    draw = Draws(uniforms=noise, normals=normals)
+    torch.testing.assert_close(lcd.bound(x, draw).value, none.bound(x, draw).value)
+
+
+def test_lcd_at_alpha_1_knows_nothing_of_x() -> None:
+    model = small_model(Cell(fusion="bce", objective="lcd", alpha=1.0))
+    bound = model.bound(small_batch(), fixed())
+    torch.testing.assert_close(bound.kl, torch.zeros_like(bound.kl))
+    other = model.bound(small_batch(seed=9), fixed())
+    assert not torch.equal(bound.value, other.value), "the targets still count"
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.7])
+def test_lcd_keeps_each_element_with_probability_1_minus_alpha(alpha: float) -> None:
+    model = small_model(Cell(objective="lcd", alpha=alpha))
+    layout = model._layout(5_000, torch.zeros(1))
+    keep = model.make_plan(layout, model.cell, draws()).keep
+    assert keep is not None
+    assert keep.shape == (3, 1, 5_000, LATENT)
+    assert abs(keep.double().mean().item() - (1 - alpha)) < 0.02
+    assert 0.1 < keep.double().std(0).mean() < 1, "the modalities drop apart from one another"
+
+
+def test_lcd_reverts_before_the_fusion_written_out() -> None:
+    model, x = small_model(Cell(fusion="poe", objective="lcd", alpha=0.4)), small_batch()
+    keep = model.make_plan(model._layout(5, x["a"]), model.cell, fixed(3)).keep
+    assert keep is not None
+    mean, var = model.encode(x)
+    mean, var = mean * keep[:, 0], var * keep[:, 0] + 1.0 * ~keep[:, 0]
+    precision = 1 + (1 / var).sum(0)
+    joint = (mean / var).sum(0) / precision
+    z = joint + precision.rsqrt() * fixed().normal(tuple(joint.shape), joint)
+    want = fit(model, x, z, "abc") - gaussian_kl(joint, 1 / precision, 0 * joint, 1 + 0 * joint)
+    torch.testing.assert_close(model.bound(x, fixed(3)).value[0], want)
+
+
+def test_mvtcae_written_out() -> None:
+    cell = Cell(objective="mvtcae", tc=0.7, beta=1.5, prior_expert=False)
+    model, x = small_model(cell), small_batch()
+    mean, var = model.encode(x)
+    joint_var = 1 / (1 / var).sum(0)
+    joint = (mean / var).sum(0) * joint_var
+    z = joint + joint_var.sqrt() * fixed().normal(tuple(joint.shape), joint)
+    prior = gaussian_kl(joint, joint_var, 0 * joint, 1 + 0 * joint)
+    single = sum(gaussian_kl(joint, joint_var, mean[e], var[e]) for e in range(3))
+    want = (3 - 0.7) / 3 * fit(model, x, z, "abc") - 1.5 * (0.3 * prior + 0.7 / 3 * single)
+    torch.testing.assert_close(model.bound(x, fixed()).value[0], want)
+
+
+@pytest.mark.parametrize(("names", "smaller"), [("ab", 2), ("abc", 6)])
+def test_jmvae_written_out(names: str, smaller: int) -> None:
+    cell = Cell(fusion="largest", objective="jmvae", cross=0.3)
+    model, x = small_model(cell, names), small_batch(names)
+    mean, var = model.encode(x)
+    assert len(mean) == smaller + 1
+    q_mean, q_var = mean[-1], var[-1]
+    z = q_mean + q_var.sqrt() * fixed().normal(tuple(q_mean.shape), q_mean)
+    want = fit(model, x, z, names) - gaussian_kl(q_mean, q_var, 0 * q_mean, 1 + 0 * q_var)
+    for e in range(smaller):
+        want = want - 0.3 * gaussian_kl(q_mean, q_var, mean[e], var[e])
+    torch.testing.assert_close(model.bound(x, fixed()).value[0], want)
+
+
+def test_a_subset_encoder_reads_its_subset_alone() -> None:
+    model, x = small_model(Cell(fusion="largest", objective="jmvae")), small_batch()
+    mean, _ = model.encode(x)
+    for index, names in enumerate(all_subsets("abc")):
+        q = model.posterior({n: x[n] for n in names})
+        torch.testing.assert_close(q.mean[0, 0], mean[index])
+
+
+def test_mopoe_none_is_a_seventh_of_poe_ecg() -> None:
+    """Under the bound on a mixture's KL the two objectives are the same."""
+    x = small_batch()
+    mopoe = small_model(Cell(fusion="mopoe", objective="none")).bound(x, fixed())
+    poe = small_model(Cell(fusion="poe", objective="ecg")).bound(x, fixed())
+    torch.testing.assert_close(mopoe.value.sum(0), poe.value.sum(0) / 7)
+
+
+@pytest.mark.parametrize(("names", "terms"), [("ab", 3), ("abc", 7)])
+def test_moe_ecg_is_seven_times_moe_none(names: str, terms: int) -> None:
+    """Each expert is in as many subsets, with weights 1/size: the terms sum to 2^M - 1 nones."""
+    x = small_batch(names)
+    ecg = small_model(Cell(fusion="moe", objective="ecg"), names).bound(x, fixed())
+    none = small_model(Cell(fusion="moe", objective="none"), names).bound(x, fixed())
+    torch.testing.assert_close(ecg.value.sum(0), terms * none.value.sum(0))
+
+
+def test_rce_and_moe_agree_with_equal_experts() -> None:
+    x = small_batch()
+    bounds = []
+    for fusion in ("rce", "moe", "bce", "barycenter"):
+        model = small_model(Cell(fusion=fusion))
+        mean, var = model.encode(x)
+        same = (mean[:1].expand_as(mean), var[:1].expand_as(var))
+        model.encode = lambda _, same=same: same  # type: ignore[method-assign, assignment]
+        bounds.append(model.bound(x, fixed()).value)
+    for other in bounds[1:]:
+        torch.testing.assert_close(other, bounds[0])
+
+
+@pytest.mark.parametrize("fusion", fusion_names())
+@pytest.mark.parametrize(("objective", "terms"), [("ecg", 7), ("rmd", 1), ("subsampling", 5)])
+def test_number_of_terms(fusion: str, objective: str, terms: int) -> None:
+    model = small_model(Cell(fusion=fusion, objective=objective))
+    bound = model.bound(small_batch(), draws())
+    assert bound.value.shape == (terms, 5)
+    assert bound.reconstruction.shape == (3, terms)

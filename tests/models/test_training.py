@@ -1,0 +1,179 @@
+"""A training resumes to the same weights, stops on NaN, names the culprit, and learns."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models.params import Cell, ModalityParams, NetworkParams, TrainingParams, VAEParams
+from models.training import DivergedError, _batch, train
+
+SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+from tests.models.test_training import CELL, DATA, PARAMS, train
+def die(row):
+    if row["step"] == 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+out, checkpoints = map(Path, sys.argv[1:])
+train(PARAMS, CELL, DATA, DATA, seed=0, out=out, checkpoints=checkpoints, log=die, device="cpu")
+"""
+
+PARAMS = VAEParams(
+    modalities={"image": ModalityParams(), "features": ModalityParams()},
+    latent=3,
+    network=NetworkParams(width=4, blocks=1),
+    training=TrainingParams(
+        steps=10, batch=8, threads=1, warmup=2, log_every=2, checkpoint_every=4, clip=1000.0
+    ),
+)
+CELL = Cell(fusion="rce", objective="lcd")
+RANDOM = np.random.default_rng(0)
+DATA: dict[str, np.ndarray] = {
+    "image": RANDOM.integers(0, 256, (20, 8, 8, 3), dtype=np.uint8),
+    "features": RANDOM.normal(size=(20, 5)).astype(np.float32),
+    "unused": np.zeros((20, 1), np.float32),
+}
+
+
+def run(folder: Path, **changes: Any) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "params": PARAMS, "cell": CELL, "data": DATA, "validation": DATA, "seed": 0,
+        "out": folder / "model.safetensors", "checkpoints": folder / "checkpoints",
+        "device": "cpu", "progress": False,
+    }  # fmt: skip
+    return train(**{**options, **changes})
+
+
+def assert_same_weights(one: Path, two: Path) -> None:
+    first, second = load_file(one), load_file(two)
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        assert torch.equal(value, second[key]), key
+
+
+def test_a_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    unbroken = run(tmp_path / "unbroken")
+    out, checkpoints = tmp_path / "model.safetensors", tmp_path / "checkpoints"
+    killed = subprocess.run([sys.executable, "-c", SCRIPT, str(out), str(checkpoints)])
+    assert killed.returncode == -signal.SIGKILL
+    assert not out.exists()
+    assert len(list(checkpoints.glob("*.safetensors"))) == 1
+    steps: list[float] = []
+    resumed = run(tmp_path, log=lambda row: steps.append(row["step"]))
+    assert steps == [6, 8, 10], "the steps before the checkpoint at 4 are not repeated"
+    assert_same_weights(tmp_path / "unbroken" / "model.safetensors", out)
+    assert resumed["history"] == unbroken["history"]
+    assert not list(checkpoints.iterdir()), "a finished training leaves no checkpoint"
+
+
+def test_the_seed_decides_the_weights(tmp_path: Path) -> None:
+    state = torch.get_rng_state()
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run(tmp_path / name, seed=seed)
+    assert_same_weights(tmp_path / "a" / "model.safetensors", tmp_path / "b" / "model.safetensors")
+    a, c = (load_file(tmp_path / n / "model.safetensors") for n in "ac")
+    assert not any(torch.equal(a[key], c[key]) for key in a)
+    assert torch.equal(state, torch.get_rng_state()), "no global random state"
+
+
+@pytest.mark.parametrize("change", ["seed", "data", "params", "cell"])
+def test_a_checkpoint_of_something_else_is_not_resumed(change: str, tmp_path: Path) -> None:
+    def stop(row: dict[str, float]) -> None:
+        if row["step"] == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, log=stop)
+    other = {**DATA, "features": DATA["features"] + 1}
+    longer = PARAMS.training.model_copy(update={"learning_rate": 1e-3})
+    changes = {
+        "seed": {"seed": 1},
+        "data": {"data": other},
+        "params": {"params": PARAMS.model_copy(update={"training": longer})},
+        "cell": {"cell": Cell(fusion="bce", objective="lcd")},
+    }[change]
+    steps: list[float] = []
+    run(tmp_path, **changes, log=lambda row: steps.append(row["step"]))
+    assert steps[0] == 2
+
+
+def test_curves_name_terms_and_modalities(tmp_path: Path) -> None:
+    rows: list[dict[str, float]] = []
+    result = run(tmp_path, cell=Cell(objective="ecg"), log=rows.append)
+    assert result["history"] == rows
+    assert [row["step"] for row in rows] == [2, 4, 6, 8, 10]
+    terms = [f"{what}_{t}" for what in ("kl", "image", "features") for t in range(3)]
+    names = {"loss", *terms}
+    assert set(rows[0]) == {"step", *names, *(f"validation_{name}" for name in names)}
+    total = sum(rows[0][f"{m}_{t}"] for m in ("image", "features") for t in range(3))
+    kl = sum(rows[0][f"kl_{t}"] for t in range(3))
+    assert rows[0]["loss"] == pytest.approx(kl - total, rel=1e-4)
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    longer = PARAMS.training.model_copy(update={"steps": 150, "learning_rate": 3e-3})
+    history = run(tmp_path, params=PARAMS.model_copy(update={"training": longer}), cell=Cell())[
+        "history"
+    ]
+    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+    assert history[-1]["validation_loss"] < 0.5 * history[0]["validation_loss"]
+
+
+def test_nan_names_the_step_and_the_modality_and_keeps_the_checkpoint(tmp_path: Path) -> None:
+    bad = {**DATA, "features": DATA["features"].copy()}
+    row = _batch(5, 20, 8, 0, "cpu")[0].item()  # first met in step 5, unless an epoch saw it
+    first = next(s for s in range(10) if row in _batch(s, 20, 8, 0, "cpu"))
+    bad["features"][row] = np.nan
+    every = PARAMS.training.model_copy(update={"checkpoint_every": 1, "log_every": 10})
+    params = PARAMS.model_copy(update={"training": every})
+    message = rf"step {first}: the encoder of features .*last good checkpoint"
+    with pytest.raises(DivergedError, match=message):
+        run(tmp_path, data=bad, params=params)
+    kept = list((tmp_path / "checkpoints").glob("*.safetensors"))
+    assert len(kept) == (first > 0)
+    for path in kept:
+        assert all(value.isfinite().all() for value in load_file(path).values())
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_a_likelihood_that_overflows_names_its_modality_and_term(tmp_path: Path) -> None:
+    huge = {**DATA, "features": np.full((20, 5), 3e25, np.float32)}
+    with pytest.raises(DivergedError, match=r"step 0: .*features.*"):
+        run(tmp_path, data=huge, cell=Cell(objective="ecg"))
+
+
+def test_a_loss_that_runs_away_stops(tmp_path: Path) -> None:
+    wild = PARAMS.training.model_copy(
+        update={"learning_rate": 1.0, "schedule": "constant", "steps": 400, "clip": 0.0}
+    )
+    with pytest.raises(DivergedError, match=r"step \d+: .* term"):
+        run(tmp_path, params=PARAMS.model_copy(update={"training": wild}), cell=Cell())
+
+
+def test_each_epoch_is_a_permutation() -> None:
+    epoch = torch.cat([_batch(step, 20, 5, 3, "cpu") for step in range(4)])
+    assert sorted(epoch.tolist()) == list(range(20))
+    following = torch.cat([_batch(step, 20, 5, 3, "cpu") for step in range(4, 8)])
+    assert sorted(following.tolist()) == list(range(20))
+    assert epoch.tolist() != following.tolist()
+
+
+def test_data_without_a_modality_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"modalities: \['image'\] is not in the data"):
+        run(tmp_path, data={"features": DATA["features"]})
+
+
+def test_kl_warmup_with_importance_samples_is_refused(tmp_path: Path) -> None:
+    warm = PARAMS.training.model_copy(update={"kl_warmup": 5})
+    params = PARAMS.model_copy(update={"training": warm})
+    with pytest.raises(ValueError, match=r"training\.kl_warmup: 5 with samples 3"):
+        run(tmp_path, params=params, cell=Cell(samples=3))

@@ -1,0 +1,222 @@
+"""What a trained model answers, its files, and its errors."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from models.mixture import Draws
+from models.params import Cell, ModalityParams, NetworkParams, TrainingParams, VAEParams
+from models.vae import MultimodalVAE
+from tests.models.conftest import LATENT, small_batch, small_model
+
+IMAGES = {"image": (16, 16, 3), "depth": (16, 16, 1)}
+
+
+def image_params(kind: str = "residual", precision: str = "float32") -> VAEParams:
+    return VAEParams.model_validate(
+        {
+            "modalities": {"image": {}, "depth": {"likelihood": "bernoulli"}},
+            "latent": 4,
+            "network": {"kind": kind, "width": 8},
+            "training": {"precision": precision, "threads": 1},
+        }
+    )
+
+
+def image_model(kind: str = "residual", precision: str = "float32") -> MultimodalVAE:
+    return MultimodalVAE(image_params(kind, precision), Cell(), IMAGES).eval()
+
+
+def stored(batch: int = 3) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        name: torch.randint(0, 256, (batch, *shape), dtype=torch.uint8, generator=generator)
+        for name, shape in IMAGES.items()
+    }
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", ["residual", "cnn"])
+def test_images_in_and_out(kind: str, precision: str) -> None:
+    model = image_model(kind, precision)
+    for given in (["image"], ["depth"], ["image", "depth"]):
+        out = model.generate({name: stored()[name] for name in given})
+        assert list(out) == ["image", "depth"]
+        assert out["image"].shape == (3, 3, 16, 16)
+        assert out["depth"].shape == (3, 1, 16, 16)
+        for value in out.values():
+            assert value.dtype == torch.float32
+            assert 0 <= value.min() <= value.max() <= 1
+
+
+def test_stored_bytes_and_floats_give_the_same() -> None:
+    model = image_model()
+    floats = {name: x.permute(0, 3, 1, 2).float() / 255 for name, x in stored().items()}
+    for one, two in zip(
+        model.generate(stored()).values(), model.generate(floats).values(), strict=True
+    ):
+        torch.testing.assert_close(one, two)
+
+
+@pytest.mark.parametrize("fusion", ["poe", "moe", "mopoe", "rce"])
+@pytest.mark.parametrize("point", ["mean", "sample"])
+def test_what_an_item_gets_does_not_depend_on_its_batch(fusion: str, point: str) -> None:
+    model, x = small_model(Cell(fusion=fusion)), small_batch()
+    uniforms = torch.rand(5, LATENT, generator=torch.Generator().manual_seed(0))
+    normals = torch.randn(5, LATENT, generator=torch.Generator().manual_seed(1))
+    whole = model.generate(x, point=point, uniforms=uniforms, normals=normals)
+    for b in range(5):
+        one = model.generate(
+            {name: value[[b]] for name, value in x.items()},
+            point=point,
+            uniforms=uniforms[[b]],
+            normals=normals[[b]],
+        )
+        for name in x:
+            torch.testing.assert_close(one[name][0], whole[name][b])
+
+
+def test_the_component_can_be_chosen() -> None:
+    model, x = small_model(Cell(fusion="moe")), small_batch()
+    for index, name in enumerate("abc"):
+        got = model.generate(x, component=index)
+        want = model.decode("b", model.posterior({name: x[name]}).mean[index, 0])
+        torch.testing.assert_close(got["b"], want)
+    with pytest.raises(ValueError, match="component: 0 needs modalities that are not available"):
+        model.generate({"b": x["b"]}, component=0)
+    with pytest.raises(ValueError, match=r"component: 9 is not in 0 \.\. 2"):
+        model.generate(x, component=9)
+
+
+def test_components_are_drawn_by_their_weight_and_never_absent() -> None:
+    model, x = small_model(Cell(fusion="moe")), small_batch(batch=3)
+    some = {"a": x["a"], "c": x["c"]}
+    uniforms = torch.tensor([0.2, 0.7, 0.999999999]).double()[:, None].expand(3, LATENT)
+    drawn = model.generate(some, uniforms=uniforms)["b"]
+    a, c = (model.generate(some, component=i)["b"] for i in (0, 2))
+    torch.testing.assert_close(drawn, torch.stack([a[0], c[1], c[2]]))
+
+
+def test_a_missing_modality_may_stand_as_the_prior() -> None:
+    model, x = small_model(Cell()), small_batch()
+    absent = model.posterior({"a": x["a"]})
+    prior = model.posterior({"a": x["a"]}, missing="prior")
+    torch.testing.assert_close(1 / prior.var, 1 / absent.var + 2)
+    with pytest.raises(ValueError, match="missing: 'zero'"):
+        model.posterior(x, missing="zero")
+
+
+def test_a_random_fusion_without_draws_says_so() -> None:
+    model = small_model(Cell(fusion="rce"))
+    with pytest.raises(ValueError, match="give a generator, or uniforms"):
+        model.generate(small_batch())
+
+
+def test_samples_come_from_the_prior() -> None:
+    model = image_model()
+    one = model.sample(4, torch.Generator().manual_seed(1))
+    assert one["image"].shape == (4, 3, 16, 16)
+    assert torch.equal(one["depth"], model.sample(4, torch.Generator().manual_seed(1))["depth"])
+    assert not torch.equal(one["image"], model.sample(4, torch.Generator().manual_seed(2))["image"])
+
+
+def test_log_likelihood_is_per_item_and_needs_all() -> None:
+    model, x = small_model(Cell()), small_batch()
+    assert model.log_likelihood(x, 7, torch.Generator().manual_seed(0)).shape == (5,)
+    with pytest.raises(ValueError, match=r"\['c'\] is missing"):
+        model.log_likelihood({n: x[n] for n in "ab"}, 7, torch.Generator().manual_seed(0))
+
+
+def wrong_inputs() -> dict[str, tuple[dict[str, torch.Tensor], str]]:
+    x = stored()
+    floats = torch.rand(3, 3, 16, 16)
+    return {
+        "empty": ({}, "at least one is needed"),
+        "name": ({"sonar": x["image"]}, r"\['sonar'\] is not among \['image', 'depth'\]"),
+        "shape": ({"image": x["image"][:, :8]}, r"image: shape \[3, 3, 8, 16\], expected"),
+        "channels": ({"image": x["depth"]}, r"image: shape \[3, 1, 16, 16\]"),
+        "no items": ({"image": x["image"][:0]}, r"image: shape \[0"),
+        "dtype": ({"image": x["image"].int()}, "image: dtype torch.int32, expected uint8"),
+        "range": ({"image": floats * 255}, r"image: values in .* expected \[0, 1\]"),
+        "nan": ({"image": floats * torch.nan}, "image: values"),
+        "batch": ({"image": x["image"], "depth": x["depth"][:2]}, "differ in batch size"),
+    }
+
+
+@pytest.mark.parametrize("case", wrong_inputs())
+def test_a_wrong_input_is_named(case: str) -> None:
+    x, message = wrong_inputs()[case]
+    with pytest.raises(ValueError, match=message):
+        image_model().generate(x)
+
+
+def test_a_file_rebuilds_the_model_without_pickle(tmp_path: Path) -> None:
+    model = image_model()
+    path = tmp_path / "deep" / "model.safetensors"
+    model.save(path)
+    with safe_open(path, "pt") as file:
+        config = json.loads(file.metadata()["config"])
+    assert config["params"]["latent"] == 4
+    again = MultimodalVAE.load(path)
+    assert again.cell == model.cell
+    assert again.params == model.params
+    for key, value in model.state_dict().items():
+        assert torch.equal(again.state_dict()[key], value), key
+    assert [p.name for p in path.parent.iterdir()] == ["model.safetensors"]
+
+
+def test_categories_sequences_and_vectors_are_modalities() -> None:
+    params = VAEParams(
+        modalities={
+            "text": ModalityParams(likelihood="categorical", classes=7),
+            "features": ModalityParams(likelihood="laplace"),
+            "track": ModalityParams(),
+            "labels": ModalityParams(likelihood="categorical", classes=3),
+        },
+        latent=4,
+        network=NetworkParams(width=8),
+        training=TrainingParams(precision="float32"),
+    )
+    shapes = {"text": (6, 7), "features": (9,), "track": (5, 2), "labels": (16, 16, 3)}
+    model = MultimodalVAE(params, Cell(), shapes)
+    generator = torch.Generator().manual_seed(0)
+    x = {
+        "text": torch.randint(0, 7, (4, 6), generator=generator),
+        "features": torch.randn(4, 9, generator=generator),
+        "track": torch.randn(4, 5, 2, generator=generator),
+        "labels": torch.randint(0, 3, (4, 16, 16), generator=generator),
+    }
+    model.bound(x, Draws(generator)).value.sum().backward()
+    out = model.generate(x)
+    assert out["text"].shape == (4, 6, 7)
+    assert out["labels"].shape == (4, 16, 16, 3)
+    torch.testing.assert_close(out["text"].sum(-1), torch.ones(4, 6))
+    assert out["track"].shape == (4, 5, 2)
+    with pytest.raises(ValueError, match=r"text: values in \[7, 7\], expected \[0, 6\]"):
+        model.generate({"text": torch.full((4, 6), 7)})
+    with pytest.raises(ValueError, match="expected integers"):
+        model.generate({"text": torch.zeros(4, 6)})
+
+
+def test_shapes_must_name_the_modalities() -> None:
+    with pytest.raises(ValueError, match=r"these differ: \['depth'\]"):
+        MultimodalVAE(image_params(), Cell(), {"image": (16, 16, 3)})
+
+
+def test_params_import_no_torch_and_a_model_only_its_own_entries() -> None:
+    code = (
+        "import sys; import models.params as p; assert 'torch' not in sys.modules;"
+        "from models.vae import MultimodalVAE as V;"
+        "V(p.VAEParams(modalities={'a': p.ModalityParams()}), p.Cell(), {'a': (3,)});"
+        "print(sorted(m for m in sys.modules if m.startswith(('models.fusions.', "
+        "'models.objectives.'))))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "['models.fusions.poe', 'models.objectives.none']"
