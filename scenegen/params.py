@@ -99,7 +99,7 @@ class ObjectParams(_Section):
     )
     saturation: float = Field(default=0.95, ge=0.0, le=1.0, description="colour saturation, 0 to 1")
     value: float = Field(
-        default=0.75, gt=0.0, le=1.0, description="colour value (HSV), above 0 to 1"
+        default=0.8, gt=0.0, le=1.0, description="colour value (HSV), above 0 to 1"
     )
 
     @model_validator(mode="after")
@@ -202,10 +202,10 @@ class LightParams(_Section):
         description="degrees above the horizon, [low, high], 5 to 90",
     )
     sun: Annotated[Pair, _within(0.0, 20.0)] = Field(
-        default=(1.6, 2.2),
+        default=(1.3, 1.7),
         description="strength, W/m2, [low, high], 0 to 20",
     )
-    ambient: float = Field(default=0.4, ge=0.0, le=5.0, description="share of the albedo, 0 to 5")
+    ambient: float = Field(default=0.5, ge=0.0, le=5.0, description="share of the albedo, 0 to 5")
 
     @model_validator(mode="after")
     def _not_dark(self) -> Self:

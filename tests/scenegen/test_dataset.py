@@ -1,0 +1,199 @@
+"""The loader and the exports, read back by the libraries they are for."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from scenegen.card import write_card
+from scenegen.dataset import Dataset, open_dataset
+from scenegen.exports import export_coco, export_hf, export_webdataset, export_yolo
+from scenegen.generate import render_dataset
+from scenegen.params import CLASSES, SceneParams
+from scenegen.preview import preview
+from scenegen.splits import SPLITS, split_scenes
+from tests.scenegen.conftest import tiny
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Forty small scenes."""
+    folder = tmp_path_factory.mktemp("forty")
+    image = {"width": 32, "height": 32, "samples": 1}
+    params = SceneParams.model_validate({"count": 40, "shard_size": 16, "image": image})
+    render_dataset(params, folder, workers=1, progress=False)
+    return open_dataset(folder)
+
+
+def test_splits_partition_and_do_not_move() -> None:
+    parts = [split_scenes(s, 1000) for s in SPLITS]
+    assert sorted(np.concatenate(parts).tolist()) == list(range(1000))
+    assert [len(p) for p in parts] == [750, 50, 200]
+    for split in SPLITS:
+        smaller = split_scenes(split, 333)
+        assert split_scenes(split, 1000)[: len(smaller)].tolist() == smaller.tolist()
+    with pytest.raises(ValueError, match="'dev' does not exist"):
+        split_scenes("dev", 10)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_arrays_and_boxes_line_up_with_scenes(dataset: Dataset, split: str) -> None:
+    scenes, records = dataset.scenes(split), dataset.records(split)
+    assert records["scene"].tolist() == scenes.tolist()
+    for modality, channels, side in [("image", 3, 32), ("depth", 1, 32), ("radar", 1, 64)]:
+        array = dataset.array(modality, split)
+        assert array.dtype == np.uint8
+        assert array.shape == (len(scenes), side, side, channels)
+        boxes = dataset.boxes(modality, split)
+        assert len(boxes) == len(scenes)
+        for (box, label), record in zip(boxes, records, strict=True):
+            field = "has_radar_box" if modality == "radar" else "has_box"
+            assert len(box) == len(label) == record[field].sum()
+            assert box.dtype == np.float32
+            assert label.dtype == np.int64
+            assert ((box >= 0) & (box <= side)).all()
+            assert (box[:, 2:] > box[:, :2]).all()
+    np.testing.assert_array_equal(dataset.array("image", split), records["image"])
+
+
+def test_far_is_white_and_near_is_dark(dataset: Dataset) -> None:
+    depth = dataset.array("depth", "train")[..., 0]
+    records = dataset.records("train")
+    assert (depth[records["depth"] == 65535] == 255).all()
+    order = np.argsort(records["depth"], axis=None)
+    assert (np.diff(depth.ravel()[order].astype(int)) >= 0).all()
+
+
+def test_unknown_modality_and_folder(dataset: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'lidar' does not exist"):
+        dataset.array("lidar", "train")
+    with pytest.raises(ValueError, match="is not a dataset"):
+        open_dataset(tmp_path)
+
+
+def test_coco_loads_with_pycocotools(dataset: Dataset, tmp_path: Path) -> None:
+    from pycocotools.coco import COCO
+
+    export_coco(dataset, tmp_path)
+    for split in SPLITS:
+        coco = COCO(str(tmp_path / "annotations" / f"{split}.json"))
+        assert sorted(coco.getImgIds()) == dataset.scenes(split).tolist()
+        boxes = dataset.boxes("image", split)
+        for scene, (box, label) in zip(dataset.scenes(split).tolist(), boxes, strict=True):
+            found = coco.loadAnns(coco.getAnnIds(imgIds=[scene]))
+            assert [a["category_id"] for a in found] == label.tolist()
+            corners = [[x, y, x + w, y + h] for x, y, w, h in (a["bbox"] for a in found)]
+            np.testing.assert_allclose(np.reshape(corners, (-1, 4)), box)
+        name = coco.loadImgs([int(dataset.scenes(split)[0])])[0]["file_name"]
+        picture = cv2.imread(str(tmp_path / split / name))[..., ::-1]
+        np.testing.assert_array_equal(picture, dataset.array("image", split)[0])
+
+
+@pytest.mark.parametrize("modality", ["image", "radar"])
+def test_yolo_loads_with_ultralytics(dataset: Dataset, tmp_path: Path, modality: str) -> None:
+    from ultralytics.data.dataset import YOLODataset
+    from ultralytics.data.utils import check_det_dataset
+
+    export_yolo(dataset, tmp_path, modality)
+    data = check_det_dataset(str(tmp_path / "data.yaml"), autodownload=False)
+    assert list(data["names"].values()) == list(CLASSES)
+    loaded = YOLODataset(img_path=data["train"], data=data, imgsz=32, augment=False)
+    boxes = dataset.boxes(modality, "train")
+    assert len(loaded.labels) == len(boxes)
+    side = 64 if modality == "radar" else 32
+    by_file = {Path(one["im_file"]).stem: one for one in loaded.labels}
+    for scene, (box, label) in zip(dataset.scenes("train"), boxes, strict=True):
+        one = by_file[f"{scene:06d}"]
+        assert one["cls"].ravel().astype(int).tolist() == label.tolist()
+        centre, size = one["bboxes"][:, :2] * side, one["bboxes"][:, 2:] * side
+        np.testing.assert_allclose(np.c_[centre - size / 2, centre + size / 2], box, atol=1e-3)
+
+
+def test_hugging_face_loads_the_parquet(dataset: Dataset, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    datasets = pytest.importorskip("datasets")
+    export_hf(dataset, tmp_path)
+    files = {split: str(tmp_path / f"{split}.parquet") for split in SPLITS}
+    loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path / "cache"))
+    assert loaded["test"]["scene"][:] == dataset.scenes("test").tolist()
+    assert loaded["train"].features["labels"].feature.names == list(CLASSES)
+    row = loaded["train"][3]
+    np.testing.assert_array_equal(np.asarray(row["image"]), dataset.array("image", "train")[3])
+    box, label = dataset.boxes("image", "train")[3]
+    np.testing.assert_allclose(np.reshape(row["boxes"], (-1, 4)), box)
+    assert row["labels"] == label.tolist()
+
+
+def test_webdataset_tars(dataset: Dataset, tmp_path: Path) -> None:
+    export_webdataset(dataset, tmp_path)
+    records = dataset.records("validation")
+    with tarfile.open(tmp_path / "validation-00000.tar") as tar:
+        names = tar.getnames()
+        assert names == [
+            f"{k:06d}.{kind}"
+            for k in dataset.scenes("validation")
+            for kind in ("image.png", "depth.png", "radar.png", "json")
+        ]
+        stream = tar.extractfile(names[1])
+        assert stream is not None
+        depth = cv2.imdecode(np.frombuffer(stream.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(depth, records[0]["depth"])
+        about = tar.extractfile(names[3])
+        assert about is not None
+        boxes, _ = dataset.boxes("image", "validation")[0]
+        np.testing.assert_allclose(np.reshape(json.load(about)["boxes"], (-1, 4)), boxes)
+
+
+def test_webdataset_reads_them(dataset: Dataset, tmp_path: Path) -> None:
+    webdataset = pytest.importorskip("webdataset")
+    export_webdataset(dataset, tmp_path)
+    samples = list(webdataset.WebDataset(str(tmp_path / "test-00000.tar"), shardshuffle=False))
+    assert [int(s["__key__"]) for s in samples] == dataset.scenes("test").tolist()
+    assert {"image.png", "depth.png", "radar.png", "json"} <= set(samples[0])
+
+
+def test_the_card_states_what_is_there(dataset: Dataset, tmp_path: Path) -> None:
+    text = write_card(dataset, tmp_path).read_text()
+    assert dataset.manifest.sha256 in text
+    labels = np.concatenate([b[1] for s in SPLITS for b in dataset.boxes("radar", s)])
+    for number, name in enumerate(CLASSES):
+        stated = int(text.split(f"| {name} | ")[1].split(" |")[0])
+        assert stated >= (labels == number).sum()
+    for plot in ("plots.png", "scenes.png"):
+        assert cv2.imread(str(tmp_path / plot)).std() > 10
+
+
+def test_preview_draws_boxes_on_all_three(tmp_path: Path) -> None:
+    preview(tiny(), [3, 4, 5], tmp_path / "sheet.png", side=96)
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))
+    assert sheet.shape == (2 * 97, 2 * 3 * 97, 3)
+    assert sheet[80:97, 2 * 97 + 40 : 2 * 97 + 55, 2].max() == 255  # the camera's red square
+
+
+def test_commands_end_to_end(tmp_path: Path) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "scenegen", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    folder, settings = tmp_path / "data", tmp_path / "params.json"
+    settings.write_text(tiny(count=4).model_dump_json())
+    made = run("render", str(folder), "--workers", "1", "--params", str(settings))
+    assert made.returncode == 0, made.stderr
+    assert "4 scenes" in made.stdout
+    assert run("verify", str(folder)).returncode == 0
+    exported = run("export", "coco", str(folder), str(tmp_path / "coco"), "--modality", "depth")
+    assert exported.returncode == 0, exported.stderr
+    (folder / "shard-00001.npy").write_bytes(b"")
+    refused = run("verify", str(folder))
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert "shard-00001.npy" in refused.stderr
+    assert io.StringIO(run("show", "--scene", "2").stdout).read(1) == "{"
