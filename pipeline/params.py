@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from detector.params import Detectors
-from models.params import Cell, VAEParams
+from models.params import Cell, VAEParams, check_cell
 from pipeline.report_params import ReportParams
 from pipeline.score_params import ScoreParams
 from pipeline.stage import MODALITIES, PARAMS, explain, fail, read_params
@@ -64,6 +64,11 @@ class Params(BaseModel):
             raise ValueError(
                 f"vae.modalities = {sorted(self.vae.modalities)}: must be {sorted(MODALITIES)}"
             )
+        for name, cell in self.grid.cells.items():
+            try:
+                check_cell(self.vae, cell)
+            except ValueError as error:
+                raise ValueError(f"grid.cells.{name}: {error}") from None
         test_scenes = sum(k % 5 == 4 for k in range(self.scenes.count))
         if self.score.scenes > test_scenes:
             raise ValueError(

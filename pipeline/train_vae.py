@@ -40,7 +40,7 @@ def passes(vae: MultimodalVAE, batch: dict[str, torch.Tensor]) -> dict[str, floa
     hooks += [d.register_forward_hook(count("decodes")) for d in vae.decoders.children()]
     with torch.no_grad():
         generator = torch.Generator(vae.device).manual_seed(0)
-        vae.bound({name: vae.scaled(x) for name, x in batch.items()}, Draws(generator))
+        vae.bound({name: vae.prepared(name, x) for name, x in batch.items()}, Draws(generator))
     for hook in hooks:
         hook.remove()
     scenes = len(next(iter(batch.values())))
