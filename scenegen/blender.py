@@ -2,8 +2,10 @@
 
 Light is chosen so that few samples suffice: one sharp sun, and an ambient term that is emission of
 the surfaces themselves (albedo x ambient x (0.6 + 0.4 Nz)), so nothing bounces and nothing but
-shadow edges and outlines is noisy. All objects exist from the start; a scene only moves, scales,
-recolours and hides them, which keeps memory flat and the scene's cost low.
+shadow edges and outlines is noisy. The backdrop glows as evenly as the sun and the ambient light
+would make it, and so needs no shadow rays; no shadow falls on it. All objects exist from the
+start; a scene only moves, scales, recolours and hides them, which keeps memory flat and the
+scene's cost low.
 
 Differences between Blender releases are in `VERSION_NOTES` and the functions that it names.
 """
@@ -31,7 +33,7 @@ from scenegen.geometry import (
     centre_height,
 )
 from scenegen.params import SceneParams
-from scenegen.scene import ObjectSpec, SceneSpec
+from scenegen.scene import LightSpec, ObjectSpec, SceneSpec
 
 __all__ = ["BlenderError", "Passes", "Renderer", "blender_version"]
 
@@ -40,7 +42,8 @@ VERSION_NOTES = {
     "materials": "`use_nodes` is always on from 5.0 and leaves in 6.0: _new_material",
 }
 _INDEX_NAMES = ("Object Index", "IndexOB")
-_RINGS, _SEGMENTS = 48, 96  # a sphere of 1 m deviates from its mesh by under 1 mm
+_RINGS, _SEGMENTS = 32, 64  # a sphere of 1 m deviates from its mesh by under 2 mm
+AMBIENT_BASE = 0.6  # ambient light from the side; 1 from above, 0.2 from below
 _PLANE = 2000.0  # metres; larger than any view
 _RAYS = ("diffuse", "glossy", "transmission", "volume_scatter")
 _LIBRARY_PACKAGES = {
@@ -71,6 +74,10 @@ class Passes(NamedTuple):
 
 
 def _import_bpy() -> Any:
+    if "bpy" not in sys.modules:
+        # A spawned process inherits sys.path; where its parent has Blender loaded, that holds
+        # Blender's own folders, and in them an inner package that is also called bpy.
+        sys.path[:] = [p for p in sys.path if f"{os.sep}bpy{os.sep}" not in p]
     try:
         import bpy
     except ImportError as error:
@@ -164,8 +171,12 @@ class Renderer:
         sun = bpy.data.lights.new("sun", "SUN")
         sun.angle = 0.0
         self._sun = self._link("sun", sun)
-        plane = _mesh(bpy, "plane", *_plane())
-        self._floor, self._backdrop = self._solid("floor", plane), self._solid("backdrop", plane)
+        self._floor = self._solid("floor", _mesh(bpy, "floor", *_plane()))
+        wall = _mesh(bpy, "backdrop", *_plane())
+        glow = _new_material(bpy, lit=False)
+        self._glow = glow.node_tree.nodes["ambient"]
+        wall.materials.append(glow)
+        self._backdrop = self._solid("backdrop", wall)
         self._backdrop.rotation_euler = (math.pi / 2.0, 0.0, 0.0)
         meshes = {c: _mesh(bpy, c, *_SOLIDS[c]()) for c in self._params.objects.classes}
         self._slots = [
@@ -201,6 +212,7 @@ class Renderer:
         self._sun.rotation_euler = Vector(spec.light.towards).to_track_quat("Z", "Y").to_euler()
         self._sun.data.energy = spec.light.sun
         self._ambient.outputs[0].default_value = spec.light.ambient
+        self._glow.outputs[0].default_value = _wall_glow(spec.light)
         self._scene.cycles.seed = spec.number % 2**31  # else all scenes share one noise pattern
         self._floor.color = _linear(spec.floor_hsv)
         self._backdrop.color = _linear(spec.backdrop_hsv)
@@ -211,6 +223,12 @@ class Renderer:
                 solid.hide_render = wanted is None or kind != wanted.kind
                 if wanted is not None and kind == wanted.kind:
                     _place(solid, wanted)
+
+
+def _wall_glow(light: LightSpec) -> float:
+    """What sun and ambient light add up to on an upright wall that faces the camera."""
+    facing = max(-light.towards[1], 0.0)
+    return light.ambient * AMBIENT_BASE + light.sun * facing / math.pi
 
 
 def _place(solid: Any, spec: ObjectSpec) -> None:
@@ -278,8 +296,8 @@ class _Capture:
         return Passes(rgb.copy(), depth.copy(), index.astype(np.uint8))
 
 
-def _new_material(bpy: Any) -> Any:
-    """Diffuse plus emission, both in the object's own colour."""
+def _new_material(bpy: Any, lit: bool = True) -> Any:
+    """Diffuse plus emission, both in the object's own colour; without `lit` an even glow."""
     material = bpy.data.materials.new("surface")
     if bpy.app.version < (5, 0, 0):
         material.use_nodes = True
@@ -292,14 +310,20 @@ def _new_material(bpy: Any) -> Any:
         made.name = name or kind
         return made
 
-    colour, normal, split = node("ObjectInfo"), node("NewGeometry"), node("SeparateXYZ")
-    hemisphere, strength, ambient = node("Math"), node("Math"), node("Value", "ambient")
-    diffuse, emission, both = node("BsdfDiffuse"), node("Emission"), node("AddShader")
+    colour, ambient, emission = node("ObjectInfo"), node("Value", "ambient"), node("Emission")
+    out = node("OutputMaterial").inputs["Surface"]
+    tree.links.new(colour.outputs["Color"], emission.inputs["Color"])
+    if not lit:
+        tree.links.new(ambient.outputs[0], emission.inputs["Strength"])
+        tree.links.new(emission.outputs[0], out)
+        return material
+    normal, split, hemisphere = node("NewGeometry"), node("SeparateXYZ"), node("Math")
+    strength, diffuse, both = node("Math"), node("BsdfDiffuse"), node("AddShader")
     hemisphere.operation, strength.operation = "MULTIPLY_ADD", "MULTIPLY"
-    hemisphere.inputs[1].default_value, hemisphere.inputs[2].default_value = 0.4, 0.6
+    hemisphere.inputs[1].default_value = 1.0 - AMBIENT_BASE
+    hemisphere.inputs[2].default_value = AMBIENT_BASE
     for source, sink in [
         (colour.outputs["Color"], diffuse.inputs["Color"]),
-        (colour.outputs["Color"], emission.inputs["Color"]),
         (normal.outputs["Normal"], split.inputs[0]),
         (split.outputs["Z"], hemisphere.inputs[0]),
         (hemisphere.outputs[0], strength.inputs[0]),
@@ -307,7 +331,7 @@ def _new_material(bpy: Any) -> Any:
         (strength.outputs[0], emission.inputs["Strength"]),
         (diffuse.outputs[0], both.inputs[0]),
         (emission.outputs[0], both.inputs[1]),
-        (both.outputs[0], node("OutputMaterial").inputs["Surface"]),
+        (both.outputs[0], out),
     ]:
         tree.links.new(source, sink)
     return material

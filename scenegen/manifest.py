@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
-FORMAT = 1  # raise it whenever the same params would give other bytes
+FORMAT = 2  # raise it whenever the same params would give other bytes
 
 
 class Shard(BaseModel):
