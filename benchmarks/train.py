@@ -1,0 +1,187 @@
+"""Training speed: one JSON line per case, ours beside MultiVae's MVAE with the same networks.
+
+    python -m benchmarks.train [--steps 8] [--threads 2] [--size 64] [--latent 128]
+
+Keys: `case`, `samples_per_s`, `ratio_vs_multivae` (our rate over MultiVae's of the same run),
+`cost_vs_none` (time of a step over poe+none's in the same arithmetic), `peak_mb` (resident memory,
+or the accelerator's). Every case runs in its own process, so that its peak memory is its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.mixture import Draws
+from models.params import Cell, ModalityParams, NetworkParams, TrainingParams, VAEParams
+from models.vae import MultimodalVAE
+
+__all__ = ["main", "measure"]
+
+CHANNELS = {"image": 3, "depth": 1, "radar": 1}
+FULL = "float32"
+CASES: dict[str, tuple[Cell | None, str]] = {
+    "multivae mvae float32": (None, FULL),
+    "poe+none float32": (Cell(fusion="poe", objective="none"), FULL),
+    "poe+none bfloat16": (Cell(fusion="poe", objective="none"), "bfloat16"),
+    "poe+ecg bfloat16": (Cell(fusion="poe", objective="ecg"), "bfloat16"),
+    "bce+lcd bfloat16": (Cell(fusion="bce", objective="lcd"), "bfloat16"),
+}
+
+
+def measure(case: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Samples per second and peak memory of one case of CASES."""
+    torch.set_num_threads(options.threads)
+    cell, precision = CASES[case]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    data = {
+        name: torch.randint(0, 256, (1024, options.size, options.size, channels),
+                            dtype=torch.uint8, device=device)
+        for name, channels in CHANNELS.items()
+    }  # fmt: skip
+    model = _model(cell or Cell(), precision, options).to(device)
+    step = _our_step(model, data, options) if cell else _their_step(model, data, options)
+    step()
+    step()
+    times = [_timed(step, device) for _ in range(options.steps)]
+    rate = options.batch / sorted(times)[len(times) // 2]
+    return {"case": case, "samples_per_s": round(rate, 1), "peak_mb": _peak_mb(device)}
+
+
+def _timed(step: Callable[[], None], device: str) -> float:
+    began = time.perf_counter()
+    step()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def _peak_mb(device: str) -> int:
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() // 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def _model(cell: Cell, precision: str, options: argparse.Namespace) -> MultimodalVAE:
+    params = VAEParams(
+        modalities={name: ModalityParams() for name in CHANNELS},
+        latent=options.latent,
+        network=NetworkParams(kind=options.network),
+        training=TrainingParams.model_validate({"precision": precision}),
+    )
+    shapes = {name: (options.size, options.size, c) for name, c in CHANNELS.items()}
+    return MultimodalVAE(params, cell, shapes).train()
+
+
+def _rows(data: dict[str, Tensor], batch: int) -> Tensor:
+    some = next(iter(data.values()))
+    return torch.randint(0, len(some), (batch,), device=some.device)
+
+
+def _our_step(
+    model: MultimodalVAE, data: dict[str, Tensor], options: argparse.Namespace
+) -> Callable[[], None]:
+    optimiser = torch.optim.Adam(model.parameters(), fused=True)
+    noise = torch.Generator(model.device).manual_seed(0)
+
+    def step() -> None:
+        rows = _rows(data, options.batch)
+        x = {name: model.prepared(name, values[rows]) for name, values in data.items()}
+        loss = -model.bound(x, Draws(noise)).value.sum(0).mean()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+
+    return step
+
+
+def _their_step(
+    model: MultimodalVAE, data: dict[str, Tensor], options: argparse.Namespace
+) -> Callable[[], None]:
+    """A step of MultiVae's MVAE around the very same networks, on floats as its trainer feeds."""
+    from multivae.data.datasets.base import MultimodalBaseDataset
+
+    peer = _peer(model)
+    optimiser = torch.optim.Adam(peer.parameters())
+    floats = {name: x.movedim(-1, 1).contiguous().float() / 255 for name, x in data.items()}
+
+    def step() -> None:
+        rows = _rows(data, options.batch)
+        batch = MultimodalBaseDataset(data={name: x[rows] for name, x in floats.items()})
+        optimiser.zero_grad()
+        peer(batch, epoch=1).loss.backward()
+        optimiser.step()
+
+    return step
+
+
+def _peer(model: MultimodalVAE) -> nn.Module:
+    from multivae.models import MVAE, MVAEConfig
+    from multivae.models.base import BaseDecoder, BaseEncoder, ModelOutput
+
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    latent = model.params.latent
+
+    class Encoder(BaseEncoder):  # type: ignore[misc]
+        def __init__(self, index: int, name: str) -> None:
+            super().__init__()
+            self.latent_dim, self.name, self.expert = latent, name, model.experts[index]
+
+        def forward(self, x: Tensor) -> Any:
+            mean, var = self.expert({self.name: x})
+            return ModelOutput(embedding=mean, log_covariance=var.log())
+
+    class Decoder(BaseDecoder):  # type: ignore[misc]
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.latent_dim, self.network = latent, model.decoders[name]
+
+        def forward(self, z: Tensor) -> Any:
+            return ModelOutput(reconstruction=self.network(z))
+
+    config = MVAEConfig(
+        n_modalities=len(CHANNELS),
+        latent_dim=latent,
+        input_dims={name: (s[2], *s[:2]) for name, s in model.shapes.items()},
+        decoders_dist=dict.fromkeys(CHANNELS, "normal"),
+        decoder_dist_params={name: {"scale": 0.1} for name in CHANNELS},
+        use_subsampling=False,
+        warmup=0,
+    )
+    encoders = {name: Encoder(i, name) for i, name in enumerate(CHANNELS)}
+    peer: nn.Module = MVAE(config, encoders, {name: Decoder(name) for name in CHANNELS})
+    return peer.train().to(model.device)
+
+
+def main() -> None:
+    """Run every case in a process of its own and print its line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=8, help="timed steps a case")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument("--size", type=int, default=64, help="pixels a side")
+    parser.add_argument("--latent", type=int, default=128)
+    parser.add_argument("--network", choices=["residual", "cnn"], default="residual")
+    options = parser.parse_args()
+    context = multiprocessing.get_context("spawn")
+    rates: dict[str, float] = {}
+    for case, (_, precision) in CASES.items():
+        with context.Pool(1) as pool:
+            line = pool.apply(measure, (case, options))
+        rates[case] = line["samples_per_s"]
+        line["ratio_vs_multivae"] = round(rates[case] / rates["multivae mvae float32"], 2)
+        none = rates.get(f"poe+none {precision}")
+        line["cost_vs_none"] = round(none / rates[case], 2) if none else None
+        print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    main()
