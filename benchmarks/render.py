@@ -89,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenes", type=int, default=600, help="scenes per way of rendering")
     parser.add_argument("--turns", type=int, default=3, help="how often the two ways take turns")
-    parser.add_argument("--psnr-scenes", type=int, default=8)
+    parser.add_argument("--psnr-scenes", type=int, default=12)
     parser.add_argument("--workers", type=int, default=len(available_cores()))
     options = parser.parse_args()
     turn = max(options.scenes // options.turns // BLOCK, 1) * BLOCK

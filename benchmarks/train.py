@@ -130,7 +130,7 @@ def _peer(model: MultimodalVAE) -> nn.Module:
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     latent = model.params.latent
 
-    class Encoder(BaseEncoder):  # type: ignore[misc]
+    class Encoder(BaseEncoder):
         def __init__(self, index: int, name: str) -> None:
             super().__init__()
             self.latent_dim, self.name, self.expert = latent, name, model.experts[index]
@@ -139,7 +139,7 @@ def _peer(model: MultimodalVAE) -> nn.Module:
             mean, var = self.expert({self.name: x})
             return ModelOutput(embedding=mean, log_covariance=var.log())
 
-    class Decoder(BaseDecoder):  # type: ignore[misc]
+    class Decoder(BaseDecoder):
         def __init__(self, name: str) -> None:
             super().__init__()
             self.latent_dim, self.network = latent, model.decoders[name]

@@ -34,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     sheet = commands.add_parser("preview", parents=[params], help="contact sheet of scenes")
     sheet.add_argument("--scene", type=int, default=0, help="first scene")
     sheet.add_argument("--scenes", type=int, default=12, help="how many")
+    sheet.add_argument("--spec", type=Path, help="render this JSON of `show` instead")
     sheet.add_argument("--out", type=Path, default=Path("preview.png"))
     show = commands.add_parser("show", parents=[params], help="print what is in a scene, as JSON")
     show.add_argument("--scene", type=int, default=0)
@@ -75,6 +76,8 @@ def _params(options: argparse.Namespace) -> SceneParams:
         *outer, last = key.split(".")
         for name in outer:
             section = section.setdefault(name, {})
+            if not isinstance(section, dict):
+                raise ValueError(f"--set {change}: {name} is no section")
         try:
             section[last] = json.loads(text)
         except json.JSONDecodeError:

@@ -13,7 +13,7 @@ from scenegen.scene import SceneSpec
 
 __all__ = ["TOLERANCE", "label_depth", "radar_box", "tight_box"]
 
-# Depth is exact at pixel centres but for the meshes' facets (under 1 mm) and the 16 bits.
+# Depth is exact at pixel centres but for the meshes' facets (under 6 mm) and the 16 bits.
 TOLERANCE = 0.02  # metres
 Array = NDArray[np.float64]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from scenegen.dataset import depth_to_uint8
 from scenegen.params import CLASSES, SceneParams
-from scenegen.scene import sample_scene
+from scenegen.scene import SceneSpec, sample_scene
 from scenegen.storage import write_atomic
 from scenegen.worker import render_specs
 
@@ -21,13 +22,17 @@ CAMERA_COLOUR = (255, 0, 0)
 Picture = NDArray[np.uint8]
 
 
-def preview(params: SceneParams, scenes: list[int], path: Path, side: int = 192) -> None:
+def preview(
+    params: SceneParams, scenes: Sequence[int | SceneSpec], path: Path, side: int = 192
+) -> None:
     """Render the scenes and write their contact sheet to a PNG file.
 
     Args:
+        scenes: numbers of scenes to sample, or scenes as they are
         side: width of one picture on the sheet, pixels
     """
-    records = render_specs(params, [sample_scene(params, k) for k in scenes])
+    specs = [k if isinstance(k, SceneSpec) else sample_scene(params, k) for k in scenes]
+    records = render_specs(params, specs)
     write_atomic(path, encode_png(contact_sheet(records, side)))
 
 

@@ -64,16 +64,23 @@ class SceneSpec:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> SceneSpec:
-        """The inverse of `to_dict`, also after a trip through JSON (lists become tuples)."""
-        return cls(
-            number=data["number"],
-            objects=tuple(ObjectSpec(**_tuples(o)) for o in data["objects"]),
-            floor_hsv=tuple(data["floor_hsv"]),
-            backdrop_hsv=tuple(data["backdrop_hsv"]),
-            backdrop_distance=data["backdrop_distance"],
-            camera=CameraSpec(**_tuples(data["camera"])),
-            light=LightSpec(**_tuples(data["light"])),
-        )
+        """The inverse of `to_dict`, also after a trip through JSON (lists become tuples).
+
+        Raises:
+            ValueError: the data do not describe a scene.
+        """
+        try:
+            return cls(
+                number=data["number"],
+                objects=tuple(ObjectSpec(**_tuples(o)) for o in data["objects"]),
+                floor_hsv=tuple(data["floor_hsv"]),
+                backdrop_hsv=tuple(data["backdrop_hsv"]),
+                backdrop_distance=data["backdrop_distance"],
+                camera=CameraSpec(**_tuples(data["camera"])),
+                light=LightSpec(**_tuples(data["light"])),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"these data do not describe a scene: {error}") from None
 
 
 def _tuples(data: dict[str, Any]) -> dict[str, Any]:

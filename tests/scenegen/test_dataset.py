@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
@@ -196,4 +195,8 @@ def test_commands_end_to_end(tmp_path: Path) -> None:
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1
     assert "shard-00001.npy" in refused.stderr
-    assert io.StringIO(run("show", "--scene", "2").stdout).read(1) == "{"
+    spec, sheet = tmp_path / "scene.json", tmp_path / "one.png"
+    spec.write_text(run("show", "--scene", "2").stdout)
+    alone = run("preview", "--spec", str(spec), "--out", str(sheet))
+    assert alone.returncode == 0, alone.stderr
+    assert cv2.imread(str(sheet)).std() > 10

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from scenegen.blender import Renderer, explain_import_error
 from scenegen.boxes import label_depth, radar_box, tight_box
-from scenegen.camera import camera_to_world, intrinsics
+from scenegen.camera import back_project, camera_to_world, intrinsics
 from scenegen.checks import check_boxes, iou, projected_mask
 from scenegen.dataset import Dataset, depth_to_uint8
-from scenegen.geometry import entry_distance
+from scenegen.geometry import entry_distance, signed_distance
 from scenegen.params import CLASSES, DepthParams, RadarParams, SceneParams
 from scenegen.radar import radar_from_depth
 from scenegen.records import DEPTH_STEPS, depth_metres, quantise_depth
@@ -67,8 +67,11 @@ def test_depth_is_exact_at_pixel_centres(kind: str) -> None:
     expected = entry_distance(spec.objects[0], pose[:3, 3], directions).reshape(64, 64)
     both = (passes.ids == 1) & np.isfinite(expected)
     assert both.sum() > 150
-    assert np.abs(passes.depth[both] - expected[both]).max() < 0.02
-    assert np.median(np.abs(passes.depth[both] - expected[both])) < 2e-3
+    assert (passes.ids == 1).sum() == pytest.approx(both.sum(), rel=0.02)
+    points = back_project(u[both], v[both], passes.depth[both].astype(float), k, pose)
+    # The mesh has facets: up to 5 mm inside the solid, at the poles, and more along a grazing ray.
+    assert np.abs(signed_distance(spec.objects[0], points)).max() < 6e-3
+    assert np.median(np.abs(passes.depth[both] - expected[both])) < 4e-3
     floor = (passes.ids == 0) & (directions.reshape(64, 64, 3)[..., 2] < -0.35)
     on_floor = -pose[2, 3] / directions.reshape(64, 64, 3)[..., 2]
     np.testing.assert_allclose(passes.depth[floor], on_floor[floor], rtol=1e-4)

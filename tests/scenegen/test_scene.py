@@ -6,6 +6,7 @@ import ast
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -52,6 +53,12 @@ def test_seed_zero_is_a_seed() -> None:
 def test_a_spec_survives_json() -> None:
     spec = sample_scene(MANY, 5)
     assert SceneSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+@pytest.mark.parametrize("bad", [{}, {"number": 1}, [], {"number": 1, "objects": [{"size": 3}]}])
+def test_other_data_are_no_spec(bad: Any) -> None:
+    with pytest.raises(ValueError, match="do not describe a scene"):
+        SceneSpec.from_dict(bad)
 
 
 def test_negative_scenes_are_refused() -> None:
