@@ -50,6 +50,13 @@ def best_component(vae: MultimodalVAE, judge: Judge, count: int, seed: int) -> i
     return max(range(count), key=quality)
 
 
+def name_of(vae: MultimodalVAE, component: int | None, count: int) -> str | int | None:
+    """A component's modality if there is one component per modality, else its place."""
+    if component is None or count != len(vae.modalities):
+        return component
+    return vae.modalities[component]
+
+
 def picture_boxes(detections: list[Detections]) -> np.ndarray:
     """The surest detections of the first scenes: [PICTURES, BOXES, 6], padded with NaN."""
     rows = np.full((min(PICTURES, len(detections)), BOXES, 6), np.nan, np.float32)
@@ -119,7 +126,7 @@ def main(run: str) -> None:
             "missing": "absent",
             "subsets": scores,
             "synergy": synergy,
-            "component": component,
+            "component": name_of(vae, component, count),
             "joint": joint,
             "cost": {k: training[k] for k in ("train_seconds", "parameters", "encodes", "decodes")},
         },
