@@ -79,10 +79,13 @@ class NetworkParams(_Section):
         default="residual", description="residual: patches and residual blocks; cnn: the paper's"
     )
     width: int = Field(
-        default=48, ge=4, le=512, description="channels at 16x16 (residual) or after layer 1 (cnn)"
+        default=32,
+        ge=4,
+        le=512,
+        description="channels at a quarter of the resolution (residual) or after layer 1 (cnn)",
     )
     blocks: int = Field(
-        default=1, ge=0, le=16, description="residual blocks per resolution, in each network"
+        default=2, ge=0, le=16, description="residual: blocks of each decoder; not used by cnn"
     )
 
 
