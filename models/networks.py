@@ -84,6 +84,7 @@ def trunk(shape: tuple[int, ...], params: NetworkParams) -> Trunk:
         return _vector_trunk(shape[0])
     if len(shape) == 2:
         return _sequence_trunk(*shape)
+    _check_sides(shape, params)
     return (_residual_trunk if params.kind == "residual" else _cnn_trunk)(shape, params)
 
 
@@ -95,6 +96,15 @@ def decoder(shape: tuple[int, ...], latent: int, params: NetworkParams) -> nn.Mo
         return _sequence_decoder(*shape, latent)
     make = _residual_decoder if params.kind == "residual" else _cnn_decoder
     return make(shape, latent, params)
+
+
+def _check_sides(shape: tuple[int, ...], params: NetworkParams) -> None:
+    step = 8 if params.kind == "residual" else 16
+    if shape[0] % step or shape[1] % step:
+        raise ValueError(
+            f"network.kind: {params.kind!r} needs image sides that are multiples of {step}; "
+            f"these are {shape[0]} x {shape[1]}"
+        )
 
 
 def _blocks(channels: int, count: int) -> list[nn.Module]:

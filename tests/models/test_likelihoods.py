@@ -23,7 +23,7 @@ X = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(1)).double()
     ],
 )
 def test_log_prob(likelihood: str, want: torch.Tensor) -> None:
-    params = ModalityParams(likelihood=likelihood, scale=0.3, weight=5.0)
+    params = ModalityParams.model_validate({"likelihood": likelihood, "scale": 0.3, "weight": 5.0})
     torch.testing.assert_close(log_prob(params, X, OUTPUT), want.sum((-1, -2)))
 
 

@@ -21,7 +21,7 @@ from multivae.data.datasets.base import MultimodalBaseDataset  # noqa: E402
 BATCH = 15  # MoPoE splits a batch over its 7 subsets: 6 times 2 rows, then 3
 
 
-class Encoder(base.BaseEncoder):  # type: ignore[misc, name-defined]
+class Encoder(base.BaseEncoder):  # type: ignore[name-defined]
     def __init__(self, model: MultimodalVAE, name: str) -> None:
         super().__init__()
         self.latent_dim = LATENT
@@ -32,7 +32,7 @@ class Encoder(base.BaseEncoder):  # type: ignore[misc, name-defined]
         return base.ModelOutput(embedding=mean, log_covariance=var.log())
 
 
-class Decoder(base.BaseDecoder):  # type: ignore[misc, name-defined]
+class Decoder(base.BaseDecoder):  # type: ignore[name-defined]
     def __init__(self, model: MultimodalVAE, name: str) -> None:
         super().__init__()
         self.latent_dim = LATENT

@@ -96,14 +96,14 @@ def test_a_checkpoint_of_something_else_is_not_resumed(change: str, tmp_path: Pa
         run(tmp_path, log=stop)
     other = {**DATA, "features": DATA["features"] + 1}
     longer = PARAMS.training.model_copy(update={"learning_rate": 1e-3})
-    changes = {
+    changes: dict[str, dict[str, Any]] = {
         "seed": {"seed": 1},
         "data": {"data": other},
         "params": {"params": PARAMS.model_copy(update={"training": longer})},
         "cell": {"cell": Cell(fusion="bce", objective="lcd")},
-    }[change]
+    }
     steps: list[float] = []
-    run(tmp_path, **changes, log=lambda row: steps.append(row["step"]))
+    run(tmp_path, **changes[change], log=lambda row: steps.append(row["step"]))
     assert steps[0] == 2
 
 

@@ -210,6 +210,14 @@ def test_shapes_must_name_the_modalities() -> None:
         MultimodalVAE(image_params(), Cell(), {"image": (16, 16, 3)})
 
 
+@pytest.mark.parametrize(("kind", "side", "step"), [("residual", 20, 8), ("cnn", 24, 16)])
+def test_image_sides_that_do_not_fit_are_named(kind: str, side: int, step: int) -> None:
+    shapes = {"image": (16, 16, 3), "depth": (16, side, 1)}
+    message = f"'{kind}' needs image sides that are multiples of {step}; these are 16 x {side}"
+    with pytest.raises(ValueError, match=message):
+        MultimodalVAE(image_params(kind), Cell(), shapes)
+
+
 def test_params_import_no_torch_and_a_model_only_its_own_entries() -> None:
     code = (
         "import sys; import models.params as p; assert 'torch' not in sys.modules;"
