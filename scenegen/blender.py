@@ -7,7 +7,8 @@ would make it, and so needs no shadow rays; no shadow falls on it. All objects e
 start; a scene only moves, scales, recolours and hides them, which keeps memory flat and the
 scene's cost low.
 
-Differences between Blender releases are in `VERSION_NOTES` and the functions that it names.
+Blender releases differ here in two places: the name of the index pass (`_INDEX_NAMES`), and whether
+a material has to be told to use nodes (`_new_material`). 4.5 LTS and 5.0 work.
 """
 
 from __future__ import annotations
@@ -35,13 +36,9 @@ from scenegen.geometry import (
 from scenegen.params import SceneParams
 from scenegen.scene import LightSpec, ObjectSpec, SceneSpec
 
-__all__ = ["BlenderError", "Passes", "Renderer", "blender_version"]
+__all__ = ["BlenderError", "Passes", "Renderer", "blender_version", "explain_import_error"]
 
-VERSION_NOTES = {
-    "index pass": "`Object Index` from 5.0, `IndexOB` before: _INDEX_NAMES",
-    "materials": "`use_nodes` is always on from 5.0 and leaves in 6.0: _new_material",
-}
-_INDEX_NAMES = ("Object Index", "IndexOB")
+_INDEX_NAMES = ("Object Index", "IndexOB")  # from 5.0, and before
 _RINGS, _SEGMENTS = 32, 64  # a sphere of 1 m deviates from its mesh by under 6 mm
 AMBIENT_BASE = 0.6  # ambient light from the side; 1 from above, 0.2 from below
 _PLANE = 2000.0  # metres; larger than any view

@@ -93,12 +93,24 @@ def _only_run(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def _rest(job: Job, done: int) -> Job:
+    return Job(job.first + done, job.scenes - done)
+
+
+def _installed_blender() -> str:
+    """Blender's version without loading Blender, which this process need not do."""
+    try:
+        return importlib.metadata.version("bpy")
+    except importlib.metadata.PackageNotFoundError:
+        raise RenderError("Blender is not installed: pip install bpy==5.0.1") from None
+
+
 class _Folder:
     """The state of one dataset folder during a run."""
 
     def __init__(self, params: SceneParams, folder: Path) -> None:
         self._params, self._folder = params, folder
-        self._blender = importlib.metadata.version("bpy")
+        self._blender = _installed_blender()
         self._fingerprint = fingerprint(params, self._blender)
         self._shards: list[Shard] = []
 
@@ -106,13 +118,8 @@ class _Folder:
         size, total = self._params.shard_size, self._params.count
         plan = [Job(first, min(size, total - first)) for first in range(0, total, size)]
         parts = self._keep(plan)
-        jobs = [
-            Job(j.first + len(parts[j.first]), j.scenes - len(parts[j.first]))
-            if j.first in parts
-            else j
-            for j in plan
-            if j.first not in {s.first for s in self._shards}
-        ]
+        finished = {s.first for s in self._shards}
+        jobs = [_rest(j, len(parts.get(j.first, ()))) for j in plan if j.first not in finished]
         self._write_manifest()
         done = total - sum(j.scenes for j in jobs)
         with progress_bar(total, "render", "scenes", done, progress) as bar:
