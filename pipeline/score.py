@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from detector import yolo
 from detector.boxes import Detections
+from detector.progress import Progress
 from models.mixture import Draws
 from models.vae import MultimodalVAE
 from pipeline import stage
@@ -26,7 +28,7 @@ PICTURES = 24  # scenes kept for the report's pictures
 BOXES = 8  # detections drawn in a picture
 
 
-def table_subsets(modalities: list[str]) -> list[tuple[str, ...]]:
+def table_subsets(modalities: Sequence[str]) -> list[tuple[str, ...]]:
     """The subsets that Table III needs: all but one sensor, and all of them."""
     return [s for s in subsets(modalities) if len(s) >= len(modalities) - 1]
 
@@ -66,6 +68,27 @@ def picture_boxes(detections: list[Detections]) -> np.ndarray:
     return rows
 
 
+def score_subsets(
+    run: str, vae: MultimodalVAE, judge: Judge, params: ScoreParams
+) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
+    """Scores by subset and modality, and what the report draws of them."""
+    names = vae.modalities
+    asked = subsets(names) if params.subsets == "all" else table_subsets(names)
+    scores: dict[str, dict[str, Any]] = {}
+    samples: dict[str, np.ndarray] = {"scenes": judge.scenes.numbers[:PICTURES]}
+    with Progress(len(asked), f"score {run}, subsets") as progress:
+        for given in asked:
+            name = "+".join(given)
+            generated = generate(vae, judge.scenes, given, seed=params.seed, point=params.point)
+            found = {m: judge.detect(m, x) for m, x in generated.items()}
+            scores[name] = {m: judge.score(m, x, found[m]) for m, x in generated.items()}
+            for m, x in generated.items():
+                samples[f"{name}/{m}"] = x[:PICTURES]
+                samples[f"{name}/{m}/boxes"] = picture_boxes(found[m])
+            progress.advance()
+    return scores, samples
+
+
 def main(run: str) -> None:
     """Score the model of `run` on the test split."""
     params = stage.section("score", ScoreParams)
@@ -75,43 +98,27 @@ def main(run: str) -> None:
     detectors = {
         m: yolo.load(Path(f"data/detectors/{m}.safetensors"), stage.device()) for m in names
     }
-    judge = Judge(
-        detectors, Scene.load(dataset, "test", names, params.scenes), len(dataset.classes)
-    )
-    component = None
+    classes = len(dataset.classes)
+    judge = Judge(detectors, Scene.load(dataset, "test", names, params.scenes), classes)
+    scores, samples = score_subsets(run, vae, judge, params)
+    synergy, component = scores["+".join(names)], None
     count = components(vae, judge.scenes)
     if count > 1:
-        validation = Judge(
-            detectors, Scene.load(dataset, "validation", names, params.scenes), judge.n_classes
-        )
-        component = best_component(vae, validation, count, params.seed)
-
-    asked = subsets(names) if params.subsets == "all" else table_subsets(names)
-    scores: dict[str, dict[str, Any]] = {}
-    samples: dict[str, np.ndarray] = {"scenes": judge.scenes.numbers[:PICTURES]}
-    synergy: dict[str, Any] = {}
-    for given in tqdm(asked, desc=f"score {run}", unit="subset"):
-        name = "+".join(given)
-        generated = generate(vae, judge.scenes, given, seed=params.seed, point=params.point)
-        found = {m: judge.detect(m, x) for m, x in generated.items()}
-        scores[name] = {m: judge.score(m, x, found[m]) for m, x in generated.items()}
-        for m, x in generated.items():
-            samples[f"{name}/{m}"] = x[:PICTURES]
-            samples[f"{name}/{m}/boxes"] = picture_boxes(found[m])
-        if len(given) == len(names):
-            synergy = scores[name]
-    if component is not None:
+        # One draw per scene would waste the best sensor: the paper takes the best component.
+        held_out = Judge(detectors, Scene.load(dataset, "validation", names), classes)
+        component = best_component(vae, held_out, count, params.seed)
         generated = generate(
             vae, judge.scenes, names, seed=params.seed, point=params.point, component=component
         )
         synergy = {m: judge.score(m, x, judge.detect(m, x)) for m, x in generated.items()}
-
     joint = None
     if params.samples and {"image", "depth"} <= set(names):
-        joint = prior_agreement(vae, detectors, judge.n_classes, params.samples, params.seed)
+        joint = prior_agreement(vae, detectors, classes, params.samples, params.seed)
+
     training = json.loads(Path(f"results/models/{run}.json").read_text())
-    Path("data/samples").mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(f"data/samples/{run}.npz", **samples)
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **samples)
+    stage.write_bytes(Path(f"data/samples/{run}.npz"), packed.getvalue())
     stage.write_json(
         Path(f"results/scores/{run}.json"),
         {
