@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,17 +70,18 @@ def picture_boxes(detections: list[Detections]) -> np.ndarray:
 
 
 def score_subsets(
-    run: str, vae: MultimodalVAE, judge: Judge, params: ScoreParams
+    run: str,
+    judge: Judge,
+    asked: list[tuple[str, ...]],
+    generated_from: Callable[[tuple[str, ...]], dict[str, np.ndarray]],
 ) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
     """Scores by subset and modality, and what the report draws of them."""
-    names = vae.modalities
-    asked = subsets(names) if params.subsets == "all" else table_subsets(names)
     scores: dict[str, dict[str, Any]] = {}
     samples: dict[str, np.ndarray] = {"scenes": judge.scenes.numbers[:PICTURES]}
     with Progress(len(asked), f"score {run}, subsets") as progress:
         for given in asked:
             name = "+".join(given)
-            generated = generate(vae, judge.scenes, given, seed=params.seed, point=params.point)
+            generated = generated_from(given)
             found = {m: judge.detect(m, x) for m, x in generated.items()}
             scores[name] = {m: judge.score(m, x, found[m]) for m, x in generated.items()}
             for m, x in generated.items():
@@ -100,16 +102,21 @@ def main(run: str) -> None:
     }
     classes = len(dataset.classes)
     judge = Judge(detectors, Scene.load(dataset, "test", names, params.scenes), classes)
-    scores, samples = score_subsets(run, vae, judge, params)
+    decode = partial(generate, vae, judge.scenes, seed=params.seed, point=params.point)
+    asked = subsets(names) if params.subsets == "all" else table_subsets(names)
+    scores, samples = score_subsets(run, judge, asked, decode)
+    # Dropout reverts elements to the prior expert, so lcd may take a missing sensor as that.
+    prior = None
+    if vae.cell.objective == "lcd":
+        decode_prior = partial(decode, missing="prior")
+        prior, _ = score_subsets(run, judge, table_subsets(names)[:-1], decode_prior)
     synergy, component = scores["+".join(names)], None
     count = components(vae, judge.scenes)
     if count > 1:
         # One draw per scene would waste the best sensor: the paper takes the best component.
         held_out = Judge(detectors, Scene.load(dataset, "validation", names), classes)
         component = best_component(vae, held_out, count, params.seed)
-        generated = generate(
-            vae, judge.scenes, names, seed=params.seed, point=params.point, component=component
-        )
+        generated = decode(names, component=component)
         synergy = {m: judge.score(m, x, judge.detect(m, x)) for m, x in generated.items()}
     joint = None
     if params.samples and {"image", "depth"} <= set(names):
@@ -132,6 +139,7 @@ def main(run: str) -> None:
             "point": params.point,
             "missing": "absent",
             "subsets": scores,
+            "subsets_missing_as_prior": prior,
             "synergy": synergy,
             "component": name_of(vae, component, count),
             "joint": joint,

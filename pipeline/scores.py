@@ -81,6 +81,7 @@ def generate(
     seed: int,
     point: Literal["mean", "sample"] = "mean",
     component: int | None = None,
+    missing: Literal["absent", "prior"] = "absent",
 ) -> dict[str, np.ndarray]:
     """What the VAE generates for every modality from the sensors in `given`.
 
@@ -88,6 +89,7 @@ def generate(
         seed: of the draws of random fusions, mixtures and samples; keyed by scene number.
         point: of the posterior, which is decoded.
         component: of a mixture, decoded for all scenes; None draws one a scene.
+        missing: a missing sensor has no expert (absent), or the prior for an expert, as lcd trains.
 
     Returns:
         modality -> uint8 [N, H, W, C].
@@ -100,6 +102,7 @@ def generate(
             {m: torch.from_numpy(scenes.seen[m][rows]) for m in given},
             point=point,
             component=component,
+            missing=missing,
             uniforms=uniforms,
             normals=normals,
         )
