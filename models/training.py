@@ -55,7 +55,7 @@ def train(
         checkpoints: folder for checkpoints; one is resumed if it fits params, cell, seed and data.
         device: `cpu`, `cuda`; by default cuda if there is one.
         progress: show a bar (or lines, in a log).
-        log: called with each row of the curves as it is made.
+        log: called with each row of the curves as it is made; at once with those of a checkpoint.
 
     Returns:
         {"history": rows of the curves, "steps", "seconds", "samples_per_s", "loss",
@@ -77,6 +77,9 @@ def train(
     noise = torch.Generator(device).manual_seed(seed)
     path = Path(checkpoints) / f"{_fingerprint(params, cell, seed, seen)}.safetensors"
     start, history = _resume(path, model, optimiser, noise)
+    for row in history:  # the caller's curves begin anew in a resumed run
+        if log is not None:
+            log(row)
 
     began = time.monotonic()
     bar = Progress(settings.steps, start, f"{cell.fusion}+{cell.objective}", progress)

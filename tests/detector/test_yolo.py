@@ -42,7 +42,9 @@ def test_shuffled_labels_destroy_the_score(detector: Detector) -> None:
     assert mean_average_precision(found, other_scenes, 2)["map50"] < 0.3
     other_classes = [(boxes, 1 - classes) for boxes, classes in truths]
     swapped = mean_average_precision(found, other_classes, 2)
-    assert swapped["map50"] < 0.3
+    # Each object also carries a weak detection of the other class, behind all sure ones: a
+    # precision of at most one half.
+    assert swapped["map50"] < 0.5
     assert swapped["map50_agnostic"] > 0.9
 
 
