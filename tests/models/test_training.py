@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from models.params import Cell, ModalityParams, NetworkParams, TrainingParams, VAEParams
 from models.training import DivergedError, _batch, train
+from models.vae import Bound, MultimodalVAE
 
 SCRIPT = """
 import os, signal, sys
@@ -60,7 +61,9 @@ def assert_same_weights(one: Path, two: Path) -> None:
         assert torch.equal(value, second[key]), key
 
 
-def test_a_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
+def test_a_killed_training_resumes_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     unbroken = run(tmp_path / "unbroken")
     out, checkpoints = tmp_path / "model.safetensors", tmp_path / "checkpoints"
     command = [sys.executable, "-c", SCRIPT, str(out), str(checkpoints)]
@@ -69,8 +72,17 @@ def test_a_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
     assert not out.exists()
     assert len(list(checkpoints.glob("*.safetensors"))) == 1
     steps: list[float] = []
+    trained: list[bool] = []
+    bound = MultimodalVAE.bound
+
+    def counted(self: MultimodalVAE, *given: Any) -> Bound:
+        trained.append(torch.is_grad_enabled())
+        return bound(self, *given)
+
+    monkeypatch.setattr(MultimodalVAE, "bound", counted)
     resumed = run(tmp_path, log=lambda row: steps.append(row["step"]))
-    assert steps == [6, 8, 10], "the steps before the checkpoint at 4 are not repeated"
+    assert steps == [2, 4, 6, 8, 10], "the curves are whole"
+    assert sum(trained) == 6, "the steps before the checkpoint at 4 are not repeated"
     assert_same_weights(tmp_path / "unbroken" / "model.safetensors", out)
     assert resumed["history"] == unbroken["history"]
     assert not list(checkpoints.iterdir()), "a finished training leaves no checkpoint"
