@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import multivae.models as multivae
 import pytest
 import torch
+from multivae.data.datasets.base import MultimodalBaseDataset
+from multivae.models import base
 from torch import Tensor, nn
 
 from models.fusions import mopoe, poe
@@ -13,10 +16,6 @@ from models.mixture import Draws, Experts, Mixture
 from models.params import Cell
 from models.vae import MultimodalVAE
 from tests.models.conftest import LATENT, SIZES, small_batch, small_model
-
-multivae = pytest.importorskip("multivae.models", reason="MultiVae is a test-only extra")
-base = pytest.importorskip("multivae.models.base")
-from multivae.data.datasets.base import MultimodalBaseDataset  # noqa: E402
 
 BATCH = 15  # MoPoE splits a batch over its 7 subsets: 6 times 2 rows, then 3
 

@@ -9,8 +9,10 @@ import tarfile
 from pathlib import Path
 
 import cv2
+import datasets
 import numpy as np
 import pytest
+import webdataset
 
 from scenegen.card import write_card
 from scenegen.dataset import Dataset, open_dataset
@@ -117,8 +119,6 @@ def test_yolo_loads_with_ultralytics(dataset: Dataset, tmp_path: Path, modality:
 
 
 def test_hugging_face_loads_the_parquet(dataset: Dataset, tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
-    datasets = pytest.importorskip("datasets")
     export_hf(dataset, tmp_path)
     files = {split: str(tmp_path / f"{split}.parquet") for split in SPLITS}
     loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path / "cache"))
@@ -152,7 +152,6 @@ def test_webdataset_tars(dataset: Dataset, tmp_path: Path) -> None:
 
 
 def test_webdataset_reads_them(dataset: Dataset, tmp_path: Path) -> None:
-    webdataset = pytest.importorskip("webdataset")
     export_webdataset(dataset, tmp_path)
     samples = list(webdataset.WebDataset(str(tmp_path / "test-00000.tar"), shardshuffle=False))
     assert [int(s["__key__"]) for s in samples] == dataset.scenes("test").tolist()
