@@ -256,8 +256,10 @@ def _curves(numbers: Tensor, model: MultimodalVAE, prefix: str) -> Row:
 
 
 def _fingerprint(params: VAEParams, cell: Cell, seed: int, data: Mapping[str, Tensor]) -> str:
-    """Names what a checkpoint was trained from: params, cell, seed and the data's bytes."""
+    """Names what a checkpoint was trained from: params, cell, seed, this package, the data."""
     digest = hashlib.sha256(f"{params.model_dump_json()}{cell.model_dump_json()}{seed}".encode())
+    for file in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(file.read_bytes())
     for name, values in sorted(data.items()):
         digest.update(f"{name}{tuple(values.shape)}{values.dtype}".encode())
         digest.update(values.cpu().numpy().tobytes())

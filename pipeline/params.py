@@ -12,6 +12,7 @@ from pipeline.report_params import ReportParams
 from pipeline.score_params import ScoreParams
 from pipeline.stage import MODALITIES, PARAMS, explain, fail, read_params
 from scenegen.params import SceneParams
+from scenegen.splits import split_scenes
 
 __all__ = ["GridParams", "Params", "load"]
 
@@ -19,7 +20,7 @@ __all__ = ["GridParams", "Params", "load"]
 class GridParams(BaseModel):
     """Which cells (fusion x objective) are trained, with which seeds."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     cells: dict[str, Cell] = Field(min_length=1, description="name: {fusion, objective, options}")
     seeds: list[int] = Field(min_length=1, description="one training per cell and seed; 0 or more")
@@ -27,8 +28,8 @@ class GridParams(BaseModel):
     @field_validator("seeds")
     @classmethod
     def _seeds_are_distinct(cls, seeds: list[int]) -> list[int]:
-        if len(set(seeds)) < len(seeds) or min(seeds) < 0:
-            raise ValueError("must be distinct whole numbers of 0 or more")
+        if len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= 2**63:
+            raise ValueError("must be distinct whole numbers, 0 to 2^63 - 1")
         return seeds
 
     @field_validator("cells")
@@ -69,12 +70,36 @@ class Params(BaseModel):
                 check_cell(self.vae, cell)
             except ValueError as error:
                 raise ValueError(f"grid.cells.{name}: {error}") from None
-        test_scenes = sum(k % 5 == 4 for k in range(self.scenes.count))
+        if len(split_scenes("validation", self.scenes.count)) < 2:
+            raise ValueError(
+                f"scenes.count = {self.scenes.count}: must be 21 or more, "
+                "which leaves two scenes for validation (one in twenty)"
+            )
+        test_scenes = len(split_scenes("test", self.scenes.count))
         if self.score.scenes > test_scenes:
             raise ValueError(
                 f"score.scenes = {self.score.scenes}: scenes.count = {self.scenes.count} "
                 f"leaves {test_scenes} test scenes (one in five)"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _networks_fit_the_data(self) -> Params:
+        step = 8 if self.vae.network.kind == "residual" else 16
+        for name in ("image", "radar"):
+            sides = getattr(self.scenes, name)
+            for key in ("width", "height"):
+                if getattr(sides, key) % step:
+                    raise ValueError(
+                        f"scenes.{name}.{key} = {getattr(sides, key)}: must be a multiple of "
+                        f"{step} for vae.network.kind = {self.vae.network.kind!r}"
+                    )
+        for name, modality in self.vae.modalities.items():
+            if modality.likelihood == "categorical":
+                raise ValueError(
+                    f"vae.modalities.{name}.likelihood = 'categorical': images are grey levels; "
+                    "must be normal, laplace or bernoulli"
+                )
         return self
 
 
@@ -83,5 +108,4 @@ def load(path: Path = PARAMS) -> Params:
     try:
         return Params.model_validate(read_params(path))
     except ValidationError as error:
-        fail("\n".join(f"{path}: {line}" for line in explain(error)))
-        raise  # unreachable: fail() leaves
+        fail("\n".join(f"{path}: {line.removeprefix(': ')}" for line in explain(error)))

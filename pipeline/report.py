@@ -195,6 +195,8 @@ def _explicit(row: Row) -> bool:
 def _claims(rows: Sequence[Row]) -> Iterator[tuple[str, str, list[Pair]]]:
     """What the paper concludes from Table III: the sentence, its metric, the pairs it orders."""
 
+    rows = [row for row in rows if (row["fusion"], row["objective"]) in paper.TABLE3]
+
     def moe(row: Row) -> bool:
         return row["fusion"] == "moe"
 
@@ -331,8 +333,10 @@ def _cost(inputs: Inputs, cell: str) -> dict[str, float]:
 
 def _agreement(inputs: Inputs, cell: str) -> dict[str, float]:
     """Joint agreement, mean over seeds; empty where it was not scored."""
-    runs = [score["joint"] or {} for (name, _), score in inputs.scores.items() if name == cell]
-    return {pair: statistics.fmean(run[pair] for run in runs) for pair in runs[0]}
+    runs = [score["joint"] for (name, _), score in inputs.scores.items() if name == cell]
+    known = [run for run in runs if run]  # a model whose samples show no object has none
+    pairs = known[0] if known else ()
+    return {pair: statistics.fmean(run[pair] for run in known) for pair in pairs}
 
 
 def _trade_off(rows: Sequence[Row], looks: dict[str, Style], inputs: Inputs) -> list[str]:

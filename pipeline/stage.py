@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML, YAMLError
@@ -34,7 +34,7 @@ MODALITIES = ("image", "depth", "radar")
 Section = TypeVar("Section", bound=BaseModel)
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     """Print one line to stderr and leave with exit code 2."""
     print(message, file=sys.stderr)
     raise SystemExit(2)
@@ -72,7 +72,6 @@ def section(name: str, schema: type[Section], path: Path = PARAMS) -> Section:
         return schema.model_validate(read_params(path).get(name))
     except ValidationError as error:
         fail("\n".join(f"{path}: {line}" for line in explain(error, name)))
-        raise  # unreachable: fail() leaves
 
 
 def device() -> str | None:

@@ -16,9 +16,15 @@ ROOT = Path(__file__).parent.parent
 def clone(to: Path) -> Path:
     """A clone of this repository with the working tree's own changes laid over it."""
     subprocess.run(["git", "clone", "-q", "--no-hardlinks", str(ROOT), str(to)], check=True)
-    changed = ["git", "ls-files", "-mo", "--exclude-standard"]
-    listed = subprocess.run(changed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in listed.splitlines():
+    changed = (["diff", "--name-only", "HEAD"], ["ls-files", "-o", "--exclude-standard"])
+    names = [
+        name
+        for command in changed
+        for name in subprocess.run(
+            ["git", *command], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+    ]
+    for name in names:
         if (ROOT / name).is_file():
             (to / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, to / name)

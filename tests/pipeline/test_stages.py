@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from models.params import Cell
+from pipeline import check
+from scenegen import manifest
 from tests.conftest import ROOT, run
 from tests.pipeline.imports import closure
 
@@ -124,7 +127,30 @@ def test_a_new_fusion_makes_nothing_stale_until_a_cell_uses_it(project: Path) ->
     assert stale(project) == {"train_vae@mine-none-0", "score@mine-none-0", "report"}
 
 
-def test_an_edited_fusion_makes_only_its_own_cells_stale(project: Path) -> None:
-    with open(project / "models/objectives/ecg.py", "a") as file:
-        file.write("# edited\n")
-    assert stale(project) == {"train_vae@poe-ecg-0", "score@poe-ecg-0"}
+@pytest.mark.parametrize(
+    ("file", "cell"), [("objectives/ecg.py", "poe-ecg-0"), ("fusions/moe.py", "moe-none-0")]
+)
+def test_an_edited_fusion_or_objective_makes_only_its_own_cells_stale(
+    project: Path, file: str, cell: str
+) -> None:
+    with open(project / "models" / file, "a") as code:
+        code.write("# edited\n")
+    assert stale(project) == {f"train_vae@{cell}", f"score@{cell}"}
+
+
+def test_a_fusion_stands_on_the_fusions_it_imports() -> None:
+    assert b"models/fusions/poe.py" in check.code(Cell(fusion="mopoe", objective="none"))
+    assert b"mopoe" not in check.code(Cell(fusion="poe", objective="none"))
+
+
+def test_a_shard_is_known_by_all_the_code_that_decides_it() -> None:
+    deciding = closure(ROOT, ROOT / "scenegen/records.py") | closure(
+        ROOT, ROOT / "scenegen/blender.py"
+    )
+    assert {f"scenegen/{name}.py" for name in manifest.CODE} == deciding - {"scenegen/params.py"}
+
+
+def test_rendering_knows_no_torch_and_training_no_blender() -> None:
+    for module, foreign in (("render", "torch"), ("train_vae", "bpy"), ("score", "bpy")):
+        code = f"import sys, pipeline.{module}; sys.exit({foreign!r} in sys.modules)"
+        run(ROOT, "python", "-c", code)
