@@ -13,7 +13,7 @@ repro: $(VENV)/ready  ## create the environment, then run every stage that is no
 $(VENV)/ready: requirements.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not here: Blender's module needs Python 3.11"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	# The file names every package and version there is to install: nothing is left to resolve.
+	@# The file names every package and version there is to install: nothing is left to resolve.
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.txt
 	@touch $@
 
