@@ -125,6 +125,15 @@ class DetectorParams(BaseModel):
             )
         return value
 
+    @model_validator(mode="after")
+    def _cells_to_choose_from(self) -> Self:
+        """The loss takes the 10 best cells of each box; yolov3-tiny has 5 of them at 32 pixels."""
+        if self.network == "yolov3-tiny" and self.image_size < 2 * STRIDE:
+            raise ValueError(
+                f"image_size is {self.image_size}, but yolov3-tiny needs {2 * STRIDE} or more"
+            )
+        return self
+
 
 class Detectors(BaseModel):
     """The whole `detector:` section."""

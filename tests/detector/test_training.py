@@ -170,8 +170,9 @@ def test_one_file_without_pickle(tmp_path: Path) -> None:
 @pytest.mark.parametrize("network", ["yolov3", "yolov3-tiny"])
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_every_network_and_precision_trains(tmp_path: Path, network: str, precision: str) -> None:
-    _train(tmp_path / "a", network=network, precision=precision, epochs=1)
-    yolo.load(tmp_path / "a", "cpu").detect(draw(3, 0)[0])
+    _train(tmp_path / "a", network=network, precision=precision, epochs=1, image_size=64)
+    found = yolo.load(tmp_path / "a", "cpu").detect(draw(3, 0)[0])
+    assert len(found) == 3
 
 
 def test_mistakes_are_named(tmp_path: Path) -> None:
