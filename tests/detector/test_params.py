@@ -16,6 +16,7 @@ from detector.params import DetectorParams, Detectors
     [
         ({"image_size": 65}, ["image_size is 65", "multiple of 32", "64 or 96"]),
         ({"image_size": 16}, ["image_size", "32"]),
+        ({"network": "yolov3-tiny", "image_size": 32}, ["image_size is 32", "64 or more"]),
         ({"image_size": 2048}, ["image_size", "1280"]),
         ({"network": "yolov9"}, ["network", "yolov3-tiny"]),
         ({"width_multiple": 0.01}, ["width_multiple", "0.0625"]),
