@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
 
 __all__ = [
     "CLASSES",
@@ -35,7 +35,8 @@ MAX_COVER = 0.35
 MOST_OBJECTS = 16
 
 
-Pair = tuple[float, float]
+# YAML and JSON have lists, not tuples; what is in them stays strict.
+Pair = Annotated[tuple[float, float], Strict(False)]
 
 
 def _within(low: float, high: float) -> AfterValidator:
@@ -58,17 +59,18 @@ def _counts(pair: tuple[int, int]) -> tuple[int, int]:
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class ObjectParams(_Section):
     """How many objects stand on the floor, which, how large, where and in what colours."""
 
-    count: Annotated[tuple[int, int], AfterValidator(_counts)] = Field(
+    count: Annotated[tuple[int, int], Strict(False), AfterValidator(_counts)] = Field(
         default=(1, 2), description="objects per scene, [fewest, most], 1 to 16"
     )
     classes: tuple[ShapeName, ...] = Field(
         default=CLASSES,
+        strict=False,
         description="shapes to draw from: cube, cylinder, sphere, capsule",
     )
     scale: Annotated[Pair, _within(0.05, 10.0)] = Field(
@@ -301,6 +303,16 @@ class SceneParams(_Section):
     depth: DepthParams = DepthParams()
     radar: RadarParams = RadarParams()
     boxes: BoxParams = BoxParams()
+
+    @model_validator(mode="after")
+    def _boxes_possible(self) -> Self:
+        most = self.image.width * self.image.height // 16
+        if self.boxes.min_pixels > most:
+            raise ValueError(
+                f"boxes.min_pixels: {self.boxes.min_pixels} is more than a sixteenth of the "
+                f"picture, so hardly an object had a box; allowed here: at most {most}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _camera_clear(self) -> Self:

@@ -38,6 +38,11 @@ def put(tmp_path: Path, key: str, value: Any) -> Path:
 MISTAKES = [
     ("scenes.count", 0, "scenes.count = 0"),
     ("scenes.count", "many", "scenes.count = 'many'"),
+    ("scenes.seed", True, "scenes.seed = True"),
+    ("scenes.count", "5000", "scenes.count = '5000'"),
+    ("scenes.objects.scale", ["1.0", 1.2], "scenes.objects.scale.0 = '1.0'"),
+    ("scenes.objects.count", [True, 2], "scenes.objects.count.0 = True"),
+    ("scenes.boxes.min_pixels", 5000, "min_pixels: 5000 is more than"),
     ("scenes.colour", 1, "scenes.colour = 1: unknown key"),
     ("scenes.objects.count", [1, 6], "6 objects of scale"),
     ("detector.image.image_size", 100, "multiple of 32"),
