@@ -153,4 +153,4 @@ def test_a_shard_is_known_by_all_the_code_that_decides_it() -> None:
 def test_rendering_knows_no_torch_and_training_no_blender() -> None:
     for module, foreign in (("render", "torch"), ("train_vae", "bpy"), ("score", "bpy")):
         code = f"import sys, pipeline.{module}; sys.exit({foreign!r} in sys.modules)"
-        run(ROOT, "python", "-c", code)
+        assert run(ROOT, "python", "-c", code, check=False).returncode == 0, module
