@@ -132,7 +132,9 @@ def load(path: Path, device: str | None = None) -> "Detector":
 class Detector:
     """A trained network that finds objects in arrays."""
 
-    def __init__(self, network: DetectionModel, config: dict[str, Any], device: torch.device):
+    def __init__(
+        self, network: DetectionModel, config: dict[str, Any], device: torch.device
+    ) -> None:
         self.params = DetectorParams.model_validate(config["params"])
         self.classes = tuple(config["classes"])
         self.channels = int(config["channels"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +11,7 @@ from pipeline.bootstrap import Values, bounds
 from pipeline.score_params import FaultParams
 from pipeline.stage import MODALITIES
 
-__all__ = ["as_csv", "as_markdown", "conditions", "merged", "summarise"]
+__all__ = ["as_markdown", "conditions", "merged", "summarise"]
 
 Row = dict[str, Any]
 Figures = Mapping[str, Values]
@@ -113,16 +111,6 @@ def summarise(
             }
         )
     return rows
-
-
-def as_csv(rows: Sequence[Row]) -> str:
-    """Every condition."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()})
-    return text.getvalue()
 
 
 def as_markdown(rows: Sequence[Row], faults: FaultParams) -> str:

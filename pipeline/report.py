@@ -24,6 +24,7 @@ from pipeline.faults import FAULTS
 from pipeline.figures import Line, Overview, Point, Sprite, Style, Survival
 from pipeline.params import Params
 from pipeline.stage import MODALITIES
+from pipeline.tables import as_csv
 from scenegen.dataset import open_dataset
 
 __all__ = ["findings", "main", "mistakes"]
@@ -685,7 +686,7 @@ def main() -> None:
     )
     scenes = next(iter(inputs.scores.values()))["scenes"]
     table = table3.as_markdown(rows, scenes, len(config.grid.seeds))
-    stage.write_bytes(RESULTS / "table3.csv", table3.as_csv(rows).encode())
+    stage.write_bytes(RESULTS / "table3.csv", as_csv(rows, table3.COLUMNS).encode())
     stage.write_bytes(RESULTS / "table3.md", table.encode())
     named = [{"cell": cell, **row} for cell, row in zip(cells, rows, strict=True)]
     stage.write_json(
@@ -699,7 +700,7 @@ def main() -> None:
     )
     survived = fault_table.summarise(cells, _faulty(inputs), faults)
     each = fault_table.conditions(cells, _faulty(inputs), faults)
-    stage.write_bytes(RESULTS / "faults.csv", fault_table.as_csv(each).encode())
+    stage.write_bytes(RESULTS / "faults.csv", as_csv(each).encode())
     stage.write_bytes(RESULTS / "faults.md", fault_table.as_markdown(survived, faults).encode())
     stage.write_json(RESULTS / "faults.json", {**faults.model_dump(), "rows": survived})
     stage.write_bytes(RESULTS / "report.html", _page(config, inputs, named).encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -128,6 +128,31 @@ def best_component(
     return max(live, key=lambda c: float(found[c]["quality"]))
 
 
+def joint_agreement(vae: MultimodalVAE, judge: Judge, params: ScoreParams) -> Part:
+    """How far image and depth drawn from the prior show the same objects."""
+    generator = torch.Generator(vae.device).manual_seed(params.seed)
+    drawn = {m: to_uint8(x) for m, x in vae.sample(params.samples, generator).items()}
+    found, reference = (judge.detect(m, drawn[m]) for m in ("image", "depth"))
+    resampled = copies(params.samples, params.resamples, params.seed)
+    return agreement(found, reference, judge.n_classes, resampled)
+
+
+def examples(parts: Mapping[str, Part], modalities: Sequence[str]) -> Part:
+    """The report's pictures and boxes: `SUBSET/TARGET` and `SUBSET/TARGET/boxes`."""
+    kept: Part = {}
+    for name, part in parts.items():
+        for m in modalities:
+            kept[f"{name}/{m}"] = part[f"pictures/{m}"]
+            kept[f"{name}/{m}/boxes"] = part[f"boxes/{m}"]
+    return kept
+
+
+def replicates(parts: Mapping[str, Part], modalities: Sequence[str]) -> Part:
+    """`SUBSET/TARGET` -> mAP@0.5 [1 + R]: the figure, then its resamples, to be paired later."""
+    found = {f"{name}/{m}": figures(part, m) for name, part in parts.items() for m in modalities}
+    return {name: values["map50"] for name, values in found.items() if values}
+
+
 def main(run: str) -> None:
     """Score the model of `run` on the test split."""
     params = stage.section("score", ScoreParams)
@@ -136,12 +161,12 @@ def main(run: str) -> None:
     costs = cost(run)
     dataset = open_dataset(stage.DATASET)
     vae, detectors = load(run)
-    names, classes = tuple(vae.modalities), len(dataset.classes)
+    names = tuple(vae.modalities)
 
     def judge_of(split: str, most: int | None, resamples: int) -> Judge:
         scenes = Scene.load(dataset, split, names, most)
         drawn = copies(len(scenes.numbers), resamples, params.seed)
-        return Judge(detectors, scenes, classes, drawn)
+        return Judge(detectors, scenes, len(dataset.classes), drawn)
 
     judge = judge_of("test", params.scenes, params.resamples)
     decode = partial(generate, vae, seed=params.seed, point=params.point)
@@ -177,28 +202,17 @@ def main(run: str) -> None:
     component = best[names] if best_of_all else None
     synergy = part("synergy", names, component=component) if best_of_all else matrix[names]
 
-    def agree() -> Part:
-        generator = torch.Generator(vae.device).manual_seed(params.seed)
-        drawn = {m: to_uint8(x) for m, x in vae.sample(params.samples, generator).items()}
-        found, reference = (judge.detect(m, drawn[m]) for m in ("image", "depth"))
-        resampled = copies(params.samples, params.resamples, params.seed)
-        return agreement(found, reference, classes, resampled)
+    joint = parts.get("joint", lambda: joint_agreement(vae, judge, params)) if jointly else None
 
-    joint = parts.get("joint", agree) if jointly else None
-
-    samples: Part = {"scenes": judge.scenes.numbers[:PICTURES]}
-    replicates: Part = {}
-    for given, found in matrix.items():
-        name = "+".join(given)
-        for m in names:
-            samples[f"{name}/{m}"] = found[f"pictures/{m}"]
-            samples[f"{name}/{m}/boxes"] = found[f"boxes/{m}"]
-    for name, found in [*(("+".join(g), f) for g, f in matrix.items()), ("synergy", synergy)]:
-        for m in names:
-            if values := figures(found, m):
-                replicates[f"{name}/{m}"] = values["map50"]
-    stage.write_bytes(Path(f"data/samples/{run}.npz"), packed(samples))
-    stage.write_bytes(Path(f"data/bootstrap/{run}.npz"), packed(replicates))
+    by_name = {"+".join(given): found for given, found in matrix.items()}
+    stage.write_bytes(
+        Path(f"data/samples/{run}.npz"),
+        packed({"scenes": judge.scenes.numbers[:PICTURES], **examples(by_name, names)}),
+    )
+    stage.write_bytes(
+        Path(f"data/bootstrap/{run}.npz"),
+        packed(replicates(by_name | {"synergy": synergy}, names)),
+    )
     stage.write_json(
         Path(f"results/scores/{run}.json"),
         {
@@ -217,7 +231,7 @@ def main(run: str) -> None:
             "synergy_component": params.synergy_component if mixture else None,
             "component": name_of(vae, component, len(live[names])),
             "components": {"+".join(g): name_of(vae, best[g], len(live[names])) for g in validated},
-            "subsets": {"+".join(g): shown(found, names) for g, found in matrix.items()},
+            "subsets": {name: shown(found, names) for name, found in by_name.items()},
             "subsets_missing_as_prior": (
                 {"+".join(g): shown(found, names) for g, found in prior.items()} or None
             ),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +12,7 @@ from pipeline import paper
 from pipeline.bootstrap import Values, bounds
 from pipeline.stage import MODALITIES
 
-__all__ = ["COLUMNS", "COSTS", "METRICS", "as_csv", "as_markdown", "build"]
+__all__ = ["COLUMNS", "COSTS", "METRICS", "as_markdown", "build"]
 
 METRICS = (*(f"cross_{m}" for m in MODALITIES), *(f"synergy_{m}" for m in MODALITIES))
 GAINS = tuple(f"gain_{m}" for m in MODALITIES)  # synergy as a difference of mAP
@@ -122,16 +120,6 @@ def build(
     for metric in METRICS:
         _behind(rows, metric)
     return rows
-
-
-def as_csv(rows: Sequence[dict[str, Any]]) -> str:
-    """The table with every column; an unknown figure is empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()})
-    return text.getvalue()
 
 
 def _cell(row: dict[str, Any], metric: str, several_seeds: bool) -> str:

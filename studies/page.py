@@ -13,9 +13,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline import stage
+from pipeline.tables import as_csv
 from studies.findings import Finding
 from studies.study import Study
-from studies.table import Column, Row, as_csv, as_markdown, figure
+from studies.table import Column, Row, as_markdown, figure
 
 __all__ = ["cells", "read_scores", "write_page"]
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Column", "Row", "as_csv", "as_markdown", "build", "figure", "gain"]
+__all__ = ["Column", "Row", "as_markdown", "build", "figure", "gain"]
 
 Row = dict[str, Any]
 
@@ -52,16 +50,6 @@ def build(
             row[f"{column.key}_paper"] = paper.get((fusion, objective), {}).get(column.key)
         rows.append(row)
     return rows
-
-
-def as_csv(rows: Sequence[Row]) -> str:
-    """Every column of the table; an unknown figure is empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()})
-    return text.getvalue()
 
 
 def figure(row: Row, column: Column, paper: bool = True) -> str:

@@ -11,6 +11,7 @@ from pipeline import fault_table
 from pipeline.faults import FAULTS, degrade
 from pipeline.score_params import FaultParams
 from pipeline.stage import MODALITIES
+from pipeline.tables import as_csv
 
 SCENES = np.arange(4, 204, 5)
 RNG = np.random.default_rng(0)
@@ -121,5 +122,5 @@ def test_the_summary_tells_which_method_survives() -> None:
     rows = fault_table.conditions(cells, found, FAULTY)
     assert len(rows) == 2 * 3 * 2 * 2 * 3
     assert "0.65 [0.57, 0.73]" in fault_table.as_markdown([good], FAULTY)
-    assert len(fault_table.as_csv(rows).splitlines()) == len(rows) + 1
+    assert len(as_csv(rows).splitlines()) == len(rows) + 1
     json.dumps([good, bad])

@@ -10,6 +10,7 @@ import pytest
 from pipeline import table3
 from pipeline.bootstrap import bounds
 from pipeline.stage import MODALITIES
+from pipeline.tables import as_csv
 
 NOISE = np.concatenate([[0.0], np.linspace(-0.08, 0.08, 201)])  # a figure's own resamples
 
@@ -77,7 +78,7 @@ def test_a_gain_over_nothing_is_left_empty() -> None:
     (row,) = build({("poe-none", 0): figures(0.4, 0.6)}, alone=0.0, noise=0 * NOISE)
     assert row["synergy_image"] is None
     assert row["gain_image"] == pytest.approx(0.6)
-    assert ",,,,,5.6,," in table3.as_csv([row])
+    assert ",,,,,5.6,," in as_csv([row], table3.COLUMNS)
     assert "–" in table3.as_markdown([row], 500, 1)
 
 
@@ -91,7 +92,7 @@ def test_the_cost_stands_beside_the_figures() -> None:
     rows = build({("poe-none", 0): figures(0.4, 0.6)})
     assert "| 0.40 ± 0.08 (0.70) |" in table3.as_markdown(rows, 500, 1)
     assert "| 10 | 3 + 21 |" in table3.as_markdown(rows, 500, 1)
-    header, line = table3.as_csv(rows).splitlines()
+    header, line = as_csv(rows, table3.COLUMNS).splitlines()
     assert header.endswith(",train_seconds,encodes,decodes,parameters")
     assert line.endswith(",10.0,3.0,21.0,9.0")
 
