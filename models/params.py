@@ -76,7 +76,7 @@ class NetworkParams(_Section):
     """Encoders and decoders of images; vectors and sequences have one design each."""
 
     kind: Literal["residual", "cnn", "mixer"] = Field(
-        default="mixer",
+        default="residual",
         description="residual: patches and residual blocks; cnn: the paper's; mixer: MLPs across "
         "patches and channels",
     )

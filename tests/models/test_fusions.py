@@ -164,7 +164,7 @@ def test_rbcm_falls_back_to_the_prior() -> None:
     torch.testing.assert_close(joint.var, torch.ones_like(joint.var))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=5))
 def test_rbcm_precision_is_at_least_the_priors(variances: list[float]) -> None:
     var = torch.tensor(variances, dtype=torch.float64).view(-1, 1, 1, 1)

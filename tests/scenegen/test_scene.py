@@ -22,7 +22,7 @@ MANY = SceneParams.model_validate(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**63 - 1), number=st.integers(0, 2**40))
 def test_objects_keep_their_distance_and_ranges(seed: int, number: int) -> None:
     params = MANY.model_copy(update={"seed": seed})
