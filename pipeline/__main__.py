@@ -236,7 +236,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         options.run(options)
     except KeyboardInterrupt:
-        print(f"{options.command}: interrupted", file=sys.stderr)
+        told = "what is finished is kept, and the same command goes on"
+        print(f"{options.command}: interrupted; {told}", file=sys.stderr)
         raise SystemExit(130) from None
 
 

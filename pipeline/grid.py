@@ -37,6 +37,7 @@ __all__ = ["LOGS", "STUDY", "Job", "adopt", "dependents", "entry", "plan", "run"
 LOGS = Path(".cache/logs")
 STUDY = Path("data/study.json")
 BEFORE = ("check", "render")  # one after another, ahead of the rest
+ATTEMPTS = 12  # to record a stage
 TOGETHER = re.compile(r"train_\w+|score\w*")  # stages that may run side by side
 
 Entry = dict[str, Any]
@@ -152,7 +153,7 @@ def _reason(log: Path) -> str:
 def run(
     jobs: list[Job],
     slots: int,
-    finished: Callable[[Job], None],
+    finished: Callable[[Job], str | None],
     *,
     executor: cf.Executor | None = None,
     seconds: float | None = None,
@@ -162,7 +163,8 @@ def run(
     A job that fails costs the jobs that need it, and no others.
 
     Args:
-        finished: called with each job that succeeded, one at a time.
+        finished: called with each job that succeeded, one at a time; what it returns, if
+            anything, is why the job counts as failed after all.
         executor: where commands run, on a file system that it shares; by default this machine.
         seconds: stop after this long; what runs then is interrupted and keeps its checkpoint.
     """
@@ -197,7 +199,10 @@ class _Run:
         self._outcome = Outcome()
 
     def until_done(
-        self, finished: Callable[[Job], None], bar: Any, processes: set[subprocess.Popen[bytes]]
+        self,
+        finished: Callable[[Job], str | None],
+        bar: Any,
+        processes: set[subprocess.Popen[bytes]],
     ) -> Outcome:
         late = False
         while True:
@@ -212,14 +217,17 @@ class _Run:
             done, _ = cf.wait(self._running, pause, cf.FIRST_COMPLETED)
             for future in done:
                 job = self._running.pop(future)
-                if future.exception() is None and future.result() == 0:
-                    finished(job)
-                    self._outcome.done.append(job.name)
-                    bar.update(1)
+                error = future.exception()
+                if error is None and future.result() == 0:
+                    if trouble := finished(job):
+                        self._fail(job, trouble)
+                    else:
+                        self._outcome.done.append(job.name)
+                        bar.update(1)
                 elif late:
                     self._outcome.left.append(job.name)
                 else:
-                    self._fail(job, future.exception())
+                    self._fail(job, str(error or _reason(LOGS / f"{job.name}.log")))
         self._outcome.left += [job.name for job in self._waiting]
         return self._outcome
 
@@ -237,8 +245,8 @@ class _Run:
                 log = str(LOGS / f"{job.name}.log")
                 self._running[self._submit(job.command, log, os.getcwd())] = job
 
-    def _fail(self, job: Job, error: BaseException | None) -> None:
-        self._outcome.failed[job.name] = str(error or _reason(LOGS / f"{job.name}.log"))
+    def _fail(self, job: Job, why: str) -> None:
+        self._outcome.failed[job.name] = why
         lost = dependents(job, self._waiting)
         self._outcome.left += [one.name for one in lost]
         self._waiting = [one for one in self._waiting if one not in lost]
@@ -289,8 +297,15 @@ def train(slots: int, executor: cf.Executor | None = None) -> None:
     _report(outcome, "To go on: dvc repro")
 
 
-def _record(job: Job) -> None:
-    _dvc("commit", "--quiet", "--force", job.name)
+def _record(job: Job) -> str | None:
+    """Record a finished stage; why not, if that fails. Another DVC command is waited for."""
+    command = ["dvc", "commit", "--force", job.name]
+    for _ in range(ATTEMPTS):  # each waits 5 s for DVC's lock
+        ran = subprocess.run(command, check=False, text=True, capture_output=True)
+        if not ran.returncode:
+            return None
+    reason = next((line for line in ran.stderr.splitlines() if "ERROR" in line), "no reason given")
+    return f"finished, but not recorded ({reason}); `dvc commit {job.name}` does that"
 
 
 def _dvc(*words: str, read: bool = False) -> str:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -22,12 +21,13 @@ from pipeline import fault_table, figures, paper, params, stage, table3
 from pipeline.bootstrap import Values, bounds
 from pipeline.faults import FAULTS
 from pipeline.figures import Line, Overview, Point, Sprite, Style, Survival
+from pipeline.findings import findings, levels
 from pipeline.params import Params
 from pipeline.stage import MODALITIES
 from pipeline.tables import as_csv
 from scenegen.dataset import open_dataset
 
-__all__ = ["findings", "main", "mistakes"]
+__all__ = ["main", "mistakes"]
 
 RESULTS = Path("results")
 CROSS = {"image": "depth+radar", "depth": "image+radar"}  # target: the sensors of Fig. 4
@@ -172,176 +172,6 @@ def _found(inputs: Inputs, cell: str, name: str, scene: int, least: float) -> Bo
     """Detections [K, 5] of class-labelled boxes whose score is at least `least`."""
     boxes = inputs.samples[cell][f"{name}/boxes"][scene]
     return boxes[boxes[:, 4] >= least][:, [0, 1, 2, 3, 5]]  # NaN padding compares false
-
-
-# --- the run against the paper, in words -------------------------------------------------------
-
-
-class Pair(NamedTuple):
-    """`a`, at `x`, should be above `b`, at `y`.
-
-    `spread` is their joint deviation over seeds, `told` whether these test scenes tell them apart.
-    """
-
-    a: str
-    x: float
-    b: str
-    y: float
-    spread: float = 0.0
-    told: bool = True
-
-    def show(self, metric: str, between: str) -> str:
-        """Both figures in words."""
-        chance = ", within the deviation over seeds" if abs(self.x - self.y) < self.spread else ""
-        chance += "" if self.told else ", a difference that these test scenes cannot tell from none"
-        return (
-            f"{self.a} {_show(self.x, metric)} {between} {self.b} {_show(self.y, metric)}{chance}"
-        )
-
-
-def _show(value: float, metric: str) -> str:
-    text = f"{value:+.1f} %" if metric.startswith("synergy") else f"{value:.2f}"
-    return text.replace("-", "−")
-
-
-def _pairs(
-    rows: Sequence[Row],
-    metric: str,
-    upper: Callable[[Row], bool],
-    lower: Callable[[Row], bool],
-    same_fusion: bool = False,
-) -> Iterator[Pair]:
-    """Every (upper, lower) pair of rows whose figures are known."""
-    for a in (row for row in rows if upper(row) and row[metric] is not None):
-        for b in (row for row in rows if lower(row) and row[metric] is not None):
-            if not same_fusion or a["fusion"] == b["fusion"]:
-                spread = math.hypot(a[f"{metric}_std"] or 0, b[f"{metric}_std"] or 0)
-                told = _told(a, metric, b, metric)
-                yield Pair(a["cell"], a[metric], b["cell"], b[metric], spread, told)
-
-
-def _told(a: Row, of_a: str, b: Row | None = None, of_b: str = "") -> bool:
-    """Whether the interval of the difference of two figures (or of one and 0) leaves out 0."""
-    if "figures" not in a:
-        return True
-    low, high = bounds(a["figures"][of_a] - (b["figures"][of_b] if b else 0))
-    return low is None or high is None or not low <= 0 <= high
-
-
-def _none(row: Row) -> bool:
-    return row["objective"] == "none" and row["fusion"] in ("poe", "bce", "rbcm")
-
-
-def _explicit(row: Row) -> bool:
-    return row["objective"] in ("ecg", "lcd")
-
-
-def _claims(rows: Sequence[Row]) -> Iterator[tuple[str, str, list[Pair]]]:
-    """What the paper concludes from Table III: the sentence, its metric, the pairs it orders."""
-
-    rows = [row for row in rows if (row["fusion"], row["objective"]) in paper.TABLE3]
-
-    def moe(row: Row) -> bool:
-        return row["fusion"] == "moe"
-
-    def rce(row: Row) -> bool:
-        return row["fusion"] == "rce" and row["objective"] == "none"
-
-    for metric, name in (("cross_depth", "I+R→D"), ("cross_image", "D+R→I")):
-        text = f"Training for cross generation (ecg, lcd) beats training without it on {name}."
-        yield text, metric, list(_pairs(rows, metric, _explicit, _none, same_fusion=True))
-    text = "rce beats the other fusions on I+R→D when none is trained for cross generation."
-    yield text, "cross_depth", list(_pairs(rows, "cross_depth", rce, lambda r: moe(r) or _none(r)))
-    text = "Without cross generation, depth from image and radar fails while the image still works."
-    yield (
-        text,
-        "cross_depth",
-        [
-            Pair(
-                f"{r['cell']}: D+R→I",
-                r["cross_image"],
-                "I+R→D",
-                r["cross_depth"],
-                told=_told(r, "cross_image", r, "cross_depth"),
-            )
-            for r in rows
-            if _none(r)
-        ],
-    )
-    for target in ("image", "depth"):
-        metric, text = f"synergy_{target}", f"moe has the lowest synergy gain on the {target}."
-        yield text, metric, list(_pairs(rows, metric, lambda r: not moe(r), moe))
-        text = f"Every method but moe gains over the unimodal VAE on the {target}."
-        known = [r for r in rows if not moe(r) and r[metric] is not None]
-        yield (
-            text,
-            metric,
-            [
-                Pair(
-                    r["cell"],
-                    r[metric],
-                    "the unimodal VAE",
-                    0.0,
-                    r[f"{metric}_std"] or 0,
-                    _told(r, metric),
-                )
-                for r in known
-            ],
-        )
-    text = "Cross generation costs a little synergy on the depth: none is above ecg and lcd."
-    pairs = _pairs(rows, "synergy_depth", _none, _explicit, same_fusion=True)
-    yield text, "synergy_depth", list(pairs)
-
-
-def _verdict(metric: str, pairs: Sequence[Pair]) -> tuple[str, str]:
-    """("agrees" | "disagrees" | "untested", sentence with the figures that decide)."""
-    if not pairs:
-        return "untested", "The cells of this run cannot tell."
-    by_margin = sorted(pairs, key=lambda pair: pair.x - pair.y)
-    broken = [pair for pair in by_margin if pair.x <= pair.y]
-    if not broken:
-        closest = " is the closest case" if len(pairs) > 1 else ""
-        return "agrees", f"Here too ({by_margin[0].show(metric, 'above')}{closest})."
-    shown = "; ".join(pair.show(metric, "is not above") for pair in broken[:3])
-    return "disagrees", f"Not here in {len(broken)} of {len(pairs)} comparisons: {shown}."
-
-
-def findings(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
-    """(the paper's claim, verdict, sentence), what disagrees first."""
-    found = [(text, *_verdict(metric, pairs)) for text, metric, pairs in _claims(rows)]
-    return sorted(found, key=lambda item: ["disagrees", "agrees", "untested"].index(item[1]))
-
-
-def _levels(rows: Sequence[Row]) -> Iterator[str]:
-    """Per column of the paper: how far the figures are off, and how many orderings are the same."""
-    for metric in paper.COLUMNS:
-        both = [r for r in rows if r[f"{metric}_diff"] is not None]
-        if not both:
-            continue
-        mean = statistics.fmean(r[f"{metric}_diff"] for r in both)
-        worst = max(both, key=lambda r: abs(r[f"{metric}_diff"]))
-        least = 5 if metric.startswith("synergy") else 0.05
-        told = [
-            (a, b)
-            for a in both
-            for b in both
-            if a[f"{metric}_paper"] - b[f"{metric}_paper"] > least
-        ]
-        same = sum(a[metric] > b[metric] for a, b in told)
-        side = "above" if mean > 0 else "below"
-        size = f"{abs(mean):.1f} points" if least > 1 else f"{abs(mean):.2f}"
-        text = (
-            f"{table3.HEADINGS[metric]}: on average {size} {side} the paper, furthest off "
-            f"{worst['cell']} ({_show(worst[metric], metric)}, the paper "
-            f"{_show(worst[f'{metric}_paper'], metric)})."
-        )
-        if told:
-            unit = "5 points" if least > 1 else "0.05"
-            text += (
-                f" Of {len(told)} pairs of methods that the paper tells apart by more than {unit}, "
-                f"{same} {'is' if same == 1 else 'are'} in the same order."
-            )
-        yield text
 
 
 # --- parts of the page -------------------------------------------------------------------------
@@ -621,7 +451,7 @@ def _page(config: Params, inputs: Inputs, rows: Sequence[Row]) -> str:
         modalities=MODALITIES,
         cross=CROSS,
         claims=findings(rows),
-        levels=list(_levels(rows)),
+        levels=list(levels(rows)),
         unimodal=_unimodal(inputs),
         matrices={cell: _matrix(inputs, cell) for cell in cells},
         as_prior={cell: _matrix(inputs, cell, "subsets_missing_as_prior") for cell in cells},

@@ -15,7 +15,18 @@ from pipeline.__main__ import main
 from tests.conftest import ROOT, run
 from tests.pipeline.test_stages import change
 
-COMMANDS = ("preset", "preview", "render", "score", "report", "export", "status")
+COMMANDS = (
+    "preset",
+    "preview",
+    "render",
+    "train",
+    "study",
+    "adopt",
+    "score",
+    "report",
+    "export",
+    "status",
+)
 
 
 def test_help_names_what_a_person_does(capsys: pytest.CaptureFixture[str]) -> None:

@@ -119,6 +119,46 @@ def test_a_time_limit_interrupts_and_names_what_is_left(here: Path) -> None:
     assert "KeyboardInterrupt" in (here / grid.LOGS / "slow.log").read_text()
 
 
+def test_a_stage_that_cannot_be_recorded_counts_as_failed(here: Path) -> None:
+    jobs = [job("one", "pass"), job("two", "pass", ("one",)), job("other", "pass")]
+    outcome = grid.run(jobs, 1, lambda one: "no room" if one.name == "one" else None)
+    assert outcome.failed == {"one": "no room"}
+    assert (outcome.done, outcome.left) == (["other"], ["two"])
+
+
+HOLD = """import sys, time
+from zc.lockfile import LockFile
+lock = LockFile(".dvc/tmp/lock")
+print("held", flush=True)
+time.sleep(float(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize(("seconds", "attempts"), [(8, 12), (99, 1)])
+def test_recording_waits_for_another_dvc_command(
+    here: Path, monkeypatch: pytest.MonkeyPatch, seconds: int, attempts: int
+) -> None:
+    monkeypatch.setattr(grid, "ATTEMPTS", attempts)
+    run(here, "git", "init", "-q")
+    run(here, "dvc", "init", "-q")
+    (here / "dvc.yaml").write_text("stages: {one: {cmd: touch out, outs: [out]}}\n")
+    (here / "out").touch()
+    command = [sys.executable, "-c", HOLD, str(seconds)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "held\n"
+        why = grid._record(Job("one", "touch out", 0, (), (), ("out",)))
+        other.kill()
+    if seconds < 99:
+        assert why is None
+        assert set(locked(here)) == {"one"}
+    else:
+        assert why
+        assert "dvc commit one" in why
+        assert "lock" in why
+        assert not (here / "dvc.lock").exists()
+
+
 # --- the whole, on real stages -----------------------------------------------------------------
 
 
@@ -129,6 +169,24 @@ def test_train_runs_what_is_stale_and_leaves_dvc_nothing_to_do(smoke: Path, tmp_
     assert "3 stages done" in shown.stdout
     left = json.loads(run(project, "dvc", "status", "--json", "dvc.yaml").stdout)
     assert set(left) == {"report"}
+
+
+def test_an_interrupted_train_stops_what_runs_and_says_what_is_kept(
+    smoke: Path, tmp_path: Path
+) -> None:
+    project = Path(shutil.copytree(smoke, tmp_path / "project", symlinks=True))
+    change(project, "vae.training.steps", 100_000)
+    log = project / grid.LOGS / "train_unimodal@image-0.log"
+    command = [sys.executable, "-m", "pipeline", "train", "--jobs", "1"]
+    with subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True) as train:
+        while not (log.exists() and "steps/s" in log.read_text()):
+            assert train.poll() is None
+            time.sleep(0.2)
+        train.terminate()
+        _, told = train.communicate(timeout=60)
+    assert train.returncode == 130
+    assert "train: interrupted; what is finished is kept" in told
+    assert "interrupted; the checkpoint in" in log.read_text()
 
 
 @pytest.fixture(scope="module")

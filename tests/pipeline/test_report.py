@@ -18,8 +18,10 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from pipeline import paper, report, table3
+from pipeline.findings import findings
 from tests.conftest import run
 
+METRICS = paper.COLUMNS
 TABLES = [f"{name}.{kind}" for name in ("table3", "faults") for kind in ("csv", "md", "json")]
 WRITTEN = (*TABLES, "report.html", "overview.png")
 
@@ -143,9 +145,13 @@ def test_a_missing_input_is_one_line(project: Path, folder: str) -> None:
 
 def rows_like_the_paper(sign: float) -> list[dict[str, Any]]:
     """A run whose figures are the paper's own, or their opposites."""
+
+    def shown(metric: str, value: float) -> float:
+        return 1 - value if sign < 0 and metric.startswith("cross") else sign * value
+
     return [
         {"cell": f"{fusion}-{objective}", "fusion": fusion, "objective": objective}
-        | {metric: sign * value for metric, value in figures.items()}
+        | {metric: shown(metric, value) for metric, value in figures.items()}
         | {f"{metric}_std": None for metric in figures}
         for (fusion, objective), figures in paper.TABLE3.items()
     ]
@@ -153,12 +159,29 @@ def rows_like_the_paper(sign: float) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(("sign", "verdict"), [(1.0, "agrees"), (-1.0, "disagrees")])
 def test_the_words_follow_the_numbers(sign: float, verdict: str) -> None:
-    assert {found for _, found, _ in report.findings(rows_like_the_paper(sign))} == {verdict}
+    assert {found for _, found, _ in findings(rows_like_the_paper(sign))} == {verdict}
+
+
+def test_what_may_be_chance_is_said_to_be_unsure() -> None:
+    rows = rows_like_the_paper(1.0)
+    draws = np.random.default_rng(0)
+    for row in rows:  # so uncertain that no difference of two methods can be told from none
+        row["figures"] = {m: row[m] + np.append(0, draws.normal(0, 99, 1000)) for m in METRICS}
+    assert {found for _, found, _ in findings(rows)} == {"unsure"}
+
+
+def test_a_direction_fails_only_far_below_the_best() -> None:
+    rows = rows_like_the_paper(1.0)
+    for row in rows:
+        if row["objective"] == "none" and row["fusion"] in ("poe", "bce", "rbcm"):
+            row["cross_depth"] = 0.6  # below the image, but two thirds of the best
+    verdicts = {text: found for text, found, _ in findings(rows)}
+    assert verdicts["Without cross generation, depth from image and radar fails."] == "disagrees"
 
 
 def test_a_claim_that_the_cells_cannot_tell_is_said_to_be_untested() -> None:
     only = [row for row in rows_like_the_paper(1.0) if row["cell"] == "moe-none"]
-    assert {found for _, found, _ in report.findings(only)} == {"untested"}
+    assert {found for _, found, _ in findings(only)} == {"untested"}
 
 
 BOX = [10.0, 10.0, 20.0, 20.0]

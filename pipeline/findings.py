@@ -1,0 +1,191 @@
+"""The run against the paper, in words."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from pipeline import paper, table3
+from pipeline.bootstrap import bounds
+
+__all__ = ["findings", "levels"]
+
+Row = dict[str, Any]
+FAILS = 0.6  # a direction fails below this share of the column's best
+
+
+class Pair(NamedTuple):
+    """`a`, at `x`, should be above `b`, at `y`.
+
+    `spread` is their joint deviation over seeds, `told` whether these test scenes tell them apart.
+    """
+
+    a: str
+    x: float
+    b: str
+    y: float
+    spread: float = 0.0
+    told: bool = True
+
+    @property
+    def sure(self) -> bool:
+        """Whether the difference is more than chance."""
+        return self.told and abs(self.x - self.y) >= self.spread
+
+    def show(self, metric: str, between: str) -> str:
+        """Both figures in words."""
+        return f"{self.a} {_show(self.x, metric)} {between} {self.b} {_show(self.y, metric)}"
+
+
+def _show(value: float, metric: str) -> str:
+    text = f"{value:+.1f} %" if metric.startswith("synergy") else f"{value:.2f}"
+    return text.replace("-", "−")
+
+
+def _pairs(
+    rows: Sequence[Row],
+    metric: str,
+    upper: Callable[[Row], bool],
+    lower: Callable[[Row], bool],
+    same_fusion: bool = False,
+) -> Iterator[Pair]:
+    """Every (upper, lower) pair of rows whose figures are known."""
+    for a in (row for row in rows if upper(row) and row[metric] is not None):
+        for b in (row for row in rows if lower(row) and row[metric] is not None):
+            if not same_fusion or a["fusion"] == b["fusion"]:
+                spread = math.hypot(a[f"{metric}_std"] or 0, b[f"{metric}_std"] or 0)
+                yield Pair(a["cell"], a[metric], b["cell"], b[metric], spread, _told(a, metric, b))
+
+
+def _told(a: Row, metric: str, b: Row | None = None, share: float = 1.0) -> bool:
+    """Whether the interval of a's figure less `share` of b's (or 0) leaves out 0."""
+    if "figures" not in a:
+        return True
+    low, high = bounds(a["figures"][metric] - (share * b["figures"][metric] if b else 0))
+    return low is None or high is None or not low <= 0 <= high
+
+
+def _none(row: Row) -> bool:
+    return row["objective"] == "none" and row["fusion"] in ("poe", "bce", "rbcm")
+
+
+def _explicit(row: Row) -> bool:
+    return row["objective"] in ("ecg", "lcd")
+
+
+def _moe(row: Row) -> bool:
+    return bool(row["fusion"] == "moe")
+
+
+def _rce(row: Row) -> bool:
+    return bool(row["fusion"] == "rce" and row["objective"] == "none")
+
+
+def _share(row: Row, rows: Sequence[Row], metric: str, works: bool) -> Pair:
+    """A row's direction against the share of the column's best below which it fails."""
+    best = max(rows, key=lambda r: float(r[metric]))
+    name = f"{row['cell']}: {table3.HEADINGS[metric]}"
+    least = f"{FAILS:g} of {best['cell']}’s"
+    told = _told(row, metric, best, FAILS)
+    if works:
+        return Pair(name, row[metric], least, FAILS * best[metric], told=told)
+    return Pair(least, FAILS * best[metric], name, row[metric], told=told)
+
+
+def _claims(rows: Sequence[Row]) -> Iterator[tuple[str, str, list[Pair]]]:
+    """What the paper concludes from Table III: the sentence, its metric, the pairs it orders."""
+    rows = [row for row in rows if (row["fusion"], row["objective"]) in paper.TABLE3]
+    for metric in ("cross_depth", "cross_image"):
+        name = table3.HEADINGS[metric]
+        text = f"Training for cross generation (ecg, lcd) beats training without it on {name}."
+        yield text, metric, list(_pairs(rows, metric, _explicit, _none, same_fusion=True))
+    text = "rce beats the other fusions on I+R→D when none is trained for cross generation."
+    others = _pairs(rows, "cross_depth", _rce, lambda row: _moe(row) or _none(row))
+    yield text, "cross_depth", list(others)
+    plain = [row for row in rows if _none(row)]
+    text = "Without cross generation, depth from image and radar fails."
+    yield text, "cross_depth", [_share(r, rows, "cross_depth", works=False) for r in plain]
+    text = "Without cross generation, the image from depth and radar still works."
+    yield text, "cross_image", [_share(r, rows, "cross_image", works=True) for r in plain]
+    for target in ("image", "depth"):
+        metric, text = f"synergy_{target}", f"moe has the lowest synergy gain on the {target}."
+        yield text, metric, list(_pairs(rows, metric, lambda row: not _moe(row), _moe))
+        text = f"Every method but moe gains over the unimodal VAE on the {target}."
+        gains = [
+            Pair(
+                row["cell"],
+                row[metric],
+                "the unimodal VAE",
+                0.0,
+                row[f"{metric}_std"] or 0,
+                _told(row, metric),
+            )
+            for row in rows
+            if not _moe(row) and row[metric] is not None
+        ]
+        yield text, metric, gains
+    text = "Cross generation costs a little synergy on the depth: none is above ecg and lcd."
+    pairs = _pairs(rows, "synergy_depth", _none, _explicit, same_fusion=True)
+    yield text, "synergy_depth", list(pairs)
+
+
+def _verdict(metric: str, pairs: Sequence[Pair]) -> tuple[str, str]:
+    """(verdict, sentence with the figures that decide).
+
+    "disagrees" if a comparison surely goes the other way, "agrees" if all surely go the paper's,
+    "unsure" if what is left may be chance, "untested" if there is none.
+    """
+    if not pairs:
+        return "untested", "The cells of this run cannot tell."
+    by_margin = sorted(pairs, key=lambda pair: pair.x - pair.y)
+    broken = [pair for pair in by_margin if pair.x <= pair.y and pair.sure]
+    if broken:
+        shown = "; ".join(pair.show(metric, "is not above") for pair in broken[:3])
+        return "disagrees", f"Not here in {len(broken)} of {len(pairs)} comparisons: {shown}."
+    unsure = [pair for pair in by_margin if not pair.sure]
+    if unsure:
+        shown = "; ".join(pair.show(metric, "beside") for pair in unsure[:3])
+        return "unsure", f"May be chance in {len(unsure)} of {len(pairs)} comparisons: {shown}."
+    closest = " is the closest case" if len(pairs) > 1 else ""
+    return "agrees", f"Here too ({by_margin[0].show(metric, 'above')}{closest})."
+
+
+def findings(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
+    """(the paper's claim, verdict, sentence), what disagrees first."""
+    found = [(text, *_verdict(metric, pairs)) for text, metric, pairs in _claims(rows)]
+    order = ["disagrees", "unsure", "agrees", "untested"]
+    return sorted(found, key=lambda item: order.index(item[1]))
+
+
+def levels(rows: Sequence[Row]) -> Iterator[str]:
+    """Per column of the paper: how far the figures are off, and how many orderings are the same."""
+    for metric in paper.COLUMNS:
+        both = [r for r in rows if r[f"{metric}_diff"] is not None]
+        if not both:
+            continue
+        mean = statistics.fmean(r[f"{metric}_diff"] for r in both)
+        worst = max(both, key=lambda r: abs(r[f"{metric}_diff"]))
+        least = 5 if metric.startswith("synergy") else 0.05
+        told = [
+            (a, b)
+            for a in both
+            for b in both
+            if a[f"{metric}_paper"] - b[f"{metric}_paper"] > least
+        ]
+        same = sum(a[metric] > b[metric] for a, b in told)
+        side = "above" if mean > 0 else "below"
+        size = f"{abs(mean):.1f} points" if least > 1 else f"{abs(mean):.2f}"
+        text = (
+            f"{table3.HEADINGS[metric]}: on average {size} {side} the paper, furthest off "
+            f"{worst['cell']} ({_show(worst[metric], metric)}, the paper "
+            f"{_show(worst[f'{metric}_paper'], metric)})."
+        )
+        if told:
+            unit = "5 points" if least > 1 else "0.05"
+            text += (
+                f" Of {len(told)} pairs of methods that the paper tells apart by more than {unit}, "
+                f"{same} {'is' if same == 1 else 'are'} in the same order."
+            )
+        yield text
