@@ -21,7 +21,7 @@ from pipeline import fault_table, figures, paper, params, stage, table3
 from pipeline.bootstrap import Values, bounds
 from pipeline.faults import FAULTS
 from pipeline.figures import Line, Overview, Point, Sprite, Style, Survival
-from pipeline.findings import findings, levels
+from pipeline.findings import findings, levels, recipe
 from pipeline.params import Params
 from pipeline.stage import MODALITIES
 from pipeline.tables import as_csv
@@ -451,7 +451,7 @@ def _page(config: Params, inputs: Inputs, rows: Sequence[Row]) -> str:
         modalities=MODALITIES,
         cross=CROSS,
         claims=findings(rows),
-        levels=list(levels(rows)),
+        levels=[*levels(rows), *filter(None, [recipe(rows)])],
         unimodal=_unimodal(inputs),
         matrices={cell: _matrix(inputs, cell) for cell in cells},
         as_prior={cell: _matrix(inputs, cell, "subsets_missing_as_prior") for cell in cells},

@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipeline import paper, report, table3
-from pipeline.findings import findings
+from pipeline import paper, report, stage, table3
+from pipeline.findings import findings, recipe
 from tests.conftest import run
 
 METRICS = paper.COLUMNS
@@ -177,6 +177,47 @@ def test_a_direction_fails_only_far_below_the_best() -> None:
             row["cross_depth"] = 0.6  # below the image, but two thirds of the best
     verdicts = {text: found for text, found, _ in findings(rows)}
     assert verdicts["Without cross generation, depth from image and radar fails."] == "disagrees"
+
+
+def row_of(cell: str, gain: float, cross: float, passes: int) -> dict[str, Any]:
+    """A row whose resamples scatter by 0.01."""
+    draws = np.random.default_rng(len(cell))
+    kinds = {"gain": gain, "cross": cross}
+    return {
+        "cell": cell,
+        "objective": cell.split("-")[1],
+        "encodes": 3,
+        "decodes": passes - 3,
+        "figures": {
+            f"{kind}_{m}": value + np.append(0, draws.normal(0, 0.01, 1000))
+            for kind, value in kinds.items()
+            for m in stage.MODALITIES
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("cross", "passes", "said"),
+    [
+        (0.90, 6, "For at most twice the passes of one ELBO, poe-new: as good as"),
+        (0.70, 6, "none of poe-none, moe-none, poe-new is at once as good"),
+        (0.90, 13, "none of poe-none, moe-none is at once as good"),
+    ],
+)
+def test_the_recipe_is_cheap_and_good_at_both(cross: float, passes: int, said: str) -> None:
+    rows = [
+        row_of("poe-none", 0.10, 0.10, 6),
+        row_of("moe-none", -0.20, 0.60, 12),
+        row_of("poe-ecg", 0.05, 0.90, 24),
+        row_of("poe-new", 0.10, cross, passes),
+    ]
+    told = recipe(rows)
+    assert told is not None
+    assert said in told
+    if cross == 0.70:
+        assert "the nearest is poe-new" in told
+        assert "cross generation −0.20 [" in told
+    assert recipe(rows[:2]) is None
 
 
 def test_a_claim_that_the_cells_cannot_tell_is_said_to_be_untested() -> None:
