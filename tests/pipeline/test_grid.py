@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from distributed import LocalCluster
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from pipeline import grid, stage
 from pipeline.grid import Job
+from scenegen.executors import dask_executor
 from tests.conftest import clone, run
 from tests.pipeline.test_stages import change
 
@@ -124,6 +126,23 @@ def test_a_stage_that_cannot_be_recorded_counts_as_failed(here: Path) -> None:
     outcome = grid.run(jobs, 1, lambda one: "no room" if one.name == "one" else None)
     assert outcome.failed == {"one": "no room"}
     assert (outcome.done, outcome.left) == (["other"], ["two"])
+
+
+def test_jobs_go_to_a_dask_cluster(here: Path) -> None:
+    jobs = [
+        job("one", "import os; time.sleep(1); print(os.getppid())"),
+        job("two", "import os; time.sleep(1); print(os.getppid())"),
+        job("bad", "sys.exit('out of tea')"),
+        job("after", "assert pathlib.Path('one').exists()", ("one",)),
+    ]
+    with LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster:
+        executor, disconnect = dask_executor(cluster.scheduler_address)
+        outcome = grid.run(jobs, 2, lambda one: None, executor=executor)
+        disconnect()
+    assert sorted(outcome.done) == ["after", "one", "two"]
+    assert outcome.failed == {"bad": "out of tea"}
+    ran_by = [int((here / grid.LOGS / f"{name}.log").read_text()) for name in ("one", "two")]
+    assert os.getpid() not in ran_by
 
 
 HOLD = """import sys, time
