@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -57,6 +60,10 @@ class Study:
         """Outside every output: DVC deletes outputs before a run."""
         return stage.CHECKPOINTS / self.name
 
+    def alone(self, run: str) -> bool:
+        """Whether the run is that of a single modality, as text-0 is."""
+        return run.rsplit("-", 1)[0] in self.modalities
+
     def section(self, name: str, schema: type[Loaded]) -> Loaded:
         """Section `name` of the study's params; one line per mistake and exit code 2."""
         return stage.section(name, schema, self.params)
@@ -68,6 +75,27 @@ class Study:
         except ValidationError as error:
             lines = stage.explain(error)
             stage.fail("\n".join(f"{self.params}: {line.removeprefix(': ')}" for line in lines))
+
+    @contextmanager
+    def running(self, name: str, kept: Callable[[], str]) -> Iterator[None]:
+        """One run of the study's stage `name`: as `stage.running`, and the way on is the study's.
+
+        Its lock is `cub/train_vae@poe-ecg-0`, so that no study's stage waits for another's, nor
+        for the root's of the same name.
+        """
+        name = f"{self.name}/{name}"
+        (stage.RUNS / self.name).mkdir(parents=True, exist_ok=True)
+        with stage.running(name, kept):
+            # Here, since `stage.running` would send people to the root's pipeline.
+            try:
+                yield
+            except KeyboardInterrupt:
+                print(
+                    f"{name}: interrupted; {kept()}. Finished stages are kept. To go on: "
+                    f"dvc repro {self.home}/dvc.yaml",
+                    file=sys.stderr,
+                )
+                raise SystemExit(130) from None
 
 
 MNIST_SVHN = Study("mnist_svhn", ("mnist", "svhn"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 
 import numpy as np
 
@@ -13,7 +14,17 @@ from models.vae import MultimodalVAE
 from pipeline import stage
 from studies.study import Study
 
-__all__ = ["train_run"]
+__all__ = ["train_run", "training"]
+
+
+def training(study: Study, run: str) -> AbstractContextManager[None]:
+    """The stage that trains `run`, running: an interruption says which checkpoint is kept."""
+    return study.running(
+        f"{'train_unimodal' if study.alone(run) else 'train_vae'}@{run}",
+        lambda: stage.checkpoint_kept(
+            study.checkpoints / run, "one every vae.training.checkpoint_every steps"
+        ),
+    )
 
 
 def train_run(study: Study, run: str, data: Mapping[str, np.ndarray]) -> None:
@@ -26,7 +37,7 @@ def train_run(study: Study, run: str, data: Mapping[str, np.ndarray]) -> None:
     name, seed = run.rsplit("-", 1)
     params = study.section("vae", VAEParams)
     grid = stage.read_params(study.params)["grid"]
-    alone = name in study.modalities
+    alone = study.alone(run)
     cell = Cell.model_validate(grid["unimodal"] if alone else grid["cells"][name])
     if alone:
         params = params.model_copy(update={"modalities": {name: params.modalities[name]}})

@@ -43,16 +43,36 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BATCH = 64
 
 
+def provided(data: DataParams, params: FeatureParams) -> None:
+    """Make sure that every file the params ask for is there, before any work.
+
+    Raises:
+        RawFileError: a line for each that is missing or wrong, photographs and weights alike.
+    """
+    lines = []
+    try:
+        if data.source == "files":
+            provide_cub(Path(data.folder), data.download)
+    except RawFileError as error:
+        lines.append(str(error))
+    try:
+        if params.extractor == "resnet101":
+            weights = Path(params.weights)
+            provide([replace(RESNET, path=weights.name)], weights.parent, download=False)
+    except RawFileError as error:
+        lines.append(str(error))
+    if lines:
+        raise RawFileError("\n".join(lines))
+
+
 def photos(params: DataParams) -> list[Photo]:
     """The photographs of the source that the params name.
 
     Raises:
-        RawFileError: what is missing or wrong.
+        RawFileError: what does not fit.
     """
-    if params.source == "embedded":
-        return read(FOLDER, params.test_share, params.seed)
-    provide_cub(Path(params.folder), params.download)
-    return read(Path(params.folder), params.test_share, params.seed)
+    folder = FOLDER if params.source == "embedded" else Path(params.folder)
+    return read(folder, params.test_share, params.seed)
 
 
 def as_input(pictures: Sequence[NDArray[np.uint8]], device: str) -> Tensor:
@@ -143,6 +163,7 @@ def main() -> None:
     data, params = CUB.section("data", DataParams), CUB.section("features", FeatureParams)
     device = stage.device() or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
+        provided(data, params)
         known = photos(data)
         if params.extractor == "resnet101":
             model = resnet(Path(params.weights), device)
@@ -169,4 +190,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with CUB.running("features", lambda: "photographs are kept, their features begin anew"):
+        main()

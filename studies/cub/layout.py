@@ -1,9 +1,9 @@
 """CUB's public folders: photographs by class, ten captions each, and a split by class.
 
 Two layouts are read. The originals: `CUB_200_2011/` as Caltech publishes it, and beside it
-`text_c10/<class>/<photo>.txt` (a caption a line) with, optionally, `testclasses.txt` (Reed et al.
-2016). And mmvae's archive: `cub/{train,test}/<class>/*.jpg` with `text_trainvalclasses.txt` and
-`text_testclasses.txt`, where caption i belongs to photograph i // 10.
+`text_c10/<class>/<photo>.txt` (a caption a line) and `testclasses.txt` (Reed et al. 2016), which
+the rendered scenes alone do without. And mmvae's archive: `cub/{train,test}/<class>/*.jpg` with
+`text_trainvalclasses.txt` and `text_testclasses.txt`; caption i belongs to photograph i // 10.
 """
 
 from __future__ import annotations
@@ -29,9 +29,14 @@ ARCHIVE = RawFile(
     ("https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",),
 )
 TEXT = (
-    "the captions text_c10/ (10 lines for each of 11,788 photographs) with trainvalclasses.txt and "
-    "testclasses.txt, from cvpr2016_cub.tar.gz of github.com/reedscot/cvpr2016; no checksum is "
-    "published for it, so that names and counts are what is checked"
+    "the captions (10 lines for each of 11,788 photographs), from cvpr2016_cub.tar.gz of "
+    "github.com/reedscot/cvpr2016; no checksum is published for it, so that names and counts are "
+    "what is checked"
+)
+TEST_CLASSES = "testclasses.txt"
+SPLIT = (
+    "the published split (50 test classes, one `NNN.Class` a line), from the same "
+    "cvpr2016_cub.tar.gz; classes are not drawn in its place, as no score would then compare"
 )
 
 
@@ -70,6 +75,8 @@ def provide_cub(folder: Path, download: bool, archive: RawFile = ARCHIVE) -> Non
             lines.append(str(error))
     if not (folder / "text_c10").is_dir():
         lines.append(f"{folder / 'text_c10'}: missing; {TEXT}")
+    if not (folder / TEST_CLASSES).is_file():
+        lines.append(f"{folder / TEST_CLASSES}: missing; {SPLIT}")
     if lines:
         raise RawFileError("\n".join(lines))
 
@@ -78,7 +85,8 @@ def read(folder: Path, test_share: float, seed: int) -> list[Photo]:
     """The photographs of whichever layout `folder` holds, split so that no class is on both sides.
 
     Args:
-        test_share, seed: of the classes drawn for the test split if the data name none.
+        test_share, seed: of the classes drawn for the test split if the data name none, as the
+            rendered scenes do not; that CUB's name theirs is up to `provide_cub`.
 
     Raises:
         RawFileError: names the file that is missing, empty or does not fit the others.
@@ -122,7 +130,7 @@ def _read_originals(folder: Path, test_share: float, seed: int) -> list[Photo]:
 
 
 def _test_classes(folder: Path, classes: Sequence[str], share: float, seed: int) -> set[str]:
-    listed = folder / "testclasses.txt"
+    listed = folder / TEST_CLASSES
     if listed.is_file():
         held_out = set(listed.read_text().split())
         if unknown := sorted(held_out - set(classes)):
@@ -132,7 +140,8 @@ def _test_classes(folder: Path, classes: Sequence[str], share: float, seed: int)
         held_out = {classes[i] for i in order[: max(1, round(share * len(classes)))]}
     if not 0 < len(held_out) < len(classes):
         raise RawFileError(
-            f"{folder}: {len(held_out)} of {len(classes)} classes held out; none left"
+            f"{listed if listed.is_file() else folder}: {len(held_out)} of {len(classes)} classes "
+            "held out; both sides need one"
         )
     return held_out
 

@@ -36,9 +36,9 @@ class DataParams(Section):
     folder: str = Field(min_length=1, description="where CUB's folders (or archive) lie")
     download: bool = Field(description="try to download CUB's archive if it is missing")
     test_share: float = Field(
-        gt=0, lt=1, description="share of the classes held out, if the data name no test classes"
+        gt=0, lt=1, description="embedded: share of the classes held out; CUB's files name theirs"
     )
-    seed: int = Field(ge=0, description="of the split, 0 or more")
+    seed: int = Field(ge=0, description="embedded: of the split, 0 or more")
     embedded: SceneCount
 
 

@@ -118,4 +118,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with CUB.running("report", lambda: "all that it shows is kept"):
+        main()

@@ -6,6 +6,7 @@ bird's species; captions say more than that, and each leaves something out.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image
 from pipeline import stage
 from scenegen.dataset import open_dataset
 from scenegen.generate import render_dataset
+from scenegen.manifest import read_manifest
 from scenegen.params import CLASSES, ImageParams, ObjectParams, SceneParams
 from studies.cub.layout import CAPTIONS
 from studies.cub.params import DataParams, SceneCount
@@ -24,6 +26,7 @@ from studies.study import CUB
 __all__ = ["COLOURS", "FOLDER", "caption", "colour", "main", "write_layout"]
 
 FOLDER = CUB.data / "scenes"
+SHARDS = stage.CHECKPOINTS / CUB.name / "shards"  # outside DVC: a killed render is resumed
 COLOURS = ("red", "yellow", "green", "cyan", "blue", "purple")  # sixths of the colour wheel
 LARGE = 0.9  # scale from which an object is large
 
@@ -122,9 +125,8 @@ def main() -> None:
     if params.source == "files":
         stage.write_bytes(FOLDER / "source", b"files\n")
         return
-    shards = stage.CHECKPOINTS / CUB.name / "shards"  # outside DVC: a killed render is resumed
-    render_dataset(scene_params(params.embedded), shards)
-    dataset = open_dataset(shards)
+    render_dataset(scene_params(params.embedded), SHARDS)
+    dataset = open_dataset(SHARDS)
     records = np.concatenate([dataset.records(split) for split in dataset.splits])
     records = records[np.argsort(records["scene"])]
     with tempfile.TemporaryDirectory(dir=FOLDER.parent) as scratch:
@@ -135,5 +137,14 @@ def main() -> None:
     print(f"{count:,} scenes, {count * CAPTIONS:,} captions")
 
 
+def kept() -> str:
+    """What an interrupted render keeps."""
+    scenes = 0
+    with contextlib.suppress(ValueError):  # nothing rendered yet
+        scenes = sum(shard.count for shard in read_manifest(SHARDS).shards)
+    return f"{scenes} scenes are kept in {SHARDS}, and the next run adds the rest"
+
+
 if __name__ == "__main__":
-    main()
+    with CUB.running("scenes", kept):
+        main()

@@ -105,4 +105,7 @@ def main(run: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    asked = sys.argv[1]
+    alone = "_unimodal" if CUB.alone(asked) else ""
+    with CUB.running(f"score{alone}@{asked}", lambda: "the model is kept, this score begins anew"):
+        main(asked)

@@ -49,4 +49,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with CUB.running("text", lambda: "the features are kept, this stage begins anew"):
+        main()

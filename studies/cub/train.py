@@ -6,7 +6,7 @@ import sys
 
 from studies.cub.data import load
 from studies.study import CUB
-from studies.training import train_run
+from studies.training import train_run, training
 
 __all__ = ["main"]
 
@@ -18,4 +18,6 @@ def main(run: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    asked = sys.argv[1]
+    with training(CUB, asked):
+        main(asked)

@@ -42,4 +42,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with MNIST_SVHN.running("data", lambda: "downloaded files are kept, drawing begins anew"):
+        main()

@@ -130,4 +130,9 @@ def main(run: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    asked = sys.argv[1]
+    alone = "_unimodal" if MNIST_SVHN.alone(asked) else ""
+    with MNIST_SVHN.running(
+        f"score{alone}@{asked}", lambda: "the model is kept, this score begins anew"
+    ):
+        main(asked)

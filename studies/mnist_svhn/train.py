@@ -6,7 +6,7 @@ import sys
 
 from studies.mnist_svhn.pairs import load
 from studies.study import MNIST_SVHN
-from studies.training import train_run
+from studies.training import train_run, training
 
 __all__ = ["main"]
 
@@ -17,4 +17,6 @@ def main(run: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    asked = sys.argv[1]
+    with training(MNIST_SVHN, asked):
+        main(asked)

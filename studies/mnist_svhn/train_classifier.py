@@ -49,4 +49,8 @@ def main(modality: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("modality", choices=MNIST_SVHN.modalities)
-    main(parser.parse_args().modality)
+    asked = parser.parse_args().modality
+    with MNIST_SVHN.running(
+        f"train_classifier@{asked}", lambda: "the pairs are kept, this training begins anew"
+    ):
+        main(asked)

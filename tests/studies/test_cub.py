@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from ruamel.yaml import YAML
 from sklearn.cross_decomposition import CCA
 from torchvision.models import resnet101
 
 from scenegen.params import CLASSES
 from scenegen.records import record_dtype
-from studies.cub import cca
+from studies.cub import cca, data, features, text
 from studies.cub.captions import END, Language, learn, sif_weights, tokens
-from studies.cub.features import extract, fit_small, resnet
+from studies.cub.features import SmallCNN, as_input, extract, fit_small, resnet
 from studies.cub.layout import ARCHIVE, picture, provide_cub, read
 from studies.cub.params import FeatureParams, SceneCount, TextParams
 from studies.cub.scenes import caption, class_name, colour, scene_params, write_layout
@@ -104,6 +105,21 @@ def test_mmvaes_archive_is_read_with_each_photographs_own_captions(tmp_path: Pat
         read(tmp_path, 0.25, 0)
 
 
+def test_a_class_in_both_folders_of_mmvaes_archive_is_refused(tmp_path: Path) -> None:
+    root = mmvae(tmp_path) / "cub"
+    provide_cub(tmp_path, download=False)  # its class lists are the split: nothing is missing
+    (root / "test/003.Crow").mkdir()
+    bird = root / "train/003.Crow/Crow_0.jpg"
+    bird.rename(root / "test/003.Crow/Crow_0.jpg")
+    files = {split: root / f"text_{split}classes.txt" for split in ("trainval", "test")}
+    lines = {split: file.read_text().splitlines() for split, file in files.items()}
+    own = [line for line in lines["trainval"] if line.startswith("Crow_0")]
+    files["trainval"].write_text("\n".join(x for x in lines["trainval"] if x not in own))
+    files["test"].write_text("\n".join([*lines["test"], *own]))
+    with pytest.raises(RawFileError, match=r"003\.Crow is in train/ and in test/"):
+        read(tmp_path, 0.25, 0)
+
+
 DAMAGE = [
     ("CUB_200_2011/images/003.Crow/Crow_1.jpg", None, "missing"),
     ("text_c10/003.Crow/Crow_1.txt", "one line\n", "1 captions, 10 expected"),
@@ -137,16 +153,30 @@ def test_a_truncated_photograph_is_refused_by_name(tmp_path: Path) -> None:
 def test_what_cub_lacks_is_said_with_size_place_and_checksum(tmp_path: Path) -> None:
     with pytest.raises(RawFileError) as refusal:
         provide_cub(tmp_path, download=False)
-    archive, captions = str(refusal.value).splitlines()
+    archive, captions, split = str(refusal.value).splitlines()
     assert f"{tmp_path}/CUB_200_2011.tgz: missing; 1,150,585,339 bytes, md5:97ece" in archive
     assert "text_c10: missing" in captions
     assert "no checksum is published" in captions
     assert ARCHIVE.urls[0] in archive
+    assert split.startswith(f"{tmp_path}/testclasses.txt: missing; ")
+
+
+def test_photographs_without_the_published_split_are_refused(tmp_path: Path) -> None:
+    originals(tmp_path)
+    with pytest.raises(RawFileError) as refusal:
+        provide_cub(tmp_path, download=False)
+    (line,) = str(refusal.value).splitlines()
+    assert line.startswith(f"{tmp_path}/testclasses.txt: missing; the published split")
+    (tmp_path / "testclasses.txt").write_text("")
+    provide_cub(tmp_path, download=False)
+    with pytest.raises(RawFileError, match=r"testclasses\.txt: 0 of 4 classes held out"):
+        read(tmp_path, 0.25, 0)
 
 
 def test_the_archive_is_checked_then_unpacked(tmp_path: Path) -> None:
     source, folder = originals(tmp_path / "source"), tmp_path / "raw"
     (folder / "text_c10").mkdir(parents=True)
+    (folder / "testclasses.txt").write_text("004.Finch\n")
     with tarfile.open(folder / "CUB_200_2011.tgz", "w:gz") as packed:
         packed.add(source / "CUB_200_2011", "CUB_200_2011")
     archive = described(folder / "CUB_200_2011.tgz", "CUB_200_2011.tgz")
@@ -174,15 +204,41 @@ def test_resnet_takes_its_weights_from_a_checked_file_only(tmp_path: Path) -> No
     assert np.isfinite(features).all()
 
 
+def striped(count: int, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """Faint bars at one of three slants, wherever and in whatever colour, under noise."""
+    draws = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    row, column = np.mgrid[:32, :32]
+    pictures = []
+    for label in labels:
+        along = (row, column, row + column)[label]
+        wave = np.sin(along * 0.9 + draws.uniform(0, 6.3))[:, :, None]
+        shade = draws.uniform(60, 190, 3) + 40 * wave + draws.normal(0, 20, (32, 32, 3))
+        pictures.append(np.uint8(shade.clip(0, 255)))
+    return pictures, labels
+
+
+def told(model: torch.nn.Module) -> float:
+    """How many new pictures are nearest to their own class's mean feature."""
+    (known, of), (new, truth) = striped(90, 0), striped(60, 1)
+    with torch.inference_mode():
+        seen, found = (model(as_input(p, "cpu")).numpy() for p in (known, new))
+    centres = np.stack([seen[of == label].mean(0) for label in range(3)])
+    nearest = np.linalg.norm(found[:, None] - centres, axis=2).argmin(1)
+    return float((nearest == truth).mean())
+
+
 def test_the_small_extractor_learns_its_classes() -> None:
-    draws = np.random.default_rng(0)
-    labels = np.arange(60) % 3
-    hues = np.eye(3)[labels] * 150
-    pictures = [np.uint8(draws.uniform(0, 100, (32, 32, 3)) + hue) for hue in hues]
-    params = FeatureParams(extractor="small", weights="-", side=32, size=8, epochs=15, seed=0)
+    pictures, labels = striped(90, 0)
+    params = FeatureParams(extractor="small", weights="-", side=32, size=8, epochs=30, seed=0)
     model = fit_small(pictures, labels, params, "cpu")
-    same = fit_small(pictures, labels, params, "cpu")
-    for a, b in zip(model.parameters(), same.parameters(), strict=True):
+    torch.manual_seed(0)
+    untrained = SmallCNN(8, 3).body.eval()
+    assert told(model) >= 0.9
+    assert told(untrained) < 0.7
+    short = params.model_copy(update={"epochs": 2})
+    twice = [fit_small(pictures, labels, short, "cpu") for _ in range(2)]
+    for a, b in zip(twice[0].parameters(), twice[1].parameters(), strict=True):
         assert a.equal(b)
 
 
@@ -290,6 +346,77 @@ def test_fasttext_is_the_same_in_another_process() -> None:
     ).stdout.strip()
     here = learn(CORPUS * 20, CORPUS, TEXT).vectors
     assert hashlib.sha256(here.tobytes()).hexdigest() == other
+
+
+def language_of(folder: Path, captions: np.ndarray, pictures: np.ndarray, test: np.ndarray) -> (
+    tuple[dict[str, np.ndarray], dict[str, np.ndarray], data.Space]
+):  # fmt: skip
+    """What the stage `text` stores for these captions [N, 10] and features."""
+    data.store(data.FEATURES, features=pictures, test=test, captions=captions,
+               paths=np.array(["-"] * len(test)))  # fmt: skip
+    text.main()
+    stored = []
+    for file in (data.LANGUAGE, data.PROJECTION):
+        with np.load(folder / file) as arrays:
+            stored.append({name: arrays[name] for name in arrays.files})
+    return stored[0], stored[1], data.load()[0]
+
+
+def test_the_test_split_teaches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "studies/cub").mkdir(parents=True)
+    sections = {"text": TEXT.model_dump(), "cca": {"size": 3, "ridge": 0.001}}
+    with open(tmp_path / "studies/cub/params.yaml", "w") as file:
+        YAML().dump(sections, file)
+    draws = np.random.default_rng(5)
+    nouns, colours = ["bird", "wing", "beak", "tail"], ["red", "blue", "green", "grey"]
+    captions = np.array(
+        [[f"a {draws.choice(colours)} {draws.choice(nouns)}" for _ in range(10)] for _ in range(20)]
+    )
+    pictures = draws.normal(size=(20, 6)).astype(np.float32)
+    test = np.arange(20) % 4 == 0
+    one, cca_one, space = language_of(tmp_path, captions, pictures, test)
+
+    others = captions.copy().astype(object)
+    others[test] = "the red crow and a red crow over red water"  # new words, and old ones oftener
+    changed = np.where(test[:, None], 9 * pictures + 3, pictures).astype(np.float32)
+    two, cca_two, space_two = language_of(tmp_path, others.astype(str), changed, test)
+
+    assert {"crow", "water"} <= set(two["words"]) - set(one["words"])  # the test split was read
+    taught = [word for row in captions[~test].ravel() for word in tokens(row)]
+    for word in (END, *sorted(set(taught))):
+        first, second = (list(stored["words"]).index(word) for stored in (one, two))
+        for name in ("vectors", "known", "weights"):
+            np.testing.assert_array_equal(one[name][first], two[name][second], f"{name} of {word}")
+    assert not two["known"][list(two["words"]).index("crow")]
+    np.testing.assert_array_equal(one["direction"], two["direction"])
+    for name in cca.Projection.__dataclass_fields__:
+        np.testing.assert_array_equal(cca_one[name], cca_two[name], name)
+    np.testing.assert_array_equal(space.mean, space_two.mean)
+    assert space.scale == space_two.scale
+
+
+def test_the_extractor_learns_from_training_pictures_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "studies/cub").mkdir(parents=True)
+    sections = YAML(typ="safe").load((ROOT / "studies/cub/params.yaml").read_text())
+    sections["features"] |= {"side": 32, "size": 8, "epochs": 2}
+    with open(tmp_path / "studies/cub/params.yaml", "w") as file:
+        YAML().dump(sections, file)
+    root = originals(features.FOLDER)
+    found = []
+    for shade in (0, 200):
+        for photo in read(root, 0.25, 0):
+            if photo.test:
+                Image.new("RGB", (30, 20), (shade, 10, 90)).save(photo.path)
+        features.main()
+        with np.load(features.FILE) as file:
+            found.append((file["features"], file["test"]))
+    (first, test), (second, _) = found
+    np.testing.assert_array_equal(first[~test], second[~test])
+    assert (first[test] != second[test]).any()
 
 
 # --- CCA ---------------------------------------------------------------------------------------

@@ -1,0 +1,247 @@
+"""The studies' scores against sums done by hand: which way, by which judge, which component."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from models.params import Cell, VAEParams
+from models.vae import MultimodalVAE
+from studies.cub import cca
+from studies.cub import score as cub
+from studies.cub.captions import END, Language
+from studies.cub.data import Pairs as Captioned
+from studies.cub.data import Space
+from studies.cub.params import ScoreParams as CubScoreParams
+from studies.cub.report import measured as cub_measured
+from studies.mnist_svhn import score as digits
+from studies.mnist_svhn.classifier import DigitClassifier
+from studies.mnist_svhn.pairs import Pairs
+from studies.mnist_svhn.params import ScoreParams
+from studies.mnist_svhn.report import measured
+from studies.mnist_svhn.train_classifier import path
+from studies.scoring import best_component, decode
+
+COUNT, LATENT, SEED = 120, 4, 3
+SETTINGS = {"pairs": COUNT, "point": "mean", "samples": 50, "choose": 60, "seed": SEED}
+
+
+def model(cell: Cell, shapes: Mapping[str, tuple[int, ...]]) -> MultimodalVAE:
+    """An untrained model whose weights are large enough for what it decodes to vary."""
+    torch.manual_seed(0)
+    network = {"kind": "residual", "width": 4, "blocks": 0}
+    params = VAEParams(latent=LATENT, modalities={m: {} for m in shapes}, network=network)
+    vae = MultimodalVAE(params, cell, shapes).eval()
+    with torch.no_grad():
+        for weight in vae.parameters():
+            weight.mul_(3.0 if weight.ndim > 1 else 1.0)
+    return vae
+
+
+def made(
+    vae: MultimodalVAE, seen: Mapping[str, np.ndarray], **how: object
+) -> dict[str, np.ndarray]:
+    """What the model decodes from the mean of its posterior, asked directly."""
+    given = {m: torch.from_numpy(x) for m, x in seen.items()}
+    return {m: x.numpy() for m, x in vae.generate(given, **how).items()}  # type: ignore[arg-type]
+
+
+# --- the component of a mixture ------------------------------------------------------------------
+
+VECTORS = {"image": (6,), "text": (4, 3)}
+
+
+def vectors(count: int) -> dict[str, np.ndarray]:
+    draws = np.random.default_rng(1)
+    return {m: draws.normal(size=(count, *s)).astype(np.float32) for m, s in VECTORS.items()}
+
+
+@pytest.mark.parametrize("wanted", [0, 1])
+def test_the_best_component_is_the_one_of_the_highest_mean_score(wanted: int) -> None:
+    vae, seen = model(Cell(fusion="moe", objective="none"), VECTORS), vectors(20)
+    target = decode(vae, seen, seed=SEED, point="mean", component=wanted)["image"]
+    other = decode(vae, seen, seed=SEED, point="mean", component=1 - wanted)["image"]
+    assert np.abs(target - other).max() > 0.1
+
+    def likeness(decoded: dict[str, np.ndarray]) -> list[float]:
+        """The wanted component is worse at one modality, and better on the whole."""
+        return [0.4, 0.4] if np.allclose(decoded["image"], target) else [0.7, 0.0]
+
+    assert best_component(vae, seen, likeness, seed=SEED, point="mean") == wanted
+
+
+def test_one_posterior_has_no_component_to_choose() -> None:
+    vae = model(Cell(fusion="poe", objective="none"), VECTORS)
+    assert best_component(vae, vectors(3), lambda _: [0.0], seed=SEED, point="mean") is None
+
+
+# --- MNIST-SVHN ----------------------------------------------------------------------------------
+
+PICTURES = {"mnist": (64,), "svhn": (16, 16, 3)}
+
+
+@pytest.fixture
+def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> digits.Judge:
+    """Two untrained classifiers of large weights, from files as the stage reads them."""
+    monkeypatch.chdir(tmp_path)
+    for place, (modality, channels) in enumerate((("mnist", 1), ("svhn", 3))):
+        torch.manual_seed(place)
+        weights = {k: 3 * v for k, v in DigitClassifier(channels).state_dict().items()}
+        path(modality).parent.mkdir(parents=True, exist_ok=True)
+        save_file(weights, path(modality))
+    return digits.Judge("cpu")
+
+
+def paired() -> Pairs:
+    """Pairs whose two numbers differ, so that swapping them shows."""
+    draws = np.random.default_rng(2)
+    labels = draws.integers(0, 10, COUNT).astype(np.uint8)
+    return Pairs(
+        draws.integers(0, 256, (COUNT, 8, 8), np.uint8),
+        labels,
+        draws.integers(0, 256, (COUNT, 16, 16, 3), np.uint8),
+        np.roll(labels, 5),
+        np.stack([np.arange(COUNT), (np.arange(COUNT) + 5) % COUNT], 1),
+    )
+
+
+def percent(judge: digits.Judge, modality: str, x: np.ndarray, labels: np.ndarray) -> float:
+    """The share of `labels` that the modality's own classifier says, by its logits."""
+    shown = torch.from_numpy(digits.as_pictures(modality, x)).float() / 255
+    shown = shown[:, None] if modality == "mnist" else shown.permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        said = judge.models[modality](shown).argmax(-1).numpy()
+    return round(100 * float((said == labels).mean()), 3)
+
+
+@pytest.mark.parametrize("objective", ["lcd", "none"])
+def test_cross_generation_goes_the_way_its_name_says(judge: digits.Judge, objective: str) -> None:
+    vae = model(Cell(fusion="bce", objective=objective), PICTURES)
+    pairs = paired()
+    digit, street = (pairs.seen()[m] for m in ("mnist", "svhn"))
+    from_street, from_digit = made(vae, {"svhn": street}), made(vae, {"mnist": digit})
+    # The classes that the digits made of street numbers show are the truth, so S->M is perfect.
+    truth = judge.classes("mnist", from_street["mnist"]).astype(np.uint8)
+    pairs = replace(pairs, digit_labels=truth)
+    scores, _ = digits.score(vae, judge, ScoreParams(**SETTINGS), pairs, pairs)
+    cross = {
+        "svhn->mnist": 100.0,
+        "mnist->svhn": percent(judge, "svhn", from_digit["svhn"], truth),
+    }
+    assert scores["cross"] == cross
+    assert cross["mnist->svhn"] < 100
+    assert percent(judge, "mnist", from_digit["mnist"], truth) < 100  # M is not its own S->M
+    both = made(vae, {"mnist": digit, "svhn": street})
+    assert scores["all"] == {m: percent(judge, m, both[m], truth) for m in PICTURES}
+    prior = vae.sample(50, torch.Generator().manual_seed(SEED))
+    said = [judge.classes(m, prior[m].numpy()) for m in PICTURES]
+    assert scores["joint"] == pytest.approx(100 * np.mean(said[0] == said[1]))
+    if objective == "none":
+        assert scores["cross_missing_as_prior"] is None
+        return
+    as_prior = {
+        f"{given}->{target}": percent(
+            judge, target, made(vae, {given: pairs.seen()[given]}, missing="prior")[target], truth
+        )
+        for given, target in (("svhn", "mnist"), ("mnist", "svhn"))
+    }
+    assert scores["cross_missing_as_prior"] == as_prior
+    assert as_prior != cross
+
+
+def test_the_columns_of_table_1_are_the_directions_they_name() -> None:
+    score = {
+        "joint": 1.0,
+        "cross": {"svhn->mnist": 2.0, "mnist->svhn": 3.0},
+        "all": {"mnist": 60.0, "svhn": 30.0},
+    }
+    assert measured(score, {"mnist": 50.0, "svhn": 40.0}) == {
+        "joint": 1.0, "cross_mnist": 2.0, "cross_svhn": 3.0,
+        "synergy_mnist": 20.0, "synergy_svhn": -25.0,
+    }  # fmt: skip
+
+
+# --- CUB -----------------------------------------------------------------------------------------
+
+
+def captioned() -> tuple[Space, Captioned]:
+    """Twelve pictures of ten captions, and a projection fitted on other numbers."""
+    draws = np.random.default_rng(4)
+    words = [END, *"abcdefgh"]
+    language = Language(
+        np.array(words),
+        draws.normal(size=(9, 3)).astype(np.float32),
+        np.ones(9, np.bool_),
+        np.array([0.0, *draws.uniform(0.2, 1.0, 8)]),
+        np.zeros(3),
+    )
+    x = draws.normal(size=(50, 6))
+    projection = cca.fit(x, x[:, :3] + draws.normal(size=(50, 3)), 2)
+    space = Space(language, projection, draws.normal(size=6).astype(np.float32), 2.0)
+    features = draws.normal(size=(12, 6)).astype(np.float32)
+    ids = draws.integers(1, 9, (12, 10, 4)).astype(np.int32)
+    return space, Captioned(features, ids, language, np.array(["-"] * 12))
+
+
+def cosine(space: Space, features: np.ndarray, ids: np.ndarray) -> float:
+    """Mean cosine of the projections, a pair at a time."""
+    p, found = space.projection, []
+    for picture, line in zip(features, ids, strict=True):
+        said = sum(
+            (space.language.weights[i] * space.language.vectors[i] for i in line if i),
+            np.zeros(3),
+        ) / max(1, int((line != 0).sum()))
+        a = (picture.astype(np.float64) * 2.0 + space.mean - p.x_mean) @ p.x_map
+        b = (said - p.y_mean) @ p.y_map
+        found.append(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+    return float(np.mean(found))
+
+
+@pytest.mark.parametrize("objective", ["lcd", "none"])
+def test_pictures_made_of_captions_are_held_against_those_captions(objective: str) -> None:
+    vae = model(Cell(fusion="bce", objective=objective), VECTORS)
+    space, pairs = captioned()
+    scores, written = cub.score(vae, space, CubScoreParams(**SETTINGS), pairs, pairs)
+    seen = {m: x.astype(np.float32) for m, x in pairs.seen().items()}
+    ids, nearest = pairs.captions(), space.language.nearest
+
+    def cross(missing: str) -> dict[str, float]:
+        pictures = made(vae, {"text": seen["text"]}, missing=missing)["image"]
+        captions = made(vae, {"image": seen["image"]}, missing=missing)["text"]
+        return {
+            "text->image": cosine(space, pictures, ids),
+            "image->text": cosine(space, seen["image"], nearest(captions)),
+        }
+
+    expected = cross("absent")
+    assert scores["cross"] == pytest.approx(expected, abs=1e-3)
+    assert abs(expected["text->image"] - expected["image->text"]) > 0.01
+    both = made(vae, seen)
+    assert scores["all"] == pytest.approx(
+        {
+            "image": cosine(space, both["image"], ids),
+            "text": cosine(space, seen["image"], nearest(both["text"])),
+        },
+        abs=1e-3,
+    )
+    captions = made(vae, {"image": seen["image"][::10]})["text"]
+    np.testing.assert_array_equal(written, nearest(captions))
+    if objective == "none":
+        assert scores["cross_missing_as_prior"] is None
+    else:
+        assert scores["cross_missing_as_prior"] == pytest.approx(cross("prior"), abs=1e-3)
+        assert cross("prior") != pytest.approx(expected, abs=1e-3)
+
+
+def test_the_columns_of_table_2_are_the_directions_they_name() -> None:
+    score = {"cross": {"text->image": 0.2, "image->text": 0.3}, "all": {"image": 0.6, "text": 0.3}}
+    assert cub_measured(score, {"image": 0.5, "text": -0.1}) == {
+        "cross_image": 0.2, "cross_text": 0.3,
+        "synergy_image": pytest.approx(20.0), "synergy_text": None,
+    }  # fmt: skip

@@ -1,0 +1,153 @@
+"""The studies' stages as programs: interrupted, run twice at once, and without their files."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from studies.mnist_svhn.pairs import FILE
+from tests.conftest import ROOT, run
+
+HERE = {"PYTHONPATH": str(ROOT), "DEVICE": "cpu"}
+
+
+def params(folder: Path, study: str, *changes: tuple[str, str]) -> Path:
+    """The folder with the study's params in it, changed, and nothing else."""
+    home = folder / f"studies/{study}"
+    home.mkdir(parents=True)
+    text = (ROOT / home.relative_to(folder) / "params.yaml").read_text()
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    (home / "params.yaml").write_text(text)
+    return folder
+
+
+def interrupted(folder: Path, ready: Callable[[], bool], kind: int, *module: str) -> str:
+    """What `python -m module` says when the signal comes once `ready`; it must end with 130."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", *module],
+        cwd=folder,
+        env={**os.environ, **HERE},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # Where the tests run in the background of a shell, SIGINT is ignored, and inherited so.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    )
+    deadline = time.monotonic() + 240
+    try:
+        while not ready():
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.killpg(process.pid, kind)
+        said = process.communicate(timeout=60)[1]
+    finally:
+        if process.poll() is None:
+            process.kill()
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    return said
+
+
+def test_a_stage_runs_once_and_says_how_to_go_on(tmp_path: Path) -> None:
+    folder = params(tmp_path, "mnist_svhn", ("train: 4000", "train: 1000000"))
+    lock = folder / ".cache/runs/mnist_svhn/data.lock"
+    said_to_second = ""
+
+    def refused() -> bool:
+        """Once the first run holds its lock: what a second one says."""
+        nonlocal said_to_second
+        if not lock.exists():
+            return False
+        second = run(folder, "python", "-m", "studies.mnist_svhn.data", check=False, **HERE)
+        assert second.returncode == 2
+        said_to_second = second.stderr
+        return True
+
+    said = interrupted(folder, refused, signal.SIGTERM, "studies.mnist_svhn.data")
+    assert said_to_second.startswith("mnist_svhn/data: already running in this folder")
+    (last,) = said.splitlines()
+    assert last.startswith("mnist_svhn/data: interrupted; downloaded files are kept")
+    assert last.endswith("To go on: dvc repro studies/mnist_svhn/dvc.yaml")
+    assert not (folder / FILE).exists()
+
+
+def test_an_interrupted_training_names_its_checkpoint(tmp_path: Path) -> None:
+    folder = params(
+        tmp_path, "mnist_svhn", ("checkpoint_every: 250", "checkpoint_every: 2"),
+        ("  steps: 1000 ", "  steps: 1000000 "),
+    )  # fmt: skip
+    (folder / FILE).parent.mkdir(parents=True)
+    draws = np.random.default_rng(0)
+    arrays = {
+        "digits": draws.integers(0, 256, (80, 8, 8), np.uint8),
+        "digit_labels": np.zeros(80, np.uint8),
+        "streets": draws.integers(0, 256, (80, 16, 16, 3), np.uint8),
+        "street_labels": np.zeros(80, np.uint8),
+        "pairs": np.repeat(np.arange(80)[:, None], 2, 1),
+    }
+    np.savez(folder / FILE, **{f"train_{name}": value for name, value in arrays.items()})
+    kept = folder / ".cache/checkpoints/mnist_svhn/mnist-0"
+
+    def ready() -> bool:
+        return any(kept.glob("[!.]*.safetensors"))
+
+    said = interrupted(folder, ready, signal.SIGINT, "studies.mnist_svhn.train", "mnist-0")
+    last = said.splitlines()[-1]
+    assert "mnist_svhn/train_unimodal@mnist-0: interrupted; the checkpoint in .cache" in last
+    assert last.endswith("To go on: dvc repro studies/mnist_svhn/dvc.yaml")
+
+
+LACKING = [
+    (
+        "mnist_svhn",
+        "studies.mnist_svhn.data",
+        [
+            "data/raw/MNIST/raw/train-images-idx3-ubyte.gz: missing; 9,912,422 bytes, md5:f68b",
+            "data/raw/MNIST/raw/train-labels-idx1-ubyte.gz: missing; 28,881 bytes, md5:d53e",
+            "data/raw/MNIST/raw/t10k-images-idx3-ubyte.gz: missing; 1,648,877 bytes, md5:9fb6",
+            "data/raw/MNIST/raw/t10k-labels-idx1-ubyte.gz: missing; 4,542 bytes, md5:ec29",
+            "data/raw/train_32x32.mat: missing; 182,040,794 bytes, md5:e26d",
+            "data/raw/test_32x32.mat: missing; 64,275,384 bytes, md5:eb5a",
+        ],
+    ),
+    (
+        "cub",
+        "studies.cub.features",
+        [
+            "data/raw/cub/CUB_200_2011.tgz: missing; 1,150,585,339 bytes, md5:97ec",
+            "data/raw/cub/text_c10: missing; the captions (10 lines for each of 11,788",
+            "data/raw/cub/testclasses.txt: missing; the published split (50 test classes",
+            "data/raw/resnet101-63fe2227.pth: missing; about 178,794,000 bytes, sha256:63fe2227",
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("study", "module", "lines"), LACKING, ids=[s for s, *_ in LACKING])
+def test_files_that_are_not_there_are_all_named_before_any_work(
+    tmp_path: Path, study: str, module: str, lines: list[str]
+) -> None:
+    changes = [("source: embedded ", "source: files "), ("download: true", "download: false")]
+    if study == "cub":
+        changes.append(("extractor: small ", "extractor: resnet101 "))
+    folder = params(tmp_path, study, *changes)
+    (folder / "data/raw").mkdir(parents=True)
+    done = run(folder, "python", "-m", module, check=False, **HERE)
+    assert done.returncode == 2
+    said = done.stderr.splitlines()
+    assert len(said) == len(lines)
+    for line, expected in zip(said, lines, strict=True):
+        assert line.startswith(expected)
+    assert [p.name for p in (folder / "data").rglob("*")] == ["raw"]
