@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TextIO, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML, YAMLError
@@ -137,9 +137,7 @@ def running(name: str, kept: Callable[[], str]) -> Iterator[None]:
     """
     RUNS.mkdir(parents=True, exist_ok=True)
     with open(RUNS / f"{name}.lock", "a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(handle):
             fail(f"{name}: already running in this folder; wait for it, or stop it first")
         os.utime(handle.fileno())  # when it began
         began = time.monotonic()
@@ -153,6 +151,19 @@ def running(name: str, kept: Callable[[], str]) -> Iterator[None]:
             )
             raise SystemExit(130) from None
         write_json(RUNS / f"{name}.json", {"seconds": round(time.monotonic() - began, 2)})
+
+
+def _locked(handle: TextIO, patience: float = 1.0) -> bool:
+    """Try to lock a file, for about a second: `status` holds it an instant to see what runs."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.02)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

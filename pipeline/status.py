@@ -1,7 +1,11 @@
 """What is done, stale, running and left of the pipeline, and about how long the rest takes.
 
-DVC says what changed; a lock under `.cache/runs` says what runs. No lock of DVC's is taken, so that
-looking never disturbs a run. Times are those that stages took before, scaled by their work.
+DVC says what changed; a lock under `.cache/runs` says what runs. No lock of DVC's is taken, and a
+stage's own for an instant only, which a starting run waits out: looking never disturbs a run. Times
+are those that stages took before, scaled by their work.
+
+A grid has hundreds of stages that share params.yaml, code and data: whatever they share is read
+once a look.
 """
 
 from __future__ import annotations
@@ -11,14 +15,17 @@ import fcntl
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import networkx
+from dvc.dependency import ParamsDependency
+from dvc.output import Output
 from dvc.repo import Repo
 from dvc.stage import PipelineStage, Stage
+from dvc.utils.serialize import load_yaml
 
 from pipeline import check, params, stage
 from pipeline.params import Params
@@ -27,6 +34,7 @@ from scenegen.manifest import read_manifest
 __all__ = ["STATES", "Entry", "look", "table"]
 
 STATES = ("done", "running", "stale", "left")
+_ABSENT = object()
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,11 @@ class Entry:
     @property
     def group(self) -> str:
         """The stage's name in dvc.yaml, without the matrix."""
-        return self.name.split("@")[0]
+        return _group(self.name)
+
+
+def _group(name: str) -> str:
+    return name.split("@")[0]
 
 
 def look() -> list[Entry]:
@@ -55,10 +67,14 @@ def look() -> list[Entry]:
         stages = {s.addressing: s for s in repo.index.stages if _ours(s)}
         graph = networkx.relabel_nodes(repo.index.graph, {s: s.addressing for s in stages.values()})
         order = [n for n in reversed(list(networkx.topological_sort(graph))) if n in stages]
+        # Parsed as DVC parses it, since it is compared with what DVC recorded.
+        now = load_yaml(str(stage.PARAMS))
+        changes = _Changes(config, now)
+        times = _Times(stages.values(), config, now)
         entries: dict[str, Entry] = {}
         for name in order:
             above = [entries[n] for n in graph.successors(name) if n in entries]
-            entries[name] = _entry(stages[name], above, config)
+            entries[name] = _entry(stages[name], above, changes, times)
     return list(entries.values())
 
 
@@ -67,22 +83,22 @@ def _ours(item: Stage) -> bool:
     return isinstance(item, PipelineStage) and item.path_in_repo == "dvc.yaml"
 
 
-def _entry(item: PipelineStage, above: list[Entry], config: Params) -> Entry:
+def _entry(item: PipelineStage, above: list[Entry], changes: _Changes, times: _Times) -> Entry:
     name = item.addressing
-    needed = _seconds(item, config)
     if (since := _running_since(name)) is not None:
-        share, note = _progress(item, config)
+        share, note = _progress(item, changes.config)
+        needed = times.seconds(item)
         if needed is not None:
             spent = time.time() - since
             needed = max(needed * (1 - share) if share is not None else needed - spent, 0.0)
         return Entry(name, "running", note, needed)
     if all(out.hash_info.value is None for out in item.outs):
-        return Entry(name, "left", "never run", needed)
-    if reasons := _reasons(item, config):
-        return Entry(name, "stale", ", ".join(reasons), needed)
-    # `check` writes the same bytes whatever params.yaml holds; what differs is in _reasons.
+        return Entry(name, "left", "never run", times.seconds(item))
+    if reasons := changes.of(item):
+        return Entry(name, "stale", ", ".join(reasons), times.seconds(item))
+    # `check` writes the same bytes whatever params.yaml holds; what differs is in the reasons.
     if waits := [e.name for e in above if e.state != "done" and e.name != "check"]:
-        return Entry(name, "left", f"waits for {waits[0]}", needed)
+        return Entry(name, "left", f"waits for {waits[0]}", times.seconds(item))
     return Entry(name, "done")
 
 
@@ -99,30 +115,53 @@ def _running_since(name: str) -> float | None:
     return None
 
 
-def _reasons(item: PipelineStage, config: Params) -> list[str]:
-    """Everything that is not as at the stage's last run, as `file` or `key`."""
-    reasons = ["command"] if item.changed_stage() else []
-    for dep in item.deps:
-        path = Path(dep.def_path)
-        if path.parent == check.FOLDER / "cells":
-            cell = {**config.grid.cells, "unimodal": check.UNIMODAL}.get(path.name)
-            # The file as `check` would write it now.
-            if cell and path.exists() and path.read_bytes() == check.code(cell):
-                reasons += _flat(dep.status())
-            else:
-                reasons.append("fusion or objective")
-        else:
-            reasons += _flat(dep.status())
-    return reasons + [f"{o} {s}" for out in item.outs for o, s in out.status().items()]
+def _value(params_now: Mapping[str, Any], key: str) -> Any:
+    """What params.yaml holds under a dotted key; `_ABSENT` if nothing."""
+    found: Any = params_now
+    for part in key.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            return _ABSENT
+        found = found[part]
+    return found
 
 
-def _flat(status: Mapping[str, Any]) -> list[str]:
-    """DVC's {file: state} or {params.yaml: {key: state}} as a list of files and keys."""
-    return [
-        key
-        for file, state in status.items()
-        for key in (state if isinstance(state, dict) else [file])
-    ]
+class _Changes:
+    """What differs from the stages' last runs; a file that many share is looked at once."""
+
+    def __init__(self, config: Params, now: Mapping[str, Any]) -> None:
+        self.config = config
+        self._now = now
+        self._known: dict[tuple[type[Output], str, str | None], dict[str, str]] = {}
+
+    def of(self, item: PipelineStage) -> list[str]:
+        """Everything that is not as at the stage's last run, as `file` or `key`."""
+        reasons = ["command"] if item.changed_stage() else []
+        for dep in item.deps:
+            path = Path(dep.def_path)
+            if isinstance(dep, ParamsDependency):
+                reasons += self._params(dep)
+                continue
+            if path.parent == check.FOLDER / "cells":
+                cell = {**self.config.grid.cells, "unimodal": check.UNIMODAL}.get(path.name)
+                # The file as `check` would write it now.
+                if not (cell and path.exists() and path.read_bytes() == check.code(cell)):
+                    reasons.append("fusion or objective")
+                    continue
+            reasons += self._status(dep)
+        return reasons + [f"{o} {s}" for out in item.outs for o, s in self._status(out).items()]
+
+    def _status(self, file: Output) -> dict[str, str]:
+        """DVC's {file: state}: one for all that recorded the same content of the same file."""
+        # An output's state tells whether DVC's cache has it; a dependency's does not.
+        key = (type(file), file.def_path, file.hash_info.value)
+        if key not in self._known:
+            self._known[key] = file.status()
+        return self._known[key]
+
+    def _params(self, dep: ParamsDependency) -> list[str]:
+        """The keys whose values are new or others; DVC's own look parses the file every time."""
+        last = dep.hash_info.value or {}
+        return [k for k in dep.params if _value(self._now, k) != last.get(k, _ABSENT)]
 
 
 # --- time left ---------------------------------------------------------------------------------
@@ -130,7 +169,7 @@ def _flat(status: Mapping[str, Any]) -> list[str]:
 
 def _work(name: str, values: Mapping[str, Any]) -> float:
     """How much a stage has to do under these params, in units of its own kind."""
-    group = name.split("@")[0]
+    group = _group(name)
 
     def value(key: str) -> float:
         return float(values.get(key, 1))
@@ -159,34 +198,47 @@ def _recorded(item: PipelineStage) -> float | None:
     return float(json.loads(path.read_text())["seconds"]) if path.exists() else None
 
 
-def _values(item: PipelineStage, last: bool) -> dict[str, Any]:
-    """The stage's params: of its last run, or as they are now."""
-    found: dict[str, Any] = {}
-    for dep in item.params:
-        found |= (dep.hash_info.value or {}) if last else dep.read_params()
-    return found
+class _Times:
+    """About how long stages take, from what they took before; each record is read once."""
 
+    def __init__(
+        self, stages: Iterable[PipelineStage], config: Params, now: Mapping[str, Any]
+    ) -> None:
+        self._config, self._now = config, now
+        self._groups: dict[str, list[PipelineStage]] = {}
+        for item in stages:
+            self._groups.setdefault(_group(item.addressing), []).append(item)
+        self._rates: dict[str, dict[str, float]] = {}
 
-def _seconds(item: PipelineStage, config: Params) -> float | None:
-    """About how long a run of the stage takes; from its own last run, or its likest sibling's."""
-    name = item.addressing
-    if name == "check":
-        return 1.0
-    now = _work(name, _values(item, last=False))
-    siblings = [
-        s for s in item.repo.index.stages if s.addressing.split("@")[0] == name.split("@")[0]
-    ]
-    rates = {}
-    for one in siblings:
-        if (seconds := _recorded(one)) is not None:
-            rates[one.addressing] = seconds / _work(one.addressing, _values(one, last=True))
-    if name in rates:
-        return rates[name] * now
-    like = [
-        r for other, r in rates.items() if _objective(other, config) == _objective(name, config)
-    ]
-    usable = like or list(rates.values())
-    return sum(usable) / len(usable) * now if usable else None
+    def seconds(self, item: PipelineStage) -> float | None:
+        """About how long a run of the stage takes; from its own last run, or its likest sibling's.
+
+        None if neither has ever run.
+        """
+        name, config = item.addressing, self._config
+        if name == "check":
+            return 1.0
+        keys = [key for dep in item.params for key in dep.params]
+        values = {k: v for k in keys if (v := _value(self._now, k)) is not _ABSENT}
+        now = _work(name, values)
+        rates = self._rates_of(_group(name))
+        if name in rates:
+            return rates[name] * now
+        like = [r for n, r in rates.items() if _objective(n, config) == _objective(name, config)]
+        usable = like or list(rates.values())
+        return sum(usable) / len(usable) * now if usable else None
+
+    def _rates_of(self, group: str) -> dict[str, float]:
+        """Seconds per unit of work of the last run of each stage that has run."""
+        if group not in self._rates:
+            self._rates[group] = {}
+            for one in self._groups[group]:
+                if (seconds := _recorded(one)) is not None:
+                    last: dict[str, Any] = {}
+                    for dep in one.params:
+                        last |= dep.hash_info.value or {}
+                    self._rates[group][one.addressing] = seconds / _work(one.addressing, last)
+        return self._rates[group]
 
 
 def _objective(name: str, config: Params) -> str | None:

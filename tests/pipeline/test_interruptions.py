@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from safetensors import safe_open
 
+from pipeline import stage
 from scenegen.manifest import read_manifest
 from tests.conftest import run
 from tests.pipeline.test_stages import change
@@ -157,6 +160,40 @@ def test_two_runs_in_one_folder_leave_one_whole_result(project: Path) -> None:
     assert re.search(r"is busy|Unable to acquire lock", second.stderr)
     assert (project / "data/shapes3d/manifest.json").read_bytes() == expected
     assert "up to date" in run(project, "dvc", "status", "dvc.yaml").stdout
+
+
+@pytest.fixture
+def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The lock file of a render in an empty folder; `running` may set this process's signals."""
+    monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGTERM)
+    stage.RUNS.mkdir(parents=True)
+    yield stage.RUNS / "render.lock"
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_stage_starts_while_somebody_looks(lock: Path) -> None:
+    with open(lock, "a") as look, open(lock) as second_look:
+        fcntl.flock(look, fcntl.LOCK_SH)  # as `status` does
+        threading.Timer(0.3, fcntl.flock, (look, fcntl.LOCK_UN)).start()
+        began = time.monotonic()
+        with stage.running("render", lambda: ""):
+            assert time.monotonic() - began >= 0.25
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(second_look, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    assert lock.with_suffix(".json").exists()
+
+
+def test_a_stage_that_runs_on_refuses_another(
+    lock: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open(lock, "a") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        with pytest.raises(SystemExit) as stop, stage.running("render", lambda: ""):
+            pass
+    assert stop.value.code == 2
+    assert "already running in this folder" in capsys.readouterr().err
+    assert not lock.with_suffix(".json").exists()
 
 
 def test_status_sees_what_runs(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,56 @@
+"""A look at hundreds of stages reads what they share once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline import status
+from tests.conftest import clone
+from tests.pipeline.test_stages import change
+
+_watched: list[Counter[Path]] = []
+
+
+def _count(event: str, arguments: tuple[object, ...]) -> None:
+    if _watched and event == "open" and isinstance(arguments[0], str | os.PathLike):
+        _watched[-1][Path(arguments[0]).absolute()] += 1
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _hook() -> Iterator[None]:
+    sys.addaudithook(_count)  # for good: Python has no way to remove one
+    yield
+    _watched.clear()
+
+
+def opened() -> tuple[Counter[Path], list[status.Entry]]:
+    """How often each file is opened by one look, DVC's own share included."""
+    _watched.append(Counter())
+    found = status.look()
+    return _watched.pop(), found
+
+
+def test_no_file_is_read_once_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clone has the records of the default run and none of its data: all times are needed."""
+    project = clone(tmp_path / "project")
+    monkeypatch.chdir(project)
+    status.look()  # DVC remembers the digests of files that it has seen
+    few, some = opened()
+    change(project, "grid.seeds", [0, 1, 2])
+    status.look()
+    many, all_ = opened()
+    assert len(all_) > 2 * len(some)
+    assert {e.seconds is None for e in all_ if e.group == "train_vae"} == {False}
+
+    records = sorted((project / "results/models").glob("*.json"))
+    assert len(records) > 3
+    for file in (project / "params.yaml", *records):
+        assert 1 <= few[file] == many[file] <= 4, file
+    growth = {file: (n, few[file]) for file, n in many.items() if n > few[file] + 3}
+    assert not {f: n for f, n in growth.items() if f.is_relative_to(project)}
