@@ -18,13 +18,18 @@ import torch
 from torchmetrics.functional.image import structural_similarity_index_measure as reference_ssim
 
 from detector import yolo
+from detector.boxes import Detections, Truth
+from detector.metrics import mean_average_precision
+from models import likelihoods
+from models.params import Cell
 from models.vae import MultimodalVAE
-from pipeline import score, scores
+from pipeline import score, scores, stage
 from pipeline.bootstrap import bounds, copies
 from pipeline.faults import FAULTS, degrade
 from pipeline.scores import Judge, Scene, agreement, generate, pixel_errors, summary
 from scenegen.dataset import open_dataset
 from tests.conftest import run
+from tests.pipeline.test_stages import change
 
 RESAMPLES = 200
 
@@ -155,6 +160,34 @@ def test_a_fault_of_no_severity_leaves_exactly_the_clean_score(
         assert all(np.array_equal(made[m], clean[m]) for m in clean) == same
 
 
+@pytest.mark.parametrize("modality", ["image", "depth", "radar"])
+def test_a_detector_finds_objects_where_they_are_and_nowhere_else(
+    smoke: Path, judge: Judge, modality: str
+) -> None:
+    """Its own pictures are the ceiling; what holds no object of the scene is far below."""
+    seen, truths = judge.scenes.seen[modality], judge.scenes.truths[modality]
+    found = judge.detect(modality, seen)
+
+    def precision(detections: list[Detections], of: list[Truth] = truths) -> np.ndarray:
+        return np.array(list(mean_average_precision(detections, of, judge.n_classes).values()))
+
+    ceiling = precision(found)
+    assert ceiling[2] > 0.2  # of one class, which four epochs teach all three
+    for file in (smoke / "data/bootstrap").glob("*.npz"):
+        told = json.loads((smoke / f"results/scores/{file.stem}.json").read_text())
+        for row in [*told["subsets"].values(), told["synergy"]]:
+            if entry := row.get(modality):
+                figures = [entry[name] for name in ("map50", "map50_95", "map50_agnostic")]
+                assert (np.array(figures) < ceiling).all(), file
+
+    noise = np.random.default_rng(0).integers(0, 256, seen.shape, dtype=np.uint8)
+    assert precision(judge.detect(modality, noise)) == pytest.approx(0, abs=1e-3)
+    trained_on = open_dataset(smoke / "data/shapes3d").array(modality, "train")
+    mean = np.broadcast_to(trained_on.mean(0).round().astype(np.uint8), seen.shape)
+    assert (precision(judge.detect(modality, mean)) < ceiling / 5).all()
+    assert (precision(found, truths[1:] + truths[:1]) < ceiling / 3).all()
+
+
 def test_a_detector_sees_less_in_a_faulty_picture(judge: Judge) -> None:
     """The yardstick itself: what a fault does to a picture, mAP and SSIM show."""
     seen = judge.scenes.seen["radar"]
@@ -254,6 +287,144 @@ def test_parts_of_another_model_are_not_used(
     assert len(list(Path(".cache/checkpoints").rglob("*.npz"))) == 1
     last.clear()
     assert not Path(".cache/checkpoints/score-x-0").exists()
+
+
+class Finds:
+    """A detector that finds the objects of the first n scenes, n the value of the pictures."""
+
+    def __init__(self, truths: list[Truth]) -> None:
+        self._truths = truths
+
+    def detect(self, pictures: np.ndarray) -> list[Detections]:
+        n = int(pictures.flat[0])
+        return [
+            Detections(boxes[: i < n], np.ones(int(i < n), np.float32), classes[: i < n])
+            for i, (boxes, classes) in enumerate(self._truths)
+        ]
+
+
+# Scenes found, of 8, by component and modality.
+FOUND = {
+    0: {"image": 8, "depth": 1, "radar": 2},
+    1: {"image": 0, "depth": 5, "radar": 4},
+    2: {"image": 1, "depth": 3, "radar": 7},
+    3: {"image": 8, "depth": 0, "radar": 0},
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "live", "best"),
+    [
+        pytest.param(("image", "radar"), (0, 1, 2), 1, id="by the one that is missing"),
+        pytest.param(("image",), (0, 1, 2), 2, id="by the mean of those that are missing"),
+        pytest.param(("image", "radar"), (0, 2, 3), 2, id="of those alive"),
+        pytest.param(("image", "depth", "radar"), (1, 3, 2, 0), 0, id="by all if none is missing"),
+    ],
+)
+def test_the_best_component_has_the_best_precision_on_what_it_generates(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: tuple[str, ...],
+    live: tuple[int, ...],
+    best: int,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    truths = [(np.array([[4, 4, 9, 9]], np.float32), np.array([0]))] * 8
+    names = ("image", "depth", "radar")
+    scenes = Scene(np.arange(8), {}, dict.fromkeys(names, truths))
+    judge = Judge(dict.fromkeys(names, Finds(truths)), scenes, 1, copies(8, 0, 0))
+
+    def decode(seen: Scene, asked: tuple[str, ...], *, component: int) -> dict[str, np.ndarray]:
+        assert (seen, asked) == (scenes, given)
+        found = FOUND[component]
+        return {m: np.full((8, 16, 16, 1), found[m], np.uint8) for m in names}
+
+    parts = scores.Parts("score-x-0", {}, [], len(live))
+    assert score.best_component(parts, decode, judge, given, live) == best
+
+
+def test_a_mixture_crosses_by_a_component_a_scene_and_gains_by_its_best(smoke: Path) -> None:
+    told = json.loads((smoke / "results/scores/moe-none-0.json").read_text())
+    assert (told["cross_component"], told["synergy_component"]) == ("drawn", "best")
+    # Given all sensors, the component of one decodes what it decodes given that sensor alone.
+    best, drawn = told["component"], told["subsets"]["image+depth+radar"]
+    for m in ("image", "depth", "radar"):
+        assert told["synergy"][m] == told["subsets"][best][m]
+    assert told["synergy"]["image"]["mse"] != drawn["image"]["mse"]
+
+    with np.load(smoke / "data/samples/moe-none-0.npz") as pictures:
+        uniforms = scores.keyed(0, pictures["scenes"], 1)[0][:, 0].numpy()
+        for given in (("image", "depth"), ("image", "radar"), ("depth", "radar")):
+            index = (uniforms * len(given)).astype(int)
+            assert set(index) == {0, 1}
+            for target in ("image", "depth", "radar"):
+                alone = np.stack([pictures[f"{g}/{target}"] for g in given]).astype(int)
+                made = pictures[f"{'+'.join(given)}/{target}"].astype(int)
+                rows = np.arange(len(made))
+                # Sums of another order may round a pixel the other way.
+                assert np.abs(made - alone[index, rows]).max() <= 1
+            off = np.abs(made - alone[1 - index, rows]).max((1, 2, 3))
+            assert np.median(off) > 1, "components alike: the choice would not show"
+
+
+@pytest.fixture
+def quick(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The copy as working directory, with little to score: the table of eight scenes."""
+    monkeypatch.chdir(project)
+    for key, value in {"scenes": 8, "subsets": "table", "samples": 0, "resamples": 100}.items():
+        change(project, f"score.{key}", value)
+    return project
+
+
+def test_the_best_component_is_chosen_on_validation(
+    quick: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen_on: list[np.ndarray] = []
+    real = score.best_component
+
+    def watched(parts: Any, decode: Any, judge: Judge, *rest: Any) -> int:
+        chosen_on.append(judge.scenes.numbers)
+        return real(parts, decode, judge, *rest)
+
+    monkeypatch.setattr(score, "best_component", watched)
+    score.main("moe-none-0")
+    assert len(chosen_on) == 1  # for the synergy; the rest is drawn
+    assert np.array_equal(chosen_on[0], open_dataset(stage.DATASET).scenes("validation"))
+
+
+def test_lcd_is_scored_with_the_prior_for_a_missing_sensor_too(quick: Path) -> None:
+    trained = MultimodalVAE.load(quick / "data/models/poe-none-0.safetensors", "cpu")
+    vae = MultimodalVAE(trained.params, Cell(fusion="poe", objective="lcd"), trained.shapes)
+    vae.load_state_dict(trained.state_dict())
+    with torch.no_grad():
+        for expert in vae.experts:
+            # Forty steps leave narrow experts that say little, which no prior would move.
+            for values in (expert.head.weight, expert.head.bias):
+                mean, log_var = values.chunk(2)
+                mean.mul_(10)
+                log_var.zero_()
+    vae.eval().save(quick / "data/models/poe-lcd-0.safetensors")
+    shutil.copy(quick / "results/models/poe-none-0.json", quick / "results/models/poe-lcd-0.json")
+    score.main("poe-lcd-0")
+    told = json.loads((quick / "results/scores/poe-lcd-0.json").read_text())
+    as_prior, names = told["subsets_missing_as_prior"], vae.modalities
+    assert set(as_prior) == {"image+depth", "image+radar", "depth+radar"}
+    scenes = Scene.load(open_dataset(stage.DATASET), "test", names, 8)
+    for subset, row in as_prior.items():
+        seen = {m: torch.from_numpy(scenes.seen[m]) for m in subset.split("+")}
+        (target,) = set(names) - set(seen)
+        with torch.inference_mode():
+            posterior = vae.posterior(seen)
+            # A standard normal expert more: precision 1 at 0.
+            precision = 1 / posterior.var[0, 0]
+            z = posterior.mean[0, 0] * precision / (precision + 1)
+            decoded = likelihoods.expected(vae.params.modalities[target], vae.decode(target, z))
+            made = scores.to_uint8(decoded)
+        expected = pixel_errors(made, scenes.seen[target])
+        absent = told["subsets"][subset][target]
+        for name in ("mse", "ssim"):
+            assert row[target][name] == pytest.approx(expected[name].mean(), abs=1e-4)
+        assert abs(row[target]["mse"] - absent["mse"]) > 1e-3
 
 
 @pytest.mark.parametrize(
