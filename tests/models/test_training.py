@@ -166,11 +166,11 @@ def test_seconds_add_up_over_resumes(tmp_path: Path) -> None:
         if row["step"] == 6:
             raise KeyboardInterrupt
 
+    began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, log=slow)
-    began = time.monotonic()
     resumed = run(tmp_path)
-    assert 1 < resumed["seconds"] < 2 + time.monotonic() - began
+    assert 1 < resumed["seconds"] < time.monotonic() - began
     assert resumed["samples_per_s"] == pytest.approx(10 * 8 / resumed["seconds"])
 
 
