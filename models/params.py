@@ -240,6 +240,11 @@ def _refusal(cell: Cell) -> str:
             f"samples: {cell.samples} with objective {cell.objective!r} and beta {cell.beta}: "
             "an importance-weighted bound has no KL terms to weigh or add; use samples 1"
         )
+    if cell.samples > 1 and cell.gradient == "stl":
+        return (
+            f"gradient: 'stl' with samples {cell.samples} is biased, as each importance weight "
+            "would need its score term; use dreg"
+        )
     if cell.samples == 1 and cell.gradient == "dreg":
         return "gradient: 'dreg' needs samples 2 or more; use stl for samples 1"
     return ""

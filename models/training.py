@@ -108,6 +108,7 @@ def train(
         if done % settings.log_every == 0 or done % settings.checkpoint_every == 0 or last:
             table = torch.stack(recent).cpu()
             _check(table, step - len(recent) + 1, model, history)
+            _check_weights(done, model)
             recent.clear()
             row = _row(done, table.mean(0), model, held_out, seed)
             history.append(row)
@@ -213,13 +214,30 @@ def _check(numbers: Tensor, first: int, model: MultimodalVAE, history: list[Row]
             f"step {first + step}: {_culprit(numbers[step], model)} is not finite; "
             "the last good checkpoint is kept"
         )
-    _, table = _unpacked(numbers.mean(0), model)
-    loss, losses = -table[0].sum().item(), [row["loss"] for row in history]
-    if losses and loss > max(losses) + 10 * (max(losses) - min(losses) + abs(losses[0])):
-        what, term = divmod(int(torch.cat([-table[1:2], table[2:]]).argmin()), table.shape[1])
+    now = _curves(numbers.mean(0), model, "")
+    rows = history or [_curves(numbers[0], model, "")]
+    losses = [row["loss"] for row in rows]
+    if now["loss"] > max(losses) + 10 * (max(losses) - min(losses) + abs(losses[0])):
+        # A KL harms by rising, a log-likelihood by falling.
+        harm = {
+            key: (value - rows[-1][key]) * (1 if key.startswith("kl_") else -1)
+            for key, value in now.items()
+            if key != "loss"
+        }
+        what, term = max(harm, key=lambda key: harm[key]).rsplit("_", 1)
         raise DivergedError(
-            f"step {first + len(numbers) - 1}: the loss diverges ({loss:.4g}), worst in "
-            f"{('the KL', *model.modalities)[what]} of term {term}; "
+            f"step {first + len(numbers) - 1}: the loss diverges ({now['loss']:.4g}), worst in "
+            f"{'the KL' if what == 'kl' else what} of term {term}; "
+            "the last good checkpoint is kept"
+        )
+
+
+def _check_weights(step: int, model: MultimodalVAE) -> None:
+    """Stop before weights that a finite loss made infinite are saved as good."""
+    bad = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
+    if bad:
+        raise DivergedError(
+            f"step {step - 1}: the weights of {bad[0]} are not finite after it; "
             "the last good checkpoint is kept"
         )
 

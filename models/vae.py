@@ -270,6 +270,10 @@ class MultimodalVAE(nn.Module):
         """
         if missing not in ("absent", "prior"):
             raise ValueError(f"missing: {missing!r} is neither 'absent' nor 'prior'")
+        if missing == "prior" and self.cell.fusion == "largest":
+            raise ValueError(
+                "missing: 'prior' with fusion 'largest', which has an encoder for what is there"
+            )
         x = self._inputs(available)
         mean, var = self.encode(x)
         layout = self._layout(mean.shape[1], mean)
@@ -332,10 +336,17 @@ class MultimodalVAE(nn.Module):
         return mean[index, items], var[index, items]
 
     @torch.no_grad()
-    def sample(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Every modality, decoded from `count` draws of the prior."""
+    def sample(self, count: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Every modality, decoded from `count` draws of the prior; by default anew each time."""
+        generator = generator or self._anew()
         like = torch.empty(0, device=self.device)
         return self._decode_all(Draws(generator).normal((count, self.params.latent), like))
+
+    def _anew(self) -> torch.Generator:
+        """A generator with a seed from the operating system."""
+        generator = torch.Generator(self.device)
+        generator.seed()
+        return generator
 
     def _decode_all(self, z: Tensor) -> dict[str, Tensor]:
         decoded = {}
@@ -349,17 +360,18 @@ class MultimodalVAE(nn.Module):
 
     @torch.no_grad()
     def log_likelihood(
-        self, x: Mapping[str, Tensor], samples: int, generator: torch.Generator
+        self, x: Mapping[str, Tensor], samples: int, generator: torch.Generator | None = None
     ) -> Tensor:
         """Importance-sampled log p(x) [B] in nats, from K draws of the full posterior.
 
         A mixture's draws are stratified: each component's K points are weighted by q of the whole
-        mixture, inside one log. Likelihood weights are applied as in training.
+        mixture, inside one log. Likelihood weights are applied as in training. Draws are new each
+        time, unless a `generator` is given.
         """
         absent = sorted(set(self.shapes) - set(x))
         if absent:
             raise ValueError(f"x: {absent} is missing; log p(x) needs every modality")
-        x, draws = self._inputs(x), Draws(generator)
+        x, draws = self._inputs(x), Draws(generator or self._anew())
         posterior = self.posterior(x, draws=draws)
         together = max(1, 512 // (len(posterior.mean) * posterior.mean.shape[2]))
         weights = [

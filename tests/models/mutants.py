@@ -259,6 +259,60 @@ MUTANTS = (
         "+ posterior.log_weight)[:, :, 0]",
         ")[:, :, 0]",
     ),
+    Mutant(
+        "code's prior expert shrunk",
+        "fusions/code.py",
+        "float(cell.prior_expert)",
+        "float(cell.prior_expert) * (1 - cell.rho)",
+    ),
+    Mutant(
+        "a random subset decoded as the one before",
+        "vae.py",
+        "or not plan.static",
+        "",
+    ),
+    Mutant(
+        "a sampled point by the variance",
+        "vae.py",
+        "mean + var.sqrt() * draws.normal(tuple",
+        "mean + var * draws.normal(tuple",
+    ),
+    Mutant(
+        "samples of twice the prior",
+        "vae.py",
+        "self._decode_all(Draws(generator)",
+        "self._decode_all(2 * Draws(generator)",
+    ),
+    Mutant(
+        "KL warm-up ignored in training",
+        "training.py",
+        "min(1.0, (step + 1) / max(1, settings.kl_warmup))",
+        "1.0",
+    ),
+    Mutant(
+        "learning rate's schedule ignored",
+        "training.py",
+        "settings.learning_rate * _rate(step, params)",
+        "settings.learning_rate",
+    ),
+    Mutant(
+        "clipping ignored",
+        "training.py",
+        "if settings.clip:",
+        "if False:",
+    ),
+    Mutant(
+        "a runaway names the best",
+        "training.py",
+        "max(harm, key=",
+        "min(harm, key=",
+    ),
+    Mutant(
+        "weights of NaN saved",
+        "training.py",
+        "            _check_weights(done, model)\n",
+        "",
+    ),
 )
 
 
@@ -276,7 +330,13 @@ def main(words: list[str]) -> int:
     unnoticed = 0
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        for name in ("models", "tests/models", "tests/__init__.py", "pyproject.toml"):
+        for name in (
+            "models",
+            "tests/models",
+            "tests/__init__.py",
+            "tests/conftest.py",
+            "pyproject.toml",
+        ):
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
             (folder / name).parent.mkdir(exist_ok=True)
             copy(ROOT / name, folder / name)

@@ -228,14 +228,15 @@ def test_barycenter_minimises_the_summed_wasserstein_distance(experts: Experts) 
         assert distance(mean, std + shift) > least
 
 
+@pytest.mark.parametrize("prior_expert", [True, False])
 @pytest.mark.parametrize("rho", [0.0, 0.3, 0.9])
-def test_code_against_the_matrix_form(rho: float, experts: Experts) -> None:
-    """precision 1' S^-1 1 and mean 1' S^-1 m / precision, S_ij = s_i s_j rho, S_ii = s_i^2."""
-    joint = fuse("code", experts, rho=rho, prior_expert=False)
+def test_code_against_the_matrix_form(rho: float, prior_expert: bool, experts: Experts) -> None:
+    """Precision p = 1' S^-1 1 (+ 1 with the prior), mean 1' S^-1 m / p, S_ij = s_i s_j rho."""
+    joint = fuse("code", experts, rho=rho, prior_expert=prior_expert)
     sigma = experts.var[:, 0].sqrt().permute(1, 2, 0)  # [B, L, E]
     correlation = torch.full((3, 3), rho, dtype=torch.float64).fill_diagonal_(1.0)
     inverse = torch.linalg.inv(sigma[..., None] * sigma[..., None, :] * correlation)
-    precision = inverse.sum((-1, -2))
+    precision = inverse.sum((-1, -2)) + prior_expert
     mean = (inverse.sum(-2) * experts.mean[:, 0].permute(1, 2, 0)).sum(-1) / precision
     torch.testing.assert_close(joint.var[0, 0], 1 / precision)
     torch.testing.assert_close(joint.mean[0, 0], mean)

@@ -253,6 +253,15 @@ def test_moe_ecg_is_seven_times_moe_none(names: str, terms: int) -> None:
     torch.testing.assert_close(ecg.value.sum(0), terms * none.value.sum(0))
 
 
+def test_components_of_a_random_subset_are_not_those_of_the_step_before() -> None:
+    """rmd draws another subset each step, so that a mixture's live components change."""
+    model, x = small_model(Cell(fusion="moe", objective="rmd")), small_batch()
+    for seed in range(6):
+        fresh = small_model(Cell(fusion="moe", objective="rmd"))
+        one, other = model.bound(x, draws(seed)), fresh.bound(x, draws(seed))
+        torch.testing.assert_close(one.value, other.value)
+
+
 def test_rce_and_moe_agree_with_equal_experts() -> None:
     x = small_batch()
     bounds = []

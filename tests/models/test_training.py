@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from models.params import Cell, ModalityParams, NetworkParams, TrainingParams, VAEParams
-from models.training import DivergedError, _batch, train
+from models.training import DivergedError, _batch, _check, _curves, train
 from models.vae import Bound, MultimodalVAE
 
 SCRIPT = """
@@ -201,8 +203,63 @@ def test_a_loss_that_runs_away_stops(tmp_path: Path) -> None:
     wild = PARAMS.training.model_copy(
         update={"learning_rate": 1.0, "schedule": "constant", "steps": 400, "clip": 0.0}
     )
-    with pytest.raises(DivergedError, match=r"step \d+: .* term"):
+    told = r"step \d+: the loss diverges \(.*\), worst in (the KL|image|features) of term 0; "
+    with pytest.raises(DivergedError, match=told):
         run(tmp_path, params=PARAMS.model_copy(update={"training": wild}), cell=Cell())
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize(
+    ("place", "harm", "culprit"),
+    [((1, 0), 1e7, "the KL"), ((2, 0), -1e7, "image"), ((3, 0), -1e7, "features")],
+)
+def test_what_ran_away_is_named(
+    before: bool, place: tuple[int, int], harm: float, culprit: str
+) -> None:
+    """Two modalities, one term: [steps, experts + bound, KL, image, features]."""
+    model = MultimodalVAE(PARAMS, Cell(), {"image": (8, 8, 3), "features": (5,)})
+    numbers = torch.tensor([[0.0, 0.0, -900.0, 100.0, -300.0, -500.0]] * 3)
+    history = [_curves(numbers[0], model, "")] if before else []
+    numbers[1:, 2] -= 1e7
+    numbers[1:, 2 + place[0]] += harm
+    with pytest.raises(DivergedError, match=rf"worst in {culprit} of term 0"):
+        _check(numbers, 1, model, history)
+    _check(numbers[:1], 1, model, history)
+
+
+@pytest.mark.parametrize("step", [3, 9])
+def test_a_gradient_of_nan_never_reaches_a_file(
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss is finite, its gradient is not; in a checkpoint's step and in the last."""
+    bound, steps = MultimodalVAE.bound, itertools.count()
+
+    def poisoned(model: MultimodalVAE, *arguments: Any) -> Bound:
+        found = bound(model, *arguments)
+        if torch.is_grad_enabled() and next(steps) == step:
+            zero = (0 * next(model.parameters()).sum()).sqrt()
+            return replace(found, value=found.value + zero)
+        return found
+
+    monkeypatch.setattr(MultimodalVAE, "bound", poisoned)
+    with pytest.raises(DivergedError, match=rf"step {step}: the weights of .* are not finite"):
+        run(tmp_path)
+    assert not (tmp_path / "model.safetensors").exists()
+    kept = list((tmp_path / "checkpoints").glob("*.safetensors"))
+    assert len(kept) == (step > 4)
+    for path in kept:
+        assert all(value.isfinite().all() for value in load_file(path).values())
+
+
+@pytest.mark.parametrize(
+    "change", [{"warmup": 0}, {"schedule": "constant"}, {"clip": 1e-9}, {"kl_warmup": 1000}]
+)
+def test_every_setting_reaches_the_optimiser(change: dict[str, Any], tmp_path: Path) -> None:
+    settings = PARAMS.training.model_copy(update=change)
+    run(tmp_path / "one", cell=Cell())
+    run(tmp_path / "two", cell=Cell(), params=PARAMS.model_copy(update={"training": settings}))
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    assert any(not torch.equal(one[key], two[key]) for key in one)
 
 
 def test_each_epoch_is_a_permutation() -> None:

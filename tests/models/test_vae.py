@@ -138,6 +138,27 @@ def test_samples_come_from_the_prior() -> None:
     assert one["image"].shape == (4, 3, 16, 16)
     assert torch.equal(one["depth"], model.sample(4, torch.Generator().manual_seed(1))["depth"])
     assert not torch.equal(one["image"], model.sample(4, torch.Generator().manual_seed(2))["image"])
+    assert not torch.equal(model.sample(4)["image"], model.sample(4)["image"])
+    z = torch.randn(4, 4, generator=torch.Generator().manual_seed(1))
+    decoded = model.decode("image", z)
+    torch.testing.assert_close(one["image"], decoded.clamp(0, 1))
+
+
+def test_a_sampled_point_is_the_mean_and_a_deviation_of_noise() -> None:
+    model, x = image_model(), stored()
+    posterior = model.posterior(x)
+    noise = torch.randn(3, 4, generator=torch.Generator().manual_seed(5))
+    z = posterior.mean[0, 0] + posterior.var[0, 0].sqrt() * noise
+    made = model.generate(x, point="sample", normals=noise)
+    torch.testing.assert_close(made["image"], model.decode("image", z).clamp(0, 1))
+
+
+def test_subset_encoders_take_no_prior_for_what_is_missing() -> None:
+    model, x = small_model(Cell(fusion="largest", objective="jmvae")), small_batch()
+    given = {name: x[name] for name in "ab"}
+    assert not torch.allclose(model.posterior(given).mean, torch.zeros(()).double())
+    with pytest.raises(ValueError, match="'prior' with fusion 'largest'"):
+        model.posterior(given, missing="prior")
 
 
 def test_log_likelihood_is_per_item_and_needs_all() -> None:
