@@ -90,7 +90,7 @@ def _share(row: Row, rows: Sequence[Row], metric: str, works: bool) -> Pair:
     """A row's direction against the share of the column's best below which it fails."""
     best = max(rows, key=lambda r: float(r[metric]))
     name = f"{row['cell']}: {table3.HEADINGS[metric]}"
-    least = f"{FAILS:g} of {best['cell']}’s"
+    least = f"{FAILS:g} times {best['cell']}’s figure,"
     told = _told(row, metric, best, FAILS)
     if works:
         return Pair(name, row[metric], least, FAILS * best[metric], told=told)
