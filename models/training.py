@@ -108,7 +108,7 @@ def train(
         if done % settings.log_every == 0 or done % settings.checkpoint_every == 0 or last:
             table = torch.stack(recent).cpu()
             _check(table, step - len(recent) + 1, model, history)
-            _check_weights(done, model)
+            _check_weights(step, model)
             recent.clear()
             row = _row(done, table.mean(0), model, held_out, seed)
             history.append(row)
@@ -237,7 +237,7 @@ def _check_weights(step: int, model: MultimodalVAE) -> None:
     bad = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
     if bad:
         raise DivergedError(
-            f"step {step - 1}: the weights of {bad[0]} are not finite after it; "
+            f"step {step}: the weights of {bad[0]} are not finite after it; "
             "the last good checkpoint is kept"
         )
 

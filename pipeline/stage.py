@@ -124,7 +124,7 @@ def checkpoint_kept(folder: Path, every: str) -> str:
 
 
 @contextmanager
-def running(name: str, kept: Callable[[], str]) -> Iterator[None]:
+def running(name: str, kept: Callable[[], str], onward: str = "dvc repro") -> Iterator[None]:
     """One run of stage `name`: alone in this folder, timed, and with a last word on Ctrl-C.
 
     While it runs, a lock is held on `RUNS/<name>.lock`; how many seconds it took is then in
@@ -134,9 +134,11 @@ def running(name: str, kept: Callable[[], str]) -> Iterator[None]:
     Args:
         name: the stage as DVC calls it, such as train_vae@poe-ecg-0
         kept: says after an interruption what is kept and how the next run uses it
+        onward: the command that goes on
     """
-    RUNS.mkdir(parents=True, exist_ok=True)
-    with open(RUNS / f"{name}.lock", "a") as handle:
+    lock = RUNS / f"{name}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "a") as handle:
         if not _locked(handle):
             fail(f"{name}: already running in this folder; wait for it, or stop it first")
         os.utime(handle.fileno())  # when it began
@@ -146,7 +148,7 @@ def running(name: str, kept: Callable[[], str]) -> Iterator[None]:
             yield
         except KeyboardInterrupt:
             print(
-                f"{name}: interrupted; {kept()}. Finished stages are kept. To go on: dvc repro",
+                f"{name}: interrupted; {kept()}. Finished stages are kept. To go on: {onward}",
                 file=sys.stderr,
             )
             raise SystemExit(130) from None

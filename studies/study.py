@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -76,26 +75,13 @@ class Study:
             lines = stage.explain(error)
             stage.fail("\n".join(f"{self.params}: {line.removeprefix(': ')}" for line in lines))
 
-    @contextmanager
-    def running(self, name: str, kept: Callable[[], str]) -> Iterator[None]:
-        """One run of the study's stage `name`: as `stage.running`, and the way on is the study's.
+    def running(self, name: str, kept: Callable[[], str]) -> AbstractContextManager[None]:
+        """One run of the study's stage `name`, as `stage.running`.
 
         Its lock is `cub/train_vae@poe-ecg-0`, so that no study's stage waits for another's, nor
         for the root's of the same name.
         """
-        name = f"{self.name}/{name}"
-        (stage.RUNS / self.name).mkdir(parents=True, exist_ok=True)
-        with stage.running(name, kept):
-            # Here, since `stage.running` would send people to the root's pipeline.
-            try:
-                yield
-            except KeyboardInterrupt:
-                print(
-                    f"{name}: interrupted; {kept()}. Finished stages are kept. To go on: "
-                    f"dvc repro {self.home}/dvc.yaml",
-                    file=sys.stderr,
-                )
-                raise SystemExit(130) from None
+        return stage.running(f"{self.name}/{name}", kept, f"dvc repro {self.home}/dvc.yaml")
 
 
 MNIST_SVHN = Study("mnist_svhn", ("mnist", "svhn"))

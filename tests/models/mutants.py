@@ -310,7 +310,7 @@ MUTANTS = (
     Mutant(
         "weights of NaN saved",
         "training.py",
-        "            _check_weights(done, model)\n",
+        "            _check_weights(step, model)\n",
         "",
     ),
 )

@@ -167,6 +167,24 @@ def gpu(shown: str, project: Path) -> None:
     assert "params.yaml is valid" in shown
 
 
+def interrupt(shown: str, project: Path) -> None:
+    assert ran(shown) == set()
+    assert "Everything is up to date." in shown
+
+
+def numpy(shown: str, project: Path) -> None:
+    assert "(64, 64, 3) sRGB (64, 64) radar" in shown
+    near, far = map(float, re.search(r"depth ([\d.]+) to ([\d.]+) m", shown).groups())  # type: ignore[union-attr]
+    assert 4 < near < far <= 12
+    assert "240 (180, 64, 64, 3)" in shown
+
+
+def notebook(shown: str, project: Path) -> None:
+    assert "'image': (4, 3, 64, 64), 'depth': (4, 1, 64, 64), 'radar': (4, 1, 64, 64)" in shown
+    assert "torch.Size([3, 3, 64, 64])" in shown
+    assert shown.count(" objects [") == 4
+
+
 PROMISES: dict[str, Callable[[str, Path], None]] = {
     "fusion.md": fusion,
     "scenes.md": scenes,
@@ -177,6 +195,9 @@ PROMISES: dict[str, Callable[[str, Path], None]] = {
     "modality.md": modality,
     "own-images.md": own_images,
     "gpu.md": gpu,
+    "interrupt.md": interrupt,
+    "numpy.md": numpy,
+    "notebook.md": notebook,
 }
 
 
@@ -200,7 +221,7 @@ def test_a_page_does_what_it_says(
     project = committed(smoke, tmp_path / "project")
     PREPARED.get(name, lambda project: None)(project)
     shown = follow((PAGES / name).read_text(), project)
-    PROMISES.get(name, lambda shown, project: None)(shown, project)
+    PROMISES[name](shown, project)
 
 
 def test_the_index_lists_every_page() -> None:
