@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import product
 
 import torch
 from torch import Tensor
 
-__all__ = ["Layout", "Plan", "subsets"]
+__all__ = ["Layout", "Plan", "constant", "subsets"]
 
 
 def subsets(modalities: int) -> list[tuple[bool, ...]]:
     """The 2^M - 1 non-empty subsets, smallest first, the full set last."""
     every = list(product((True, False), repeat=modalities))[:-1]
     return sorted(every, key=sum)
+
+
+@lru_cache(maxsize=64)
+def constant(rows: tuple[tuple[bool, ...], ...], device: torch.device) -> Tensor:
+    """These rows as a bool tensor, copied to the device once: a copy a step would wait for it."""
+    with torch.inference_mode(False):  # whoever asks first, training may use it later
+        return torch.tensor(rows, device=device)
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ class Layout:
 
     def every_subset(self) -> Tensor:
         """The non-empty subsets: bool [2^M - 1, M]."""
-        return torch.tensor(subsets(self.modalities), device=self.like.device)
+        return constant(tuple(subsets(self.modalities)), self.like.device)
 
     def full(self) -> Tensor:
         """The full set: bool [1, M]."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from models import fusions, likelihoods, networks, objectives
 from models.mixture import Draws, Experts, Mixture, gaussian_log_prob
 from models.params import Cell, VAEParams
-from models.plan import Layout, Plan, subsets
+from models.plan import Layout, Plan, constant, subsets
 
 __all__ = ["Bound", "MultimodalVAE"]
 
@@ -71,7 +71,7 @@ class MultimodalVAE(nn.Module):
                 for name, shape in self.shapes.items()
             }
         )
-        self._live: list[int] | None = None
+        self._live: Tensor | None = None
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def expert_inputs(self) -> list[list[str]]:
@@ -103,9 +103,10 @@ class MultimodalVAE(nn.Module):
 
     def _layout(self, batch: int, like: Tensor) -> Layout:
         inputs = self.expert_inputs()
-        covers = [[name in given for name in self.shapes] for given in inputs]
-        covered = torch.tensor(covers, device=like.device)
-        return Layout(covered, batch, self.params.latent, like, dict(self.own.items()))
+        covers = tuple(tuple(name in given for name in self.shapes) for given in inputs)
+        return Layout(
+            constant(covers, like.device), batch, self.params.latent, like, dict(self.own.items())
+        )
 
     def encode(self, x: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Mean and variance [E, B, L] of every expert whose inputs are given, else the prior's."""
@@ -178,7 +179,7 @@ class MultimodalVAE(nn.Module):
         """log p(x_m|z) [M, K, C, T, B]; components of weight 0 are not decoded."""
         count = z.shape[1] * z.shape[2]
         live = self._live_rows(posterior, plan)
-        if len(live) == count:
+        if live is None or len(live) == count:
             return self.log_likelihoods(x, z.flatten(0, 2)).unflatten(1, z.shape[:3])
         rows = z.flatten(1, 2)[:, live]
         some = self.log_likelihoods(x, rows.flatten(0, 1)).unflatten(1, rows.shape[:2])
@@ -186,13 +187,13 @@ class MultimodalVAE(nn.Module):
         log_p[:, :, live] = some
         return log_p.unflatten(2, z.shape[1:3])
 
-    def _live_rows(self, posterior: Mixture, plan: Plan) -> list[int]:
-        """Indices (component, term) of components present; read from the device once."""
+    def _live_rows(self, posterior: Mixture, plan: Plan) -> Tensor | None:
+        """Indices (component, term) of components present, None for all; found out once."""
         weight = posterior.log_weight
         if len(weight) == 1 or not plan.static:
-            return list(range(weight.shape[0] * weight.shape[1]))
+            return None
         if self._live is None:
-            self._live = weight.isfinite().all(-1).flatten().nonzero().flatten().tolist()
+            self._live = weight.isfinite().all(-1).flatten().nonzero().flatten()
         return self._live
 
     def _elbo(

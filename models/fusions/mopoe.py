@@ -9,6 +9,7 @@ import torch
 from models.fusions import poe
 from models.mixture import Draws, Experts, Mixture
 from models.params import Cell
+from models.plan import constant
 
 __all__ = ["fuse"]
 
@@ -19,8 +20,8 @@ def fuse(experts: Experts, cell: Cell, draws: Draws) -> Mixture:
     Component c is the subset whose bits are c + 1 (the first expert is the highest bit).
     """
     means, variances, alive = [], [], []
-    for bits in list(product((False, True), repeat=len(experts.mean)))[1:]:
-        members = torch.tensor(bits, device=experts.mean.device).view(-1, 1, 1, 1)
+    every = tuple(product((False, True), repeat=len(experts.mean)))[1:]
+    for members in constant(every, experts.mean.device)[..., None, None, None]:
         whole = (experts.present | ~members).all(0)  # [T, B|1, 1]
         one = poe.fuse(Experts(experts.mean, experts.var, members & experts.present), cell, draws)
         means.append(torch.where(whole, one.mean[0], 0.0))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.mixture import Draws
 from models.params import Cell, fusion_names, objective_names
@@ -67,6 +69,38 @@ def test_every_cell(fusion: str, objective: str, samples: int, tmp_path: Path) -
         for name, value in one.items():
             assert value.shape == x[name].shape
             assert torch.equal(value, two[name])
+
+
+class Waits(TorchDispatchMode):
+    """Notes what an accelerator would stop for: a number read from it, a list copied to it."""
+
+    KINDS = ("_local_scalar_dense", "nonzero", "lift_fresh", "is_nonzero")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.found += [kind for kind in self.KINDS if kind in str(func)]
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("objective", objective_names())
+@pytest.mark.parametrize("fusion", fusion_names())
+def test_after_the_first_no_step_waits_for_the_device(fusion: str, objective: str) -> None:
+    if refusal(fusion, objective, 1):
+        pytest.skip("refused: see test_every_cell")
+    cell = Cell(fusion=fusion, objective=objective)
+    model = MultimodalVAE(small_params(), cell, {"a": (3,), "b": (2,), "c": (4,)})
+    x = {name: value.float() for name, value in small_batch().items()}
+    optimiser = torch.optim.Adam(model.parameters(), fused=True)
+    for step in range(2):
+        with Waits() as waits:
+            loss = -model.bound(x, draws()).value.sum(0).mean()
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+        assert not step or waits.found == []
 
 
 def test_an_unknown_entry_is_named() -> None:
