@@ -22,12 +22,13 @@ from pipeline.bootstrap import Values, bounds
 from pipeline.faults import FAULTS
 from pipeline.figures import Line, Overview, Point, Sprite, Style, Survival
 from pipeline.findings import findings, levels, recipe
+from pipeline.mistakes import SURE, mistakes
 from pipeline.params import Params
 from pipeline.stage import MODALITIES
 from pipeline.tables import as_csv
 from scenegen.dataset import open_dataset
 
-__all__ = ["main", "mistakes"]
+__all__ = ["main"]
 
 RESULTS = Path("results")
 CROSS = {"image": "depth+radar", "depth": "image+radar"}  # target: the sensors of Fig. 4
@@ -39,10 +40,19 @@ SHOWN = {  # metrics of the subset matrix
     "ssim": "SSIM",
     "mse": "MSE",
 }
-OVERLAP = 0.5  # IoU from which a detection counts as a hit
 
 Row = dict[str, Any]
 Boxes = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The scored scene in which one method made most mistakes at one modality."""
+
+    scene: int
+    pictures: dict[str, NDArray[np.uint8]]  # truth and generated, [1, H, W, C] each
+    truth: Boxes  # [n, 5]
+    found: Boxes
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,7 @@ class Inputs:
     classes: tuple[str, ...]
     pictures: dict[str, NDArray[np.uint8]]  # what each sensor saw of those scenes
     truth: dict[str, list[Boxes]]  # boxes [n, 5] of those scenes
+    worst: dict[tuple[str, str], Worst]  # (cell, cross-generated modality), of the first seed
 
 
 # --- reading -----------------------------------------------------------------------------------
@@ -144,7 +155,23 @@ def _read(config: Params) -> Inputs:
     except (OSError, ValueError) as error:
         stage.fail(str(error))
     at = np.searchsorted(dataset.scenes("test"), scenes)
-    boxes = {modality: dataset.boxes(modality, "test") for modality in MODALITIES}
+    seen = {m: dataset.array(m, "test") for m in MODALITIES}
+    truth = {
+        m: [np.column_stack(b).astype(np.float32) for b in dataset.boxes(m, "test")]
+        for m in MODALITIES
+    }
+
+    def worst(cell: str, target: str) -> Worst:
+        of = f"{CROSS[target]}/{target}"
+        number = samples[cell][f"{of}/worst-scene"][0]
+        place = int(np.searchsorted(dataset.scenes("test"), number))
+        return Worst(
+            int(number),
+            {"truth": seen[target][[place]], "generated": samples[cell][f"{of}/worst"]},
+            truth[target][place],
+            _sure(samples[cell][f"{of}/worst-boxes"][0], SURE),
+        )
+
     return Inputs(
         scores={
             (cell, seed): _json(RESULTS / f"scores/{cell}-{seed}.json")
@@ -163,14 +190,19 @@ def _read(config: Params) -> Inputs:
         curves={cell: _curves(Path(f"data/curves/{cell}-{first}")) for cell in grid.cells},
         scenes=scenes,
         classes=tuple(dataset.classes),
-        pictures={m: dataset.array(m, "test")[at] for m in MODALITIES},
-        truth={m: [np.column_stack(boxes[m][i]).astype(np.float32) for i in at] for m in boxes},
+        pictures={m: seen[m][at] for m in MODALITIES},
+        truth={m: [truth[m][i] for i in at] for m in MODALITIES},
+        worst={(cell, target): worst(cell, target) for cell in grid.cells for target in CROSS},
     )
 
 
 def _found(inputs: Inputs, cell: str, name: str, scene: int, least: float) -> Boxes:
     """Detections [K, 5] of class-labelled boxes whose score is at least `least`."""
-    boxes = inputs.samples[cell][f"{name}/boxes"][scene]
+    return _sure(inputs.samples[cell][f"{name}/boxes"][scene], least)
+
+
+def _sure(boxes: Boxes, least: float) -> Boxes:
+    """Boxes [K, 5] and class of detections [n, 6] whose score is at least `least`."""
     return boxes[boxes[:, 4] >= least][:, [0, 1, 2, 3, 5]]  # NaN padding compares false
 
 
@@ -315,11 +347,14 @@ def _learning(inputs: Inputs, looks: dict[str, Style]) -> dict[str, str]:
 
 
 def _sheets(inputs: Inputs) -> dict[str, Sprite]:
-    """One sprite per method and generated modality, and one per sensor for what it saw."""
+    """One sprite per method and generated modality, one per sensor for what it saw, the worst."""
     sheets = {
         f"truth-{modality}": Sprite.of(f"truth-{modality}", {"truth": pictures})
         for modality, pictures in inputs.pictures.items()
     }
+    for (cell, target), worst in inputs.worst.items():
+        name = f"worst-{cell}-{target}"
+        sheets[name] = Sprite.of(name, worst.pictures)
     for cell, arrays in inputs.samples.items():
         for target in MODALITIES:
             rows = {
@@ -332,46 +367,22 @@ def _sheets(inputs: Inputs) -> dict[str, Sprite]:
     return sheets
 
 
-def mistakes(found: Boxes, truth: Boxes) -> tuple[int, int]:
-    """(objects missed, detections that hit none): IoU >= 0.5 and the same class, each used once."""
-    free = list(range(len(truth)))
-    false = 0
-    for x1, y1, x2, y2, label in found:
-        boxes = truth[free]
-        width = np.minimum(boxes[:, 2], x2) - np.maximum(boxes[:, 0], x1)
-        height = np.minimum(boxes[:, 3], y2) - np.maximum(boxes[:, 1], y1)
-        shared = width.clip(0) * height.clip(0)
-        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        iou = shared / (areas + (x2 - x1) * (y2 - y1) - shared) * (boxes[:, 4] == label)
-        if len(free) and iou.max() >= OVERLAP:
-            del free[int(iou.argmax())]
-        else:
-            false += 1
-    return len(free), false
-
-
-def _failures(inputs: Inputs, least: float) -> list[Row]:
-    """Per method and cross-generated modality: the example scene with most mistakes."""
-    worst = []
-    for cell in inputs.samples:
-        for target, subset in CROSS.items():
-            counted = [
-                (*mistakes(_found(inputs, cell, f"{subset}/{target}", s, least), truth), s)
-                for s, truth in enumerate(inputs.truth[target])
-            ]
-            missed, false, scene = max(counted, key=lambda c: (c[0] + c[1], -c[2]))
-            worst.append(
-                {
-                    "cell": cell,
-                    "target": target,
-                    "subset": subset,
-                    "scene": scene,
-                    "missed": missed,
-                    "objects": len(inputs.truth[target][scene]),
-                    "false": false,
-                }
-            )
-    return worst
+def _failures(inputs: Inputs) -> list[Row]:
+    """Per method and cross-generated modality: of all scored scenes that with most mistakes."""
+    return [
+        {
+            "cell": cell,
+            "target": target,
+            "subset": subset,
+            "scene": worst.scene,
+            "missed": missed,
+            "objects": len(worst.truth),
+            "false": false,
+        }
+        for (cell, target), worst in inputs.worst.items()
+        for subset in [CROSS[target]]
+        for missed, false in [mistakes(worst.found, worst.truth)]
+    ]
 
 
 def _viewer(inputs: Inputs, sheets: dict[str, Sprite], least: float) -> Row:
@@ -414,12 +425,16 @@ def _painter(
 ) -> Callable[[str, str, str, int], str]:
     """Draws the boxes over a picture: (cell or truth, row of the sprite, target, scene) -> SVG."""
 
+    def of(cell: str, row: str, target: str, scene: int) -> Boxes:
+        if cell == "truth":
+            return inputs.truth[target][scene]
+        if cell.startswith("worst-"):
+            worst = inputs.worst[cell.removeprefix("worst-"), target]
+            return worst.truth if row == "truth" else worst.found
+        return _found(inputs, cell, f"{row}/{target}", scene, least)
+
     def boxes(cell: str, row: str, target: str, scene: int) -> str:
-        found = (
-            inputs.truth[target][scene]
-            if cell == "truth"
-            else _found(inputs, cell, f"{row}/{target}", scene, least)
-        )
+        found = of(cell, row, target, scene)
         sheet = sheets[f"{cell}-{target}"]
         return figures.overlay(found, (sheet.height, sheet.width), target == "radar")
 
@@ -467,7 +482,8 @@ def _page(config: Params, inputs: Inputs, rows: Sequence[Row]) -> str:
         sheets=sheets,
         boxes=_painter(inputs, sheets, least),
         box_colours=figures.BOX_COLOURS,
-        failures=_failures(inputs, least),
+        failures=_failures(inputs),
+        sure=SURE,
         viewer=_viewer(inputs, sheets, least),
     )
 

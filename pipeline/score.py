@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from detector.boxes import Detections
+from detector.boxes import Detections, Truth
 from models.mixture import Draws
 from models.vae import MultimodalVAE
 from pipeline import stage
 from pipeline.bootstrap import copies
+from pipeline.mistakes import SURE, mistakes
 from pipeline.score_params import ScoreParams
 from pipeline.scores import (
     Judge,
@@ -75,6 +76,17 @@ def picture_boxes(detections: list[Detections]) -> np.ndarray:
     return rows
 
 
+def worst_scene(detections: list[Detections], truths: list[Truth]) -> int:
+    """The first of the scenes in which most objects are missed or made up."""
+
+    def count(found: Detections, truth: Truth) -> int:
+        sure = found.scores >= SURE
+        boxes = np.column_stack([found.boxes[sure], found.classes[sure]])
+        return sum(mistakes(boxes, np.column_stack(truth)))
+
+    return int(np.argmax([count(f, t) for f, t in zip(detections, truths, strict=True)]))
+
+
 def scored(judge: Judge, generated: dict[str, np.ndarray], targets: Sequence[str]) -> Part:
     """Figures [1 + R] by target and metric, and what the report draws of the first scenes."""
     part: Part = {}
@@ -82,6 +94,12 @@ def scored(judge: Judge, generated: dict[str, np.ndarray], targets: Sequence[str
         found = judge.detect(m, x if m in targets else x[:PICTURES])
         part |= {f"pictures/{m}": x[:PICTURES], f"boxes/{m}": picture_boxes(found)}
         if m in targets:
+            worst = worst_scene(found, judge.scenes.truths[m])
+            part |= {
+                f"worst/{m}": x[worst][None],
+                f"worst-boxes/{m}": picture_boxes([found[worst]]),
+                f"worst-scene/{m}": judge.scenes.numbers[worst][None],
+            }
             part |= {f"figures/{m}/{k}": values for k, values in judge.score(m, x, found).items()}
     return part
 
@@ -138,12 +156,18 @@ def joint_agreement(vae: MultimodalVAE, judge: Judge, params: ScoreParams) -> Pa
 
 
 def examples(parts: Mapping[str, Part], modalities: Sequence[str]) -> Part:
-    """The report's pictures and boxes: `SUBSET/TARGET` and `SUBSET/TARGET/boxes`."""
+    """The report's pictures and boxes: `SUBSET/TARGET` and `SUBSET/TARGET/boxes`.
+
+    With the worst scene of a target that is scored: `.../worst`, `.../worst-boxes`,
+    `.../worst-scene`, of length 1 each.
+    """
     kept: Part = {}
     for name, part in parts.items():
         for m in modalities:
             kept[f"{name}/{m}"] = part[f"pictures/{m}"]
-            kept[f"{name}/{m}/boxes"] = part[f"boxes/{m}"]
+            for kind in ("boxes", "worst", "worst-boxes", "worst-scene"):
+                if f"{kind}/{m}" in part:
+                    kept[f"{name}/{m}/{kind}"] = part[f"{kind}/{m}"]
     return kept
 
 

@@ -19,6 +19,7 @@ from pipeline.stage import MODALITIES
 __all__ = ["main"]
 
 METRICS, CURVES, BARS = (Path("results") / n for n in ("metrics", "curves.csv", "scores.csv"))
+TERMS = Path("data/terms.csv")  # long where the grid is large: DVC's to keep, not git's
 
 
 def figures(score: dict[str, Any]) -> dict[str, dict[str, float]]:
@@ -33,11 +34,15 @@ def figures(score: dict[str, Any]) -> dict[str, dict[str, float]]:
     return {"cross": cross, "all": {m: score["synergy"][m]["map50"] for m in names}}
 
 
-def curve(run: str) -> list[tuple[int, float]]:
-    """The validation loss of one training: (step, nats per scene)."""
-    file = Path(f"data/curves/{run}/plots/metrics/validation_loss.tsv")
-    rows = csv.DictReader(io.StringIO(file.read_text()), delimiter="\t")
-    return [(int(row["step"]), float(row["validation_loss"])) for row in rows]
+def curves(run: str) -> dict[str, list[tuple[int, float]]]:
+    """The validation curves of one training, `loss` and PART_TERM: (step, nats per scene)."""
+    found = {}
+    for file in sorted(Path(f"data/curves/{run}/plots/metrics").glob("validation_*.tsv")):
+        rows = csv.DictReader(io.StringIO(file.read_text()), delimiter="\t")
+        found[file.stem.removeprefix("validation_")] = [
+            (int(row["step"]), float(row[file.stem])) for row in rows
+        ]
+    return found
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -47,7 +52,7 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
 
 
 def main() -> None:
-    """One small file of metrics per run that params.yaml asks for, and two tables to plot."""
+    """One small file of metrics per run that params.yaml asks for, and three tables to plot."""
     grid = params.load().grid
     runs = [f"{name}-{seed}" for name in (*grid.cells, *MODALITIES) for seed in grid.seeds]
     found = {r: figures(json.loads(Path(f"results/scores/{r}.json").read_text())) for r in runs}
@@ -61,10 +66,21 @@ def main() -> None:
         for modality, value in by_modality.items()
     )
     _write_csv(BARS, ("run", "score", "map50"), bars)
+    logged = {run: curves(run) for run in runs}
     _write_csv(
         CURVES,
         ("run", "step", "validation_loss"),
-        ((run, step, loss) for run in runs for step, loss in curve(run)),
+        ((run, *point) for run in runs for point in logged[run].pop("loss")),
+    )
+    _write_csv(
+        TERMS,
+        ("run", "part", "term", "step", "nats"),
+        (
+            (run, *name.rsplit("_", 1), *point)
+            for run in runs
+            for name, points in logged[run].items()
+            for point in points
+        ),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import html
 import io
 import json
 import re
@@ -17,8 +18,9 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipeline import paper, report, stage, table3
+from pipeline import paper, stage, table3
 from pipeline.findings import findings, recipe
+from pipeline.mistakes import mistakes
 from tests.conftest import run
 
 METRICS = paper.COLUMNS
@@ -243,64 +245,69 @@ def test_mistakes(
     found: list[list[float]], truth: list[list[float]], missed: int, false: int
 ) -> None:
     boxes = [np.array(b, np.float32).reshape(-1, 5) for b in (found, truth)]
-    assert report.mistakes(boxes[0], boxes[1]) == (missed, false)
+    assert mistakes(boxes[0], boxes[1]) == (missed, false)
 
 
-PROBE = """
-<script>
-const count = () => document.querySelectorAll("#first .tile").length;
-const seen = [];
-for (const cell of Object.keys(data.methods)) {
-  for (const sensor of [null, 0, 1, 2, 1, 2]) {
-    $("method").value = cell;
-    if (sensor === null) show(); else sensors[sensor].click();
-    const on = sensors.filter((s) => s.checked).map((s) => s.value).join("+");
-    seen.push([cell, on, count(), $("first").textContent]);
-  }
-  sensors[0].click();
-}
-const metrics = [...$("metric").options].map((option) => {
-  $("metric").value = option.value;
-  $("metric").dispatchEvent(new Event("input"));
-  return document.querySelector(".heat .value").textContent;
-});
-const charts = [...$("fault-sensor").options].map((option) => {
-  $("fault-sensor").value = option.value;
-  $("fault-sensor").dispatchEvent(new Event("input"));
-  const shown = [...document.querySelectorAll("[data-sensor]")].filter((f) => f.offsetParent);
-  return shown.map((f) => f.dataset.sensor);
-});
-const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
-document.body.innerHTML = "";
-document.body.dataset.probe = JSON.stringify({ seen, wide, errors, metrics, charts });
-</script></body>"""
+PROBE = Path(__file__).with_name("probe.js")
+
+
+def browse(page: Path, profile: Path, *, width: int, dark: bool) -> tuple[str, list[str]]:
+    """The document after its scripts ran, and what the browser's console said."""
+    if width < 500:  # no window is narrower: a frame is
+        frame = page.with_name("frame.html")
+        frame.write_text(f'<iframe src="{page.name}" width="{width}" height="900"></iframe>')
+        page = frame
+    flags = "headless no-sandbox disable-gpu disable-quic no-first-run disable-sync dump-dom"
+    command = ["chromium", *(f"--{flag}" for flag in flags.split()), "--window-size=1280,900"]
+    command += ["--disable-background-networking", "--disable-component-update"]
+    command += ["--allow-file-access-from-files", "--enable-logging=stderr", "--v=0"]
+    command += [f"--blink-settings=preferredColorScheme={0 if dark else 1}"]
+    command += [f"--user-data-dir={profile}", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+def shown_picture(css: str, tile: list[str]) -> np.ndarray:
+    """The part of its sheet that a tile shows, from what the browser computed."""
+    end, position, size = tile
+    [uri] = [u for u in re.findall(r"url\(([^)]*)\)", css) if u.endswith(end.rstrip('")'))]
+    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
+    (x, y), (columns, rows) = (
+        [float(v.removesuffix("%")) / 100 for v in pair.split()] for pair in (position, size)
+    )
+    height, width = round(sheet.shape[0] / rows), round(sheet.shape[1] / columns)
+    top, left = round(y * (rows - 1)) * height, round(x * (columns - 1)) * width
+    return sheet[top : top + height, left : left + width]
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Debian's chromium")
-@pytest.mark.parametrize("width", [1280, 500])
-def test_the_switches_work_in_a_browser(smoke: Path, tmp_path: Path, width: int) -> None:
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (375, True)])
+def test_the_page_in_a_browser(smoke: Path, tmp_path: Path, width: int, dark: bool) -> None:
     page = (smoke / "results/report.html").read_text()
-    catch = "<script>const errors = []; onerror = (m) => { errors.push(m); };</script></head>"
     probed = tmp_path / "probed.html"
-    probed.write_text(page.replace("</head>", catch, 1).replace("</body>", PROBE))
-    flags = "headless no-sandbox disable-gpu disable-quic no-first-run disable-sync dump-dom"
-    command = ["chromium", *(f"--{flag}" for flag in flags.split()), f"--window-size={width},900"]
-    command += ["--disable-background-networking", "--disable-component-update"]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", probed.as_uri()]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
-    found = re.search(r'data-probe="([^"]*)"', shown)
+    probed.write_text(page.replace("</body>", f"<script>{PROBE.read_text()}</script></body>"))
+    document, said = browse(probed, tmp_path / "profile", width=width, dark=dark)
+    assert said == []
+    found = re.search(r'data-probe="([^"]*)"', document)
     assert found
-    probe = json.loads(found[1].replace("&quot;", '"').replace("&gt;", ">"))
-    assert probe["errors"] == []
+    probe = json.loads(html.unescape(found[1]))
+    assert probe["width"] == pytest.approx(width, abs=20)
     assert probe["wide"] <= 0
+    assert probe["dark"] == dark
+    assert (probe["page"] < 0.05) == dark
+    assert probe["least"][0] >= 4.5, probe["least"]  # WCAG AA of every text
     assert probe["charts"] == [[m] * 3 for m in ("image", "depth", "radar")]
     first = next(iter(cells(smoke)))
     told = json.loads((smoke / f"results/scores/{first}-0.json").read_text())["subsets"]["image"]
     assert [float(v) for v in probe["metrics"]] == pytest.approx(
         [told["image"][k] for k in ("map50", "map50_95", "ssim", "mse")], abs=0.0051
     )
-    matrices = json.loads(page.split('id="data">')[1].split("</script>")[0])["methods"]
-    for cell, on, tiles, text in probe["seen"]:
-        scored = on in matrices[cell]["map"]
-        assert tiles == (3 if scored else 0), (cell, on)
-        assert ("did not score" in text) == (bool(on) and not scored)
+    for cell, on, scene, tiles, text in probe["seen"]:
+        with np.load(smoke / f"data/samples/{cell}-0.npz") as file:
+            expected = {
+                m: file[f"{on}/{m}"][scene] for m in stage.MODALITIES if f"{on}/{m}" in file
+            }
+        assert len(tiles) == len(expected), (cell, on)
+        for tile, picture in zip(tiles, expected.values(), strict=True):
+            assert np.array_equal(shown_picture(page, tile), picture.squeeze())
+        assert ("did not score" in text) == (bool(on) and not expected)

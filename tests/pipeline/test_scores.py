@@ -26,6 +26,7 @@ from models.vae import MultimodalVAE
 from pipeline import score, scores, stage
 from pipeline.bootstrap import bounds, copies
 from pipeline.faults import FAULTS, degrade
+from pipeline.mistakes import SURE, mistakes
 from pipeline.scores import Judge, Scene, agreement, generate, pixel_errors, summary
 from scenegen.dataset import open_dataset
 from tests.conftest import run
@@ -484,6 +485,42 @@ def test_components_alive_are_those_of_the_sensors_given(smoke: Path, judge: Jud
     assert score.components(vae, judge.scenes, vae.modalities) == [0, 1, 2]
     poe = MultimodalVAE.load(smoke / "data/models/poe-none-0.safetensors", "cpu")
     assert score.components(poe, judge.scenes, ("image",)) == [0]
+
+
+def test_the_worst_scene_is_that_with_most_missed_or_made_up() -> None:
+    box, far = [1.0, 1.0, 9.0, 9.0], [20.0, 20.0, 30.0, 30.0]
+
+    def objects(*boxes: list[float]) -> Truth:
+        return np.array(boxes, np.float32).reshape(-1, 4), np.zeros(len(boxes), np.int64)
+
+    def found(sure: float, *boxes: list[float]) -> Detections:
+        return Detections(
+            objects(*boxes)[0], np.full(len(boxes), sure, np.float32), objects(*boxes)[1]
+        )
+
+    truths = [objects(box), objects(box, far), objects(box), objects(box)]
+    missed_two = [found(0.9, box), found(0.4, box, far), found(0.9, far), found(0.9, box)]
+    assert score.worst_scene(missed_two, truths) == 1  # as many as in scene 2, which comes later
+    made_up = [*missed_two[:3], found(0.9, far, far)]
+    assert score.worst_scene(made_up, truths) == 3
+
+
+def test_the_worst_scene_kept_is_the_worst_of_all_scored(smoke: Path) -> None:
+    """What is shown as the worst has at least the mistakes of every scene whose boxes are kept."""
+    dataset = open_dataset(smoke / "data/shapes3d")
+    truths = dict(zip(dataset.scenes("test"), dataset.boxes("image", "test"), strict=True))
+    with np.load(smoke / "data/samples/poe-ecg-0.npz") as file:
+        of = "depth+radar/image"
+        kept = [(file["scenes"], file[f"{of}/boxes"])]
+        kept += [(file[f"{of}/worst-scene"], file[f"{of}/worst-boxes"])]
+
+    def count(scene: int, boxes: np.ndarray) -> int:
+        sure = boxes[boxes[:, 4] >= SURE][:, [0, 1, 2, 3, 5]]
+        return sum(mistakes(sure, np.column_stack(truths[scene])))
+
+    [few, [worst]] = [[count(*row) for row in zip(*rows, strict=True)] for rows in kept]
+    assert worst >= max(few)
+    assert worst > 0
 
 
 def test_only_the_test_split_is_scored(smoke: Path) -> None:

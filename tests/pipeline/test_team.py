@@ -252,11 +252,15 @@ def test_metrics_and_params_diff_tell_what_changed(project: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [("show",), ("diff", "HEAD")])
-def test_plots_are_two_pictures_of_every_run(project: Path, command: tuple[str, ...]) -> None:
+def test_plots_are_pictures_of_every_run(project: Path, command: tuple[str, ...]) -> None:
     run(project, "dvc", "plots", *command)
     page = (project / "dvc_plots/index.html").read_text()
     assert page.count("mAP@0.5 of what each model generates") == 1
     assert page.count("Validation loss (nats a scene") == 1
+    assert page.count("Validation curves by term and modality") == 1
+    for part in ("kl", "image", "depth", "radar"):  # ecg has seven terms
+        last = rf'"run": "poe-ecg-0", "part": "{part}", "term": "6", "step": "\d+", "nats"'
+        assert re.search(last, page)
     for run_name in ("moe-none-0", "poe-none-0", "poe-ecg-0", "image-0"):
         assert page.count(f'"run": "{run_name}"') >= 5
     assert "<DVC_METRIC" not in page

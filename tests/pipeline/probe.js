@@ -1,0 +1,63 @@
+// Appended to report.html by test_report.py: works its switches, notes what the browser shows.
+const style = (tile) => {
+  const css = getComputedStyle(tile);
+  return [css.backgroundImage.slice(-80), css.backgroundPosition, css.backgroundSize];
+};
+const channels = (colour) => {
+  const [r, g, b, a = 1] = colour.match(/[\d.]+/g).map(Number);
+  return [r, g, b, a];
+};
+const behind = (element) => {  // the colour behind a text: backgrounds over one another
+  if (!element) return [255, 255, 255];
+  const [r, g, b, a] = channels(getComputedStyle(element).backgroundColor);
+  if (a === 1) return [r, g, b];
+  const under = behind(element.parentElement);
+  return [r, g, b].map((v, i) => a * v + (1 - a) * under[i]);
+};
+const light = (rgb) => {  // WCAG 2's relative luminance
+  const linear = (v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const [r, g, b] = rgb.map((v) => linear(v / 255));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const contrast = (element) => {
+  const ink = channels(getComputedStyle(element).color).slice(0, 3);
+  const [low, high] = [light(ink), light(behind(element))].sort((a, b) => a - b);
+  return (high + 0.05) / (low + 0.05);
+};
+const texts = [...document.querySelectorAll("body :not(script, svg, svg *)")].filter(
+  (e) => e.offsetParent && [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()));
+const contrasts = texts.map((e) => [contrast(e), e.outerHTML.slice(0, 80)]);
+const least = contrasts.sort((a, b) => a[0] - b[0])[0];
+
+const seen = [];
+let turn = 0;
+for (const cell of Object.keys(data.methods)) {
+  for (const sensor of [null, 0, 1, 2, 1, 2]) {
+    $("method").value = cell;
+    $("scene").value = turn++ % data.scenes.length;
+    if (sensor === null) show(); else sensors[sensor].click();
+    const on = sensors.filter((s) => s.checked).map((s) => s.value).join("+");
+    const tiles = [...document.querySelectorAll("#first .tile")].map(style);
+    seen.push([cell, on, Number($("scene").value), tiles, $("first").textContent]);
+  }
+  sensors[0].click();
+}
+const metrics = [...$("metric").options].map((option) => {
+  $("metric").value = option.value;
+  $("metric").dispatchEvent(new Event("input"));
+  return document.querySelector(".heat .value").textContent;
+});
+const charts = [...$("fault-sensor").options].map((option) => {
+  $("fault-sensor").value = option.value;
+  $("fault-sensor").dispatchEvent(new Event("input"));
+  const shown = [...document.querySelectorAll("[data-sensor]")].filter((f) => f.offsetParent);
+  return shown.map((f) => f.dataset.sensor);
+});
+const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+const width = document.documentElement.clientWidth;
+const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+const page = light(behind(document.body));
+const told = { seen, wide, width, dark, page, least, metrics, charts };
+const outermost = window.parent.document.body;
+if (window.parent === window) document.body.innerHTML = "";
+outermost.dataset.probe = JSON.stringify(told);
