@@ -145,6 +145,7 @@ def share(shown: str, project: Path) -> None:
 def experiments(shown: str, project: Path) -> None:
     assert "narrow" in shown
     assert "vae.latent" in shown
+    assert "narrow-latent" in run(project, "git", "branch").stdout
     assert (project / "dvc_plots/index.html").exists()
 
 
@@ -177,6 +178,8 @@ def numpy(shown: str, project: Path) -> None:
     near, far = map(float, re.search(r"depth ([\d.]+) to ([\d.]+) m", shown).groups())  # type: ignore[union-attr]
     assert 4 < near < far <= 12
     assert "240 (180, 64, 64, 3)" in shown
+    coco = json.loads(next((project / "data/coco").rglob("*.json")).read_text())
+    assert {c["name"] for c in coco["categories"]} == {"cube", "cylinder", "sphere", "capsule"}
 
 
 def notebook(shown: str, project: Path) -> None:
