@@ -21,6 +21,7 @@ from pipeline.grid import Job
 from scenegen.executors import dask_executor
 from tests.conftest import clone, run
 from tests.pipeline.test_stages import change
+from tests.pipeline.test_team import ran
 
 WITHOUT = """import sys
 class Block:
@@ -183,11 +184,15 @@ def test_recording_waits_for_another_dvc_command(
 
 def test_train_runs_what_is_stale_and_leaves_dvc_nothing_to_do(smoke: Path, tmp_path: Path) -> None:
     project = Path(shutil.copytree(smoke, tmp_path / "project", symlinks=True))
-    change(project, "score.faults.severities", [1.0])
+    wider = {"fusion": "poe", "objective": "none", "beta": 0.5}
+    change(project, "grid.cells.poe-none", wider)
+    before = (project / "data/models/poe-none-0.safetensors").read_bytes()
     shown = run(project, "python", "-m", "pipeline", "train", "--jobs", "2")
-    assert "3 stages done" in shown.stdout
+    assert "3 stages done" in shown.stdout  # the training, its scores, its scores with faults
+    assert (project / "data/models/poe-none-0.safetensors").read_bytes() != before
     left = json.loads(run(project, "dvc", "status", "--json", "dvc.yaml").stdout)
-    assert set(left) == {"report"}
+    assert set(left) == {"summary", "report"}
+    assert ran(run(project, "dvc", "repro", "dvc.yaml").stdout) == {"summary", "report"}
 
 
 def test_an_interrupted_train_stops_what_runs_and_says_what_is_kept(
