@@ -91,7 +91,8 @@ def train(
     threads give the same bytes on a CPU.
 
     Returns `map50`, `map50_95`, `map50_agnostic` on validation, `parameters`, `epochs` and
-    `train_seconds` (of this call). Raises ValueError for arrays that do not fit together.
+    `train_seconds` (of all resumes together, until the file is written). Raises ValueError for
+    arrays that do not fit together.
     """
     started = time.monotonic()
     _check(images, boxes, len(classes), params)
@@ -100,10 +101,10 @@ def train(
     config = _config(params, images.shape[3], classes)
     network = _onto(_build(config, seed), _device(device))
     checkpoint = scratch / f"{_fingerprint(data, config, seed)}.pt"
-    _fit(network, data, params, seed, checkpoint, progress)
+    spent = _fit(network, data, params, seed, checkpoint, progress, started)
     _write(out, _to_bytes(network, config))
     checkpoint.unlink(missing_ok=True)
-    seconds = time.monotonic() - started
+    seconds = spent + time.monotonic() - started
     found = load(out, device).detect(val_images)
     return {
         **mean_average_precision(found, val_boxes, len(classes)),
@@ -263,10 +264,11 @@ def _fit(
     seed: int,
     checkpoint: Path,
     progress: bool,
-) -> None:
-    """Train in place, from the checkpoint if there is one."""
+    started: float,
+) -> float:
+    """Train in place, from the checkpoint if there is one; returns the checkpoint's seconds."""
     optimizer = _optimizer(network, params)
-    first = _resume(checkpoint, network, optimizer)
+    first, spent = _resume(checkpoint, network, optimizer)
     steps = max(1, len(data.images) // params.batch)  # the last, smaller batch is left out
     total = params.epochs * steps
     loss = v8DetectionLoss(network)
@@ -282,7 +284,9 @@ def _fit(
                 chosen = order[step * params.batch : (step + 1) * params.batch]
                 value = _step(network, loss, optimizer, _batch(data, chosen, params, generator))
                 bar.advance(note=f"epoch {epoch + 1}/{params.epochs}, loss {value:.3f}")
-            _save_checkpoint(checkpoint, network, optimizer, epoch + 1)
+            seconds = spent + time.monotonic() - started
+            _save_checkpoint(checkpoint, network, optimizer, epoch + 1, seconds)
+    return spent
 
 
 def _draws(seed: int, epoch: int, n: int) -> tuple[npt.NDArray[np.int64], torch.Generator]:
@@ -378,7 +382,7 @@ def _step(
 
 
 def _save_checkpoint(
-    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, epoch: int
+    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, epoch: int, seconds: float
 ) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".part")
@@ -386,19 +390,20 @@ def _save_checkpoint(
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
         "epoch": epoch,
+        "seconds": seconds,
     }
     torch.save(state, beside)
     os.replace(beside, path)
 
 
-def _resume(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Take up the checkpoint, if there is one; returns the number of epochs done."""
+def _resume(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
+    """Take up the checkpoint, if there is one; returns the epochs done and their seconds."""
     if not path.exists():
-        return 0
+        return 0, 0.0
     state = torch.load(path, map_location="cpu", weights_only=True)
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
-    return int(state["epoch"])
+    return int(state["epoch"]), float(state["seconds"])
 
 
 def _to_bytes(network: nn.Module, config: dict[str, Any]) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 from detector import yolo
@@ -27,8 +26,7 @@ def main(modality: str) -> None:
     params, device = getattr(stage.section("detector", Detectors), modality), stage.device()
     dataset = open_dataset(stage.DATASET)
     weights = Path(f"data/detectors/{modality}.safetensors")
-    start = time.perf_counter()
-    yolo.train(
+    trained = yolo.train(
         dataset.array(modality, "train"),
         dataset.boxes(modality, "train"),
         dataset.array(modality, "validation"),
@@ -40,7 +38,6 @@ def main(modality: str) -> None:
         seed=SEED,
         device=device,
     )
-    seconds = time.perf_counter() - start
     detector = yolo.load(weights, device)
     scores = {
         split: mean_average_precision(
@@ -51,7 +48,8 @@ def main(modality: str) -> None:
         for split in ("validation", "test")
     }
     stage.write_json(
-        Path(f"results/detectors/{modality}.json"), {**scores, "train_seconds": round(seconds, 1)}
+        Path(f"results/detectors/{modality}.json"),
+        {**scores, "train_seconds": round(trained["train_seconds"], 1)},
     )
 
 

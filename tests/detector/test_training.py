@@ -42,9 +42,9 @@ def _one_thread() -> object:
     torch.set_num_threads(before)
 
 
-def _train(out: Path, seed: int = 0, **changes: object) -> bytes:
+def _report(out: Path, seed: int = 0, **changes: object) -> dict[str, float]:
     params = TINY.model_copy(update=changes)
-    yolo.train(
+    return yolo.train(
         *draw(160, 0),
         *draw(8, 1),
         CLASSES,
@@ -54,6 +54,10 @@ def _train(out: Path, seed: int = 0, **changes: object) -> bytes:
         seed=seed,
         device="cpu",
     )
+
+
+def _train(out: Path, seed: int = 0, **changes: object) -> bytes:
+    _report(out, seed, **changes)
     return out.read_bytes()
 
 
@@ -83,6 +87,27 @@ def test_a_killed_training_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture[
     assert _train(out) == whole
     assert "from epoch 2" in capfd.readouterr().err
     assert list(scratch.iterdir()) == []
+
+
+def test_seconds_add_up_over_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = yolo._draws
+
+    def slow(seed: int, epoch: int, n: int) -> object:
+        if epoch == 0:
+            time.sleep(1)
+        if epoch == 1:
+            raise KeyboardInterrupt
+        return draws(seed, epoch, n)
+
+    began = time.monotonic()
+    monkeypatch.setattr(yolo, "_draws", slow)
+    with pytest.raises(KeyboardInterrupt):
+        _report(tmp_path / "a", epochs=2)
+    monkeypatch.undo()
+    resumed = time.monotonic()
+    reported = _report(tmp_path / "a", epochs=2)["train_seconds"]
+    ended = time.monotonic()
+    assert ended - resumed < reported < ended - began
 
 
 def test_a_checkpoint_serves_only_its_own_call(tmp_path: Path) -> None:

@@ -67,6 +67,8 @@ def test_the_page_holds_everything_it_shows(smoke: Path) -> None:
         assert kind == "data:image/png;base64"
         Image.open(io.BytesIO(base64.b64decode(content))).load()
     assert len(page.encode()) < 8e6
+    for link in re.findall(r' href="([^"#]+)"', page.replace('href="data:,"', "")):
+        assert (smoke / "results" / link).resolve().is_file(), link
 
 
 def test_the_page_names_every_cell_in_every_part(smoke: Path) -> None:
