@@ -179,7 +179,7 @@ def _parser() -> argparse.ArgumentParser:
         "--workers",
         type=int,
         default=argparse.SUPPRESS,
-        help="processes on this machine, 1 or more; one per core if left out",
+        help="processes here, or workers of the cluster, 1 or more; one per core if left out",
     )
     one.add_argument(
         "--scheduler",

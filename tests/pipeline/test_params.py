@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -124,6 +125,16 @@ def test_presets_are_valid_and_keep_comments(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", presets.names())
 def test_the_default_preset_undoes_every_other(name: str) -> None:
     assert presets.render("default", presets.render(name, SHIPPED)) == SHIPPED
+
+
+def test_the_papers_scenes_are_frozen(tmp_path: Path) -> None:
+    """The preset asks for the very scenes whose hash is committed."""
+    (tmp_path / "params.yaml").write_text(presets.render("paper", SHIPPED))
+    asked = params.load(tmp_path / "params.yaml").scenes.model_dump(mode="json")
+    manifest = json.loads((ROOT / "results/paper/manifest.json").read_text())
+    assert manifest["complete"]
+    assert manifest["count"] == 17_729
+    assert asked == manifest["params"]
 
 
 def test_the_readmes_scene_is_allowed(tmp_path: Path) -> None:
