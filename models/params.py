@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = [
+    "MIXTURES",
     "Cell",
     "ModalityParams",
     "NetworkParams",
@@ -20,6 +21,7 @@ __all__ = [
 ]
 
 HERE = Path(__file__).parent
+MIXTURES = ("moe", "mopoe")  # fusions whose posterior has several components
 
 
 def fusion_names() -> tuple[str, ...]:
@@ -247,4 +249,9 @@ def _refusal(cell: Cell) -> str:
         )
     if cell.samples == 1 and cell.gradient == "dreg":
         return "gradient: 'dreg' needs samples 2 or more; use stl for samples 1"
+    if cell.fusion in MIXTURES and cell.gradient == "dreg":
+        return (
+            f"gradient: 'dreg' with fusion {cell.fusion!r} is biased, as log q is the whole "
+            "mixture's and not that of the component drawn from; use standard"
+        )
     return ""

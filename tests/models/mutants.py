@@ -266,6 +266,36 @@ MUTANTS = (
         "float(cell.prior_expert) * (1 - cell.rho)",
     ),
     Mutant(
+        "mopoe always with its prior expert",
+        "fusions/mopoe.py",
+        "members & experts.present), cell, draws)",
+        "members & experts.present), Cell(), draws)",
+    ),
+    Mutant(
+        "code right for three experts at most",
+        "fusions/code.py",
+        "(count - 1)",
+        "(count - 1).clamp(max=2)",
+    ),
+    Mutant(
+        "DReG keeps the variance's score",
+        "mixture.py",
+        "self.mean.detach(), self.var.detach(), self.log_weight",
+        "self.mean.detach(), self.var, self.log_weight",
+    ),
+    Mutant(
+        "STL with the component's log q instead of the mixture's",
+        "vae.py",
+        'q.log_prob(z) if self.cell.kl == "sampled"',
+        'q.log_prob(z) if self.cell.kl == "sampled" and q is posterior',
+    ),
+    Mutant(
+        "STL forgets the experts of the cross terms",
+        "vae.py",
+        "(log_q - gaussian_log_prob(z, mean, var))",
+        "(log_q - gaussian_log_prob(z, mean.detach(), var.detach()))",
+    ),
+    Mutant(
         "a random subset decoded as the one before",
         "vae.py",
         "or not plan.static",

@@ -15,6 +15,7 @@ from models.params import Cell, ModalityParams, TrainingParams, VAEParams
 from models.vae import MultimodalVAE
 from tests.models.conftest import draws, small_batch, small_model
 
+ONE_COMPONENT = ["poe", "rbcm", "bce", "rce", "barycenter", "code"]
 SIGMA, SIZES, LOADS = 0.6, {"a": 3, "b": 4}, {"a": (1.2, 0.5), "b": (0.4, 1.5)}
 
 
@@ -206,26 +207,46 @@ def test_gradients_by_finite_differences(cell: Cell) -> None:
 
 
 def encoder_gradients(cell: Cell, repeats: int) -> Tensor:
-    """Gradients of expert 0's head over many draws: [repeats, n], float64."""
-    model, x = small_model(cell, "ab"), small_batch("ab", batch=2)
-    weight = model.experts[0].head.weight  # type: ignore[union-attr]
-    rows = []
-    for seed in range(repeats):
-        value = model.bound(x, draws(seed)).value.sum(0).mean()
-        rows.append(torch.autograd.grad(value, weight)[0].flatten())  # type: ignore[arg-type]
-    return torch.stack(rows)
+    """d value / d (what each expert's head puts out), for 2 items: [repeats, E, 2, 2L]."""
+    model = small_model(cell, "ab")
+    x = {n: v.repeat(repeats, 1) for n, v in small_batch("ab", batch=2).items()}
+    heads: list[Tensor] = []
+    for expert in model.experts:
+        expert.head.register_forward_hook(  # type: ignore[union-attr]
+            lambda module, inputs, output: heads.append(output)
+        )
+    value = model.bound(x, draws()).value.sum()
+    rows = torch.stack(torch.autograd.grad(value, heads), 1)
+    return rows.unflatten(0, (repeats, 2)).movedim(1, 2)
 
 
-@pytest.mark.parametrize(("samples", "gradient"), [(1, "stl"), (4, "dreg")])
-def test_stl_and_dreg_are_unbiased(samples: int, gradient: str) -> None:
-    """Their mean over many draws is the standard estimator's."""
-    standard = encoder_gradients(Cell(samples=samples), 1_500)
-    other = encoder_gradients(
-        Cell.model_validate({"samples": samples, "gradient": gradient}), 1_500
-    )
-    error = (standard.var(0) / 1_500 + other.var(0) / 1_500).sqrt()
-    assert ((standard.mean(0) - other.mean(0)).abs() < 4.5 * error + 1e-9).all()
-    assert not torch.allclose(standard[0], other[0])
+@pytest.mark.parametrize(
+    "cell",
+    [
+        *(Cell(fusion=f, gradient="stl") for f in ONE_COMPONENT),
+        *(Cell(fusion=f, gradient="dreg", samples=4) for f in ONE_COMPONENT),
+        Cell(fusion="barycenter", objective="ecg", gradient="dreg", samples=2),
+        Cell(fusion="largest", objective="jmvae", gradient="stl"),
+        Cell(fusion="code", objective="mvtcae", gradient="stl"),
+        Cell(fusion="moe", gradient="stl"),
+        Cell(fusion="moe", gradient="stl", kl="sampled"),
+        Cell(fusion="mopoe", gradient="stl", kl="sampled"),
+    ],
+    ids=lambda cell: f"{cell.gradient}-{cell.fusion}-{cell.objective}-{cell.kl}",
+)
+def test_stl_and_dreg_are_unbiased(cell: Cell) -> None:
+    """Their mean over many draws is the standard estimator's, within a noise of a few per cent.
+
+    rce: for each choice, which both draw alike. stl is unbiased for mixtures also; dreg is not.
+    """
+    repeats = 4_000
+    other = encoder_gradients(cell, repeats)
+    standard = encoder_gradients(cell.model_copy(update={"gradient": "standard"}), repeats)
+    difference = standard - other
+    error = difference.std(0) / math.sqrt(repeats)
+    assert (difference.mean(0).abs() < 4.5 * error + 1e-9).all()
+    assert not torch.allclose(standard, other)
+    assert error.max() < 0.06 * standard.mean(0).square().mean().sqrt(), "nothing is proved"
 
 
 def test_stl_has_no_variance_at_the_exact_posterior() -> None:

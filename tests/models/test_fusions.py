@@ -14,7 +14,7 @@ from torch import Tensor
 from models import fusions
 from models.fusions.rbcm import committee
 from models.mixture import Draws, Experts, Mixture, gaussian_log_prob
-from models.params import Cell, fusion_names
+from models.params import MIXTURES, Cell, fusion_names
 from tests.models.conftest import draws, random_experts
 
 PER_MODALITY = sorted(set(fusion_names()) - {"largest"})
@@ -66,7 +66,29 @@ def test_products_against_quadrature(name: str, experts: Experts) -> None:
     torch.testing.assert_close(joint.var[0, 0], var, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", ["moe", "bce", "rce", "barycenter", "code"])
+@pytest.mark.parametrize("prior_expert", [True, False])
+@pytest.mark.parametrize("rho", [0.0, 0.3, 0.9])
+def test_code_against_quadrature(rho: float, prior_expert: bool, experts: Experts) -> None:
+    """p(z | means) for mean_i = z + s_i (sqrt(rho) u + sqrt(1 - rho) v_i), all of them N(0, 1).
+
+    The errors share u, which makes them correlate by rho: u and z are on a grid, and no matrix is.
+    """
+    z = torch.linspace(-20, 20, 801, dtype=torch.float64)
+    u = torch.linspace(-8, 8, 161, dtype=torch.float64)[:, None]
+    normal = torch.distributions.Normal(0.0, 1.0)
+    density = normal.log_prob(u) + prior_expert * normal.log_prob(z)  # [U, Z]
+    for mean, var in zip(experts.mean[:, 0, ..., None, None], experts.var[:, 0], strict=True):
+        std = var.sqrt()[..., None, None]
+        centre = z + rho**0.5 * std * u
+        own = torch.distributions.Normal(centre, (1 - rho) ** 0.5 * std)
+        density = density + own.log_prob(mean)
+    mean, var = moments_on_a_grid(density.logsumexp(-2), z)
+    joint = fuse("code", experts, rho=rho, prior_expert=prior_expert)
+    torch.testing.assert_close(joint.mean[0, 0], mean, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(joint.var[0, 0], var, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["poe", "moe", "mopoe", "bce", "rce", "barycenter", "code"])
 def test_one_expert_alone_is_itself(name: str) -> None:
     alone = random_experts(count=1)
     joint = fuse(name, alone, prior_expert=False)
@@ -74,32 +96,95 @@ def test_one_expert_alone_is_itself(name: str) -> None:
     torch.testing.assert_close(joint.var[0], alone.var[0])
 
 
+@pytest.mark.parametrize("name", ["poe", "mopoe", "code"])
+def test_one_expert_and_the_prior_expert_written_out(name: str) -> None:
+    alone = random_experts(count=1)
+    joint = fuse(name, alone)
+    torch.testing.assert_close(joint.mean, alone.mean / (1 + alone.var))
+    torch.testing.assert_close(joint.var, alone.var / (1 + alone.var))
+
+
+def test_one_expert_alone_of_rbcm_written_out() -> None:
+    """N(mean, var)^beta N(0, 1)^(1 - beta)."""
+    alone = random_experts(count=1)
+    beta = beta_entropy(alone.var)
+    joint = fuse("rbcm", alone)
+    precision = 1 + beta * (1 / alone.var - 1)
+    torch.testing.assert_close(joint.var, 1 / precision)
+    torch.testing.assert_close(joint.mean, beta * alone.mean / alone.var / precision)
+
+
+@pytest.mark.parametrize("prior_expert", [True, False])
+def test_mopoe_of_one_expert_present_is_its_poe(prior_expert: bool, experts: Experts) -> None:
+    for index, component in enumerate((3, 1, 0)):  # bits 100, 010 and 001, minus 1
+        present = (torch.arange(3) == index).view(3, 1, 1, 1)
+        joint = fuse("mopoe", replace(experts, present=present), prior_expert=prior_expert)
+        alone = Experts(experts.mean[[index]], experts.var[[index]], present[[index]])
+        want = fuse("poe", alone, prior_expert=prior_expert)
+        assert joint.weight[:, 0, 0].tolist() == [float(c == component) for c in range(7)]
+        torch.testing.assert_close(joint.mean[component], want.mean[0])
+        torch.testing.assert_close(joint.var[component], want.var[0])
+
+
+def copies(one: Experts, count: int) -> Experts:
+    return Experts(*(t.repeat(count, 1, 1, 1) for t in (one.mean, one.var, one.present)))
+
+
 @pytest.mark.parametrize("name", ["moe", "bce", "rce", "barycenter"])
 def test_identical_experts_change_nothing(name: str) -> None:
     one = random_experts(count=1)
-    three = replace(
-        one,
-        mean=one.mean.repeat(3, 1, 1, 1),
-        var=one.var.repeat(3, 1, 1, 1),
-        present=one.present.repeat(3, 1, 1, 1),
-    )
-    joint = fuse(name, three)
+    joint = fuse(name, copies(one, 3))
     torch.testing.assert_close(joint.mean, one.mean.expand_as(joint.mean))
     torch.testing.assert_close(joint.var, one.var.expand_as(joint.var))
 
 
-def test_identical_experts_of_a_product_multiply_the_precision() -> None:
+@pytest.mark.parametrize("count", [2, 3, 5])
+@pytest.mark.parametrize("prior_expert", [True, False])
+@pytest.mark.parametrize(
+    ("name", "rho"), [("poe", 0.3), ("code", 0.0), ("code", 0.3), ("code", 0.9)]
+)
+def test_identical_experts_of_a_product_count_together(
+    name: str, rho: float, prior_expert: bool, count: int
+) -> None:
+    """n experts whose errors correlate by rho count as n / (1 + (n - 1) rho) independent ones."""
     one = random_experts(count=1)
-    three = replace(
-        one,
-        mean=one.mean.repeat(3, 1, 1, 1),
-        var=one.var.repeat(3, 1, 1, 1),
-        present=one.present.repeat(3, 1, 1, 1),
-    )
-    torch.testing.assert_close(fuse("poe", three, prior_expert=False).var[0], one.var[0] / 3)
-    torch.testing.assert_close(
-        fuse("code", three, prior_expert=False, rho=0.0).var[0], one.var[0] / 3
-    )
+    joint = fuse(name, copies(one, count), rho=rho, prior_expert=prior_expert)
+    effective = count if name == "poe" else count / (1 + (count - 1) * rho)
+    precision = effective / one.var + prior_expert
+    torch.testing.assert_close(joint.var, 1 / precision)
+    torch.testing.assert_close(joint.mean, effective * one.mean / one.var / precision)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_identical_experts_of_rbcm_add_up(count: int) -> None:
+    one = random_experts(count=1)
+    beta = beta_entropy(one.var)
+    joint = fuse("rbcm", copies(one, count))
+    precision = 1 + count * beta * (1 / one.var - 1)
+    torch.testing.assert_close(joint.var, 1 / precision)
+    torch.testing.assert_close(joint.mean, count * beta * one.mean / one.var / precision)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+@pytest.mark.parametrize("prior_expert", [True, False])
+def test_identical_experts_of_mopoe_count_in_each_subset(prior_expert: bool, count: int) -> None:
+    """A subset of n of them is the product of n copies; the subset's size is all that counts."""
+    one = random_experts(count=1)
+    joint = fuse("mopoe", copies(one, count), prior_expert=prior_expert)
+    assert len(joint.mean) == 2**count - 1
+    for component in range(len(joint.mean)):
+        members = (component + 1).bit_count()
+        precision = members / one.var[0] + prior_expert
+        torch.testing.assert_close(joint.var[component], 1 / precision)
+        torch.testing.assert_close(
+            joint.mean[component], members * one.mean[0] / one.var[0] / precision
+        )
+
+
+@pytest.mark.parametrize("name", PER_MODALITY)
+def test_a_fusion_of_several_components_is_known_as_a_mixture(name: str, experts: Experts) -> None:
+    """DReG is refused for these: see test_stl_and_dreg_are_unbiased."""
+    assert (len(fuse(name, experts).mean) > 1) == (name in MIXTURES)
 
 
 @pytest.mark.parametrize("name", PER_MODALITY)

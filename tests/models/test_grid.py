@@ -116,6 +116,7 @@ def test_an_unknown_entry_is_named() -> None:
         ({"samples": 2, "beta": 0.5}, "samples: 2 .* beta 0.5"),
         ({"gradient": "dreg"}, "needs samples 2 or more"),
         ({"gradient": "stl", "samples": 2}, "'stl' with samples 2 is biased"),
+        ({"gradient": "dreg", "samples": 2, "fusion": "moe"}, "'dreg' with fusion 'moe' is biased"),
         ({"alpha": 1.5}, "alpha"),
         ({"rho": 1.0}, "rho"),
         ({"colour": 1}, "colour"),

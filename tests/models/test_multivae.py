@@ -17,7 +17,7 @@ from models.params import Cell
 from models.vae import MultimodalVAE
 from tests.models.conftest import LATENT, SIZES, small_batch, small_model
 
-BATCH = 15  # MoPoE splits a batch over its 7 subsets: 6 times 2 rows, then 3
+BATCH = 15
 
 
 class Encoder(base.BaseEncoder):  # type: ignore[name-defined]
@@ -41,33 +41,58 @@ class Decoder(base.BaseDecoder):  # type: ignore[name-defined]
         return base.ModelOutput(reconstruction=self.model[0].decode(self.name, z))
 
 
-def theirs(kind: str, model: MultimodalVAE, **options: Any) -> nn.Module:
-    """MultiVae's model around our networks, likelihoods and weights."""
+class Empty(base.BaseEncoder):
+    """A modality of nothing, whose expert is N(0, I)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.latent_dim = LATENT
+
+    def forward(self, x: Tensor) -> Any:
+        zero = x.new_zeros(len(x), LATENT)
+        return base.ModelOutput(embedding=zero, log_covariance=zero)
+
+
+class EmptyDecoder(base.BaseDecoder):
+    def __init__(self) -> None:
+        super().__init__()
+        self.latent_dim = LATENT
+
+    def forward(self, z: Tensor) -> Any:
+        return base.ModelOutput(reconstruction=z.new_zeros(len(z), 1))
+
+
+def theirs(
+    kind: str, model: MultimodalVAE, empty: tuple[str, ...] = (), **options: Any
+) -> nn.Module:
+    """MultiVae's model around our networks, likelihoods and weights, and `empty` modalities."""
     modalities = model.params.modalities
+    names = ("a", "b", "c", *empty)
     config = getattr(multivae, f"{kind}Config")(
-        n_modalities=3,
+        n_modalities=len(names),
         latent_dim=LATENT,
-        input_dims={n: (SIZES[n],) for n in "abc"},
-        decoders_dist=dict.fromkeys("abc", "normal"),
+        input_dims={n: (SIZES.get(n, 1),) for n in names},
+        decoders_dist=dict.fromkeys(names, "normal"),
         decoder_dist_params={n: {"scale": modalities[n].scale} for n in "abc"},
         uses_likelihood_rescaling=True,
-        rescale_factors={n: modalities[n].weight for n in "abc"},
+        rescale_factors={n: modalities[n].weight if n in modalities else 0.0 for n in names},
         **options,
     )
-    encoders = {n: Encoder(model, n) for n in "abc"}
-    decoders = {n: Decoder(model, n) for n in "abc"}
+    encoders = {n: Empty() if n in empty else Encoder(model, n) for n in names}
+    decoders = {n: EmptyDecoder() if n in empty else Decoder(model, n) for n in names}
     built: nn.Module = getattr(multivae, kind)(config, encoders, decoders)
     return built.train()
 
 
 @pytest.fixture
 def noise(monkeypatch: pytest.MonkeyPatch) -> Tensor:
-    """One noise [B, L] for both: every reparametrised normal draw uses its rows."""
+    """One noise [B, L] for both, and for each copy of a batch: every normal draw uses its rows."""
     eps = torch.randn(BATCH, LATENT, generator=torch.Generator().manual_seed(3)).double()
 
     def rsample(self: Any, shape: Any = ()) -> Tensor:
         size = self._extended_shape(torch.Size(shape))
-        return self.loc + self.scale * eps.expand(size)
+        copies = size[-2] // BATCH
+        return self.loc + self.scale * eps.repeat(copies, 1).expand(size)
 
     monkeypatch.setattr(torch.distributions.Normal, "rsample", rsample)
     return eps
@@ -78,9 +103,12 @@ def ours(model: MultimodalVAE, x: dict[str, Tensor], noise: Tensor) -> Tensor:
     return -model.bound(x, draws).value.sum(0).mean()
 
 
-def batch() -> tuple[dict[str, Tensor], Any]:
+def batch(copies: int = 1, empty: tuple[str, ...] = ()) -> tuple[dict[str, Tensor], Any]:
+    """Ours, and theirs: copies of it, one after the other, with `empty` modalities."""
     x = small_batch(batch=BATCH)
-    return x, MultimodalBaseDataset(data=x)
+    nothing = dict.fromkeys(empty, torch.zeros(BATCH, 1).double())
+    many = {n: v.repeat(copies, 1) for n, v in {**x, **nothing}.items()}
+    return x, MultimodalBaseDataset(data=many)
 
 
 @pytest.mark.parametrize("objective", ["none", "subsampling"])
@@ -113,9 +141,28 @@ def test_mvtcae(noise: Tensor) -> None:
     torch.testing.assert_close(ours(model, x, noise), peer(dataset).loss)
 
 
-def test_mopoe(noise: Tensor) -> None:
-    """MultiVae's has the prior expert in the full set alone, and decodes B/7 rows per subset."""
-    model, (x, dataset) = small_model(Cell(fusion="mopoe")), batch()
+@pytest.mark.parametrize("prior_expert", [True, False])
+def test_mopoe(prior_expert: bool, noise: Tensor) -> None:
+    """`bound` for a batch is MultiVae's loss for 7 copies of it: it decodes one subset per row.
+
+    Its rows are the subsets' in turn: the k-th copy is decoded from the k-th subset, with the same
+    noise as the others, and the mean over the copies is our sum of 1/7 over the components. It has
+    a prior expert in the set of all its modalities alone: here that set, which holds a modality
+    that no subset uses, is none of its subsets, and where every subset shall have the prior expert
+    it is given as one more modality. Neither is reconstructed (weight 0). Its KL is a float32.
+    """
+    model, empty = small_model(Cell(fusion="mopoe", prior_expert=prior_expert)), ("prior", "unused")
+    x, dataset = batch(7, empty)
+    extra = ["prior"] if prior_expert else []
+    subsets = [[*s, *extra] for s in ("a", "b", "c", "ab", "ac", "bc", "abc")]
+    peer = theirs("MoPoE", model, empty, subsets=subsets)
+    loss = peer(dataset).loss.double()
+    torch.testing.assert_close(ours(model, x, noise), loss, rtol=1e-6, atol=1e-6)
+
+
+def test_mopoe_with_the_prior_expert_of_multivae(noise: Tensor) -> None:
+    """As published: the full set alone has a prior expert, which no option of ours says."""
+    model, (x, dataset) = small_model(Cell(fusion="mopoe")), batch(7)
 
     def fuse(experts: Experts, cell: Cell, draws: Draws) -> Mixture:
         without = mopoe.fuse(experts, cell.model_copy(update={"prior_expert": False}), draws)
@@ -127,18 +174,5 @@ def test_mopoe(noise: Tensor) -> None:
         )
 
     model.fuse = fuse
-    got = theirs("MoPoE", model)(dataset).loss.double()
-
-    bits = {"a": 4, "b": 2, "c": 1}
-    order = [sum(bits[n] for n in s) - 1 for s in ("a", "b", "c", "ab", "ac", "bc", "abc")]
-    component = [order[min(row // 2, 6)] for row in range(BATCH)]
-    q = model.fuse(_experts(model, x), model.cell, Draws())
-    z = q.sample(1, Draws(normals=noise))[0, :, 0]  # [C, B, L]
-    fit = model.log_likelihoods(x, z).sum(0)[component, range(BATCH)]
-    kl = q.kl_bound(torch.zeros(LATENT).double(), torch.ones(LATENT).double())[0]
-    torch.testing.assert_close((kl - fit).mean(), got, rtol=1e-6, atol=1e-6)
-
-
-def _experts(model: MultimodalVAE, x: dict[str, Tensor]) -> Experts:
-    mean, var = model.encode(x)
-    return Experts(mean[:, None], var[:, None], torch.ones(3, 1, 1, 1, dtype=torch.bool))
+    loss = theirs("MoPoE", model)(dataset).loss.double()
+    torch.testing.assert_close(ours(model, x, noise), loss, rtol=1e-6, atol=1e-6)
