@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := repro
-.PHONY: repro test lint format bench preview smoke default table3 paper status requirements help clean
+.PHONY: repro test lint format bench preview smoke default table3 grid paper status requirements help clean
 
 repro: $(VENV)/ready  ## create the environment, then run every stage that is not up to date
 	dvc repro
@@ -39,7 +39,7 @@ preview: $(VENV)/ready  ## render a contact sheet of a few scenes with the prese
 status: $(VENV)/ready  ## what is done, stale, running and left, and the time left
 	python -m pipeline status
 
-smoke default table3 paper: $(VENV)/ready  ## apply that preset to params.yaml, then run
+smoke default table3 grid paper: $(VENV)/ready  ## apply that preset to params.yaml, then run
 	python -m pipeline preset $@
 	dvc repro
 

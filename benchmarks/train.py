@@ -1,10 +1,11 @@
 """Training speed: one JSON line per case, ours beside MultiVae's MVAE with the same networks.
 
-    python -m benchmarks.train [--steps 8] [--threads 2] [--size 64] [--latent 128]
+    python -m benchmarks.train [--rounds 5] [--threads 2] [--size 64] [--latent 128]
 
-Keys: `case`, `samples_per_s`, `ratio_vs_multivae` (our rate over MultiVae's of the same run),
+Keys: `case`, `samples_per_s` (of the median round), `ratio_vs_multivae` (our rate over MultiVae's),
 `cost_vs_none` (time of a step over poe+none's in the same arithmetic), `peak_mb` (resident memory,
-or the accelerator's). Every case runs in its own process, so that its peak memory is its own.
+or the accelerator's). A machine's speed drifts by a fifth within a minute, so the cases take turns,
+each in a process of its own, and a ratio is the median of the rounds' ratios.
 `--cpu-time` counts processor time, for a machine that others use too; with one thread it is what
 the clock would say on a quiet one.
 """
@@ -12,9 +13,11 @@ the clock would say on a quiet one.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import resource
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -26,12 +29,13 @@ from models.mixture import Draws
 from models.params import Cell, ModalityParams, NetworkParams, TrainingParams, VAEParams
 from models.vae import MultimodalVAE
 
-__all__ = ["main", "measure"]
+__all__ = ["main", "measure", "prepare"]
 
 CHANNELS = {"image": 3, "depth": 1, "radar": 1}
 FULL = "float32"
+PEER = "multivae mvae float32"
 CASES: dict[str, tuple[Cell | None, str]] = {
-    "multivae mvae float32": (None, FULL),
+    PEER: (None, FULL),
     "poe+none float32": (Cell(fusion="poe", objective="none"), FULL),
     "poe+none bfloat16": (Cell(fusion="poe", objective="none"), "bfloat16"),
     "poe+ecg bfloat16": (Cell(fusion="poe", objective="ecg"), "bfloat16"),
@@ -39,24 +43,35 @@ CASES: dict[str, tuple[Cell | None, str]] = {
 }
 
 
-def measure(case: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Samples per second and peak memory of one case of CASES."""
+STEPS = 3  # of a case in a round; the fastest counts, as other work only adds time
+
+_READY: list[Callable[[], None]] = []  # the step of the case that this process measures
+
+
+def prepare(case: str, options: argparse.Namespace) -> None:
+    """Make this process ready for `measure`: one case of CASES, warmed up."""
     torch.set_num_threads(options.threads)
     cell, precision = CASES[case]
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     data = {
         name: torch.randint(0, 256, (1024, options.size, options.size, channels),
-                            dtype=torch.uint8, device=device)
+                            dtype=torch.uint8, device=_device())
         for name, channels in CHANNELS.items()
     }  # fmt: skip
-    model = _model(cell or Cell(), precision, options).to(device)
+    model = _model(cell or Cell(), precision, options).to(_device())
     step = _our_step(model, data, options) if cell else _their_step(model, data, options)
     step()
     step()
-    clock = time.process_time if options.cpu_time else time.perf_counter
-    times = [_timed(step, device, clock) for _ in range(options.steps)]
-    rate = options.batch / min(times)  # the least disturbed step: other work only adds time
-    return {"case": case, "samples_per_s": round(rate, 1), "peak_mb": _peak_mb(device)}
+    _READY.append(step)
+
+
+def measure(clock: Callable[[], float]) -> tuple[float, int]:
+    """Seconds of one step by `clock`, and peak memory in MiB."""
+    seconds = min(_timed(_READY[0], _device(), clock) for _ in range(STEPS))
+    return seconds, _peak_mb(_device())
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _timed(step: Callable[[], None], device: str, clock: Callable[[], float]) -> float:
@@ -165,9 +180,9 @@ def _peer(model: MultimodalVAE) -> nn.Module:
 
 
 def main() -> None:
-    """Run every case in a process of its own and print its line."""
+    """Run every case in a process of its own, in turns, and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=8, help="timed steps a case")
+    parser.add_argument("--rounds", type=int, default=5, help=f"turns of {STEPS} steps each")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--cpu-time", action="store_true", help="count processor time")
@@ -175,15 +190,33 @@ def main() -> None:
     parser.add_argument("--latent", type=int, default=128)
     parser.add_argument("--network", choices=["residual", "cnn", "mixer"], default="residual")
     options = parser.parse_args()
+    clock = time.process_time if options.cpu_time else time.perf_counter
     context = multiprocessing.get_context("spawn")
-    rates: dict[str, float] = {}
+    with contextlib.ExitStack() as stack:
+        pools = {
+            case: stack.enter_context(context.Pool(1, prepare, (case, options))) for case in CASES
+        }
+        for pool in pools.values():
+            pool.apply(measure, (clock,))  # ready, and warm
+        taken: dict[str, list[float]] = {case: [] for case in CASES}
+        peak = dict.fromkeys(CASES, 0)
+        for _ in range(options.rounds):
+            for case, pool in pools.items():
+                seconds, peak[case] = pool.apply(measure, (clock,))
+                taken[case].append(seconds)
+
+    def ratio(case: str, base: str) -> float:
+        pairs = zip(taken[base], taken[case], strict=True)
+        return round(statistics.median(b / c for b, c in pairs), 2)
+
     for case, (_, precision) in CASES.items():
-        with context.Pool(1) as pool:
-            line = pool.apply(measure, (case, options))
-        rates[case] = line["samples_per_s"]
-        line["ratio_vs_multivae"] = round(rates[case] / rates["multivae mvae float32"], 2)
-        none = rates.get(f"poe+none {precision}")
-        line["cost_vs_none"] = round(none / rates[case], 2) if none else None
+        line = {
+            "case": case,
+            "samples_per_s": round(options.batch / statistics.median(taken[case]), 1),
+            "peak_mb": peak[case],
+            "ratio_vs_multivae": ratio(case, PEER),
+            "cost_vs_none": ratio(f"poe+none {precision}", case) if case != PEER else None,
+        }
         print(json.dumps(line), flush=True)
 
 

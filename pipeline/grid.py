@@ -49,14 +49,12 @@ class Job:
 
     Attributes:
         name: as DVC calls it, such as train_vae@poe-ecg-0.
-        seed: of the training; -1 for stages that all seeds share.
         params: keys of params.yaml that it reads.
         outs: files and folders that it writes, metrics and plots included.
     """
 
     name: str
     command: str
-    seed: int
     deps: tuple[str, ...]
     params: tuple[str, ...]
     outs: tuple[str, ...]
@@ -86,9 +84,10 @@ def _names(items: list[Any]) -> list[str]:
 
 
 def plan(definition: Path = Path("dvc.yaml"), params: dict[str, Any] | None = None) -> list[Job]:
-    """Every stage that may run beside others: seed by seed, so that any prefix is a table."""
+    """Every stage that may run beside others, so that any prefix is a table: seed by seed, first
+    what the seed's cells share, then cell by cell, each with its scores."""
     values = read_params() if params is None else params
-    jobs = []
+    jobs: list[tuple[int, int, Job]] = []
     for stage, body in YAML(typ="safe").load(definition.read_text())["stages"].items():
         if not TOGETHER.fullmatch(stage):
             continue
@@ -103,17 +102,16 @@ def plan(definition: Path = Path("dvc.yaml"), params: dict[str, Any] | None = No
                 part: tuple(_filled(name, known) for name in _names(body.get(part, [])))
                 for part in ("deps", "params", "outs", "metrics", "plots")
             }
-            jobs.append(
-                Job(
-                    f"{stage}@{known['key']}",
-                    _filled(body["cmd"], known),
-                    int(item.get("seed", -1)),
-                    lists["deps"],
-                    lists["params"],
-                    lists["outs"] + lists["metrics"] + lists["plots"],
-                )
+            job = Job(
+                f"{stage}@{known['key']}",
+                _filled(body["cmd"], known),
+                lists["deps"],
+                lists["params"],
+                lists["outs"] + lists["metrics"] + lists["plots"],
             )
-    return sorted(jobs, key=lambda job: job.seed)
+            cell = axes["cell"].index(item["cell"]) if "cell" in item else -1
+            jobs.append((int(item.get("seed", -1)), cell, job))
+    return [job for _, _, job in sorted(jobs, key=lambda one: one[:2])]
 
 
 # --- running -----------------------------------------------------------------------------------

@@ -59,13 +59,18 @@ def test_a_record_is_an_entry_of_dvcs_lock(smoke: Path, monkeypatch: pytest.Monk
         assert grid.entry(job, params) == lock[job.name]
 
 
-def test_seeds_come_one_after_another() -> None:
+def test_the_plan_makes_row_after_row() -> None:
+    """Detectors, then seed by seed what its cells share, then cell by cell with its scores."""
     params = stage.read_params()
     params["grid"]["seeds"] = [0, 1]
-    jobs = grid.plan(params=params)
-    seeds = [job.seed for job in jobs]
-    assert seeds == sorted(seeds)
-    assert set(seeds) == {-1, 0, 1}
+    names = [job.name for job in grid.plan(params=params)]
+    assert [name.split("@")[0] for name in names[:3]] == ["train_detector"] * 3
+    shared = ["train_unimodal"] * 3 + ["score_unimodal"] * 3
+    row = ["train_vae", "score", "score_faults"]
+    cells = list(params["grid"]["cells"])
+    assert [name.split("@")[0] for name in names[3:]] == (shared + row * len(cells)) * 2
+    of_seed = names[9 : 9 + 3 * len(cells)]
+    assert of_seed == [f"{kind}@{cell}-0" for cell in cells for kind in row]
 
 
 # --- running -----------------------------------------------------------------------------------
@@ -74,7 +79,7 @@ def test_seeds_come_one_after_another() -> None:
 def job(name: str, code: str, needs: tuple[str, ...] = ()) -> Job:
     """A stage that runs Python code and writes the file of its name."""
     command = f"python -c \"import sys, time, pathlib; {code}; pathlib.Path('{name}').touch()\""
-    return Job(name, command, 0, needs, (), (name,))
+    return Job(name, command, needs, (), (name,))
 
 
 @pytest.fixture
@@ -167,7 +172,7 @@ def test_recording_waits_for_another_dvc_command(
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout
         assert other.stdout.readline() == "held\n"
-        why = grid._record(Job("one", "touch out", 0, (), (), ("out",)))
+        why = grid._record(Job("one", "touch out", (), (), ("out",)))
         other.kill()
     if seconds < 99:
         assert why is None

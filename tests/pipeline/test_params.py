@@ -127,9 +127,10 @@ def test_the_default_preset_undoes_every_other(name: str) -> None:
     assert presets.render("default", presets.render(name, SHIPPED)) == SHIPPED
 
 
-def test_the_papers_scenes_are_frozen(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["grid", "paper"])
+def test_the_papers_scenes_are_frozen(tmp_path: Path, name: str) -> None:
     """The preset asks for the very scenes whose hash is committed."""
-    (tmp_path / "params.yaml").write_text(presets.render("paper", SHIPPED))
+    (tmp_path / "params.yaml").write_text(presets.render(name, SHIPPED))
     asked = params.load(tmp_path / "params.yaml").scenes.model_dump(mode="json")
     manifest = json.loads((ROOT / "results/paper/manifest.json").read_text())
     assert manifest["complete"]

@@ -1,0 +1,29 @@
+"""The benchmarks start, and print what they promise; their figures are nothing a test can hold."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+
+def test_training_is_measured_beside_multivae() -> None:
+    small = ["--rounds", "1", "--size", "16", "--batch", "4", "--latent", "8"]
+    ran = subprocess.run(
+        [sys.executable, "-m", "benchmarks.train", *small],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    lines = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert [line["case"] for line in lines] == [
+        "multivae mvae float32",
+        "poe+none float32",
+        "poe+none bfloat16",
+        "poe+ecg bfloat16",
+        "bce+lcd bfloat16",
+    ]
+    for line in lines:
+        assert line["samples_per_s"] > 0
+        assert line["peak_mb"] > 0
+    assert lines[0]["ratio_vs_multivae"] == lines[1]["cost_vs_none"] == 1
