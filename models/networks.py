@@ -59,15 +59,21 @@ class Picture(nn.Module):
 
 
 class Canvas(nn.Module):
-    """Adds a learned image to the output, so that what never changes is learned at once."""
+    """Adds a learned image to the output, so that what never changes is learned at once.
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    The output is in the data's unit, from 0 to 1. Logits reach further: `scale` stretches them, or
+    an optimiser whose steps have one size for all weights would take a thousand to paint it black.
+    """
+
+    def __init__(self, shape: tuple[int, ...], scale: float | None) -> None:
         super().__init__()
         height, width, channels = shape
-        self.bias = nn.Parameter(torch.full((channels, height, width), 0.5))
+        self.scale = 1.0 if scale is None else scale
+        start = 0.5 if scale is None else 0.0  # as a probability, one half
+        self.bias = nn.Parameter(torch.full((channels, height, width), start))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.add(self.bias, full(x), alpha=0.25)
+        return torch.add(self.bias * self.scale, full(x), alpha=0.25 * self.scale)
 
 
 class MixerBlock(nn.Module):
@@ -122,13 +128,18 @@ def trunk(shape: tuple[int, ...], params: NetworkParams) -> Trunk:
     return IMAGES[params.kind][0](shape, params)
 
 
-def decoder(shape: tuple[int, ...], latent: int, params: NetworkParams) -> nn.Module:
-    """The decoder [N, L] -> [N, C, H, W], [N, T, D] or [N, D] for data of `shape`."""
+def decoder(
+    shape: tuple[int, ...], latent: int, params: NetworkParams, logits: bool = False
+) -> nn.Module:
+    """The decoder [N, L] -> [N, C, H, W], [N, T, D] or [N, D] for data of `shape`.
+
+    With `logits` it answers those of a bernoulli instead of values of the data.
+    """
     if len(shape) == 1:
         return _vector_decoder(shape[0], latent)
     if len(shape) == 2:
         return _sequence_decoder(*shape, latent)
-    return IMAGES[params.kind][1](shape, latent, params)
+    return IMAGES[params.kind][1](shape, latent, params, params.logit_scale if logits else None)
 
 
 def _check_sides(shape: tuple[int, ...], params: NetworkParams) -> None:
@@ -162,7 +173,9 @@ def _residual_trunk(shape: tuple[int, ...], params: NetworkParams) -> Trunk:
     return Trunk(wide * (height // 8) * (width // 8), layers)
 
 
-def _residual_decoder(shape: tuple[int, ...], latent: int, params: NetworkParams) -> nn.Module:
+def _residual_decoder(
+    shape: tuple[int, ...], latent: int, params: NetworkParams, scale: float | None
+) -> nn.Module:
     """Residual blocks at H/4; grows by pixel shuffles, not by transposed convolutions."""
     height, width, channels = shape
     wide = 2 * params.width
@@ -176,7 +189,7 @@ def _residual_decoder(shape: tuple[int, ...], latent: int, params: NetworkParams
         nn.ReLU(inplace=True),
         nn.Conv2d(params.width, 16 * channels, 3, padding=1),
         nn.PixelShuffle(4),
-        Canvas(shape),
+        Canvas(shape, scale),
     )
 
 
@@ -191,7 +204,9 @@ def _cnn_trunk(shape: tuple[int, ...], params: NetworkParams) -> Trunk:
     return Trunk(channels * (height // 16) * (width // 16), [*layers, nn.Flatten()])
 
 
-def _cnn_decoder(shape: tuple[int, ...], latent: int, params: NetworkParams) -> nn.Module:
+def _cnn_decoder(
+    shape: tuple[int, ...], latent: int, params: NetworkParams, _scale: float | None
+) -> nn.Module:
     """Mirror of the cnn trunk, with transposed convolutions."""
     height, width, channels = shape
     sizes = [params.width * 2**layer for layer in (3, 2, 1, 0)] + [channels]
@@ -213,7 +228,9 @@ def _mixer_trunk(shape: tuple[int, ...], params: NetworkParams) -> Trunk:
     return Trunk(wide * tokens, [*layers, nn.Flatten()])
 
 
-def _mixer_decoder(shape: tuple[int, ...], latent: int, params: NetworkParams) -> nn.Module:
+def _mixer_decoder(
+    shape: tuple[int, ...], latent: int, params: NetworkParams, scale: float | None
+) -> nn.Module:
     """Tokens of 8 pixels a side, mixed by MLPs alone (MLP-Mixer, Tolstikhin et al. 2021)."""
     height, width, channels = shape
     rows, columns, wide = height // 8, width // 8, 2 * params.width
@@ -226,7 +243,7 @@ def _mixer_decoder(shape: tuple[int, ...], latent: int, params: NetworkParams) -
         _Transpose(),
         nn.Unflatten(2, (rows, columns)),
         nn.PixelShuffle(8),
-        Canvas(shape),
+        Canvas(shape, scale),
     )
 
 

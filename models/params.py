@@ -92,6 +92,12 @@ class NetworkParams(_Section):
     blocks: int = Field(
         default=2, ge=0, le=16, description="blocks of each decoder (residual, mixer)"
     )
+    logit_scale: float = Field(
+        default=16.0,
+        gt=0,
+        le=1000,
+        description="of bernoulli images: logits per unit of a decoder's output (residual, mixer)",
+    )
 
 
 class TrainingParams(_Section):

@@ -67,7 +67,12 @@ class MultimodalVAE(nn.Module):
         self.experts = nn.ModuleList(self._expert(names) for names in self.expert_inputs())
         self.decoders = nn.ModuleDict(
             {
-                name: networks.decoder(shape, params.latent, params.network)
+                name: networks.decoder(
+                    shape,
+                    params.latent,
+                    params.network,
+                    logits=params.modalities[name].likelihood == "bernoulli",
+                )
                 for name, shape in self.shapes.items()
             }
         )
@@ -472,6 +477,7 @@ class MultimodalVAE(nn.Module):
                 raise ValueError(f"{path}: holds no model config; was it written by save()?")
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         shapes = {name: tuple(shape) for name, shape in config["shapes"].items()}
+        config["params"]["network"].setdefault("logit_scale", 1.0)  # older files do not name it
         model = cls(
             VAEParams.model_validate(config["params"]), Cell.model_validate(config["cell"]), shapes
         )

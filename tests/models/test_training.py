@@ -144,6 +144,25 @@ def test_it_learns(tmp_path: Path) -> None:
     assert history[-1]["validation_loss"] < 0.7 * history[0]["validation_loss"]
 
 
+@pytest.mark.parametrize("kind", ["residual", "mixer"])
+def test_what_is_always_black_is_learned_at_once(tmp_path: Path, kind: str) -> None:
+    """Logits start at one half and are stretched: a weight's step of 0.002 would not get there."""
+    settings = {"steps": 150, "learning_rate": 2e-3, "schedule": "constant"}
+    params = PARAMS.model_copy(
+        update={
+            "modalities": {"radar": ModalityParams(likelihood="bernoulli")},
+            "network": PARAMS.network.model_copy(update={"kind": kind}),
+            "training": PARAMS.training.model_copy(update=settings),
+        }
+    )
+    black = {"radar": np.zeros((20, 8, 8, 1), np.uint8)}
+    fresh = MultimodalVAE(params, Cell(), {"radar": (8, 8, 1)})
+    assert fresh.sample(4)["radar"].mean().item() == pytest.approx(0.5, abs=0.2)
+    run(tmp_path, params=params, cell=Cell(), data=black, validation=black)
+    model = MultimodalVAE.load(tmp_path / "model.safetensors")
+    assert model.generate({"radar": torch.zeros(4, 1, 8, 8)})["radar"].mean().item() < 0.02
+
+
 def test_an_objectives_own_parameters_learn_and_are_saved_and_resumed(tmp_path: Path) -> None:
     def stop(row: dict[str, float]) -> None:
         if row["step"] == 6:
