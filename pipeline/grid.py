@@ -30,6 +30,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipeline.stage import PARAMS, fail, read_params, write_bytes, write_json
+from scenegen.executors import available_cores
 from scenegen.progress import progress_bar
 
 __all__ = ["LOGS", "STUDY", "Job", "adopt", "dependents", "entry", "plan", "run", "study", "train"]
@@ -127,16 +128,30 @@ class Outcome:
 
 
 def _execute(
-    command: str, log: str, folder: str, processes: set[subprocess.Popen[bytes]] | None = None
+    command: str,
+    log: str,
+    folder: str,
+    processes: set[subprocess.Popen[bytes]] | None = None,
+    threads: int | None = None,
 ) -> int:
-    """Run a stage's command with its output in a log; its exit code."""
+    """Run a stage's command with its output in a log; its exit code.
+
+    Args:
+        threads: what torch may use where the stage's params do not say; all cores if left out.
+    """
+    given = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
     words = shlex.split(command)
     if words[0] == "python":
         words[0] = sys.executable
     with open(Path(folder) / log, "wb") as file:
         # A session of its own: Ctrl-C reaches it once, from here, and not from the terminal too.
         process = subprocess.Popen(
-            words, stdout=file, stderr=file, cwd=folder, start_new_session=True
+            words,
+            stdout=file,
+            stderr=file,
+            cwd=folder,
+            env={**given, **os.environ},
+            start_new_session=True,
         )
     if processes is not None:
         processes.add(process)
@@ -169,10 +184,12 @@ def run(
     LOGS.mkdir(parents=True, exist_ok=True)
     processes: set[subprocess.Popen[bytes]] = set()
     with contextlib.ExitStack() as stack:
-        # Processes of another machine are not this one's to interrupt.
         work: Callable[..., int] = _execute
         if executor is None:
-            work = partial(_execute, processes=processes)
+            # Processes of another machine are not this one's to interrupt. Here they share the
+            # cores: threads of two trainings on one core wait for each other.
+            threads = max(len(available_cores()) // slots, 1)
+            work = partial(_execute, processes=processes, threads=threads)
         pool = executor or stack.enter_context(cf.ThreadPoolExecutor(slots))
         bar = stack.enter_context(progress_bar(len(jobs), "train and score", "stages"))
         stack.callback(_interrupt, processes)  # nothing runs on when this ends, however it ends

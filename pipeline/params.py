@@ -112,4 +112,4 @@ def load(path: Path = PARAMS) -> Params:
     try:
         return Params.model_validate(read_params(path))
     except ValidationError as error:
-        fail("\n".join(f"{path}: {line.removeprefix(': ')}" for line in explain(error)))
+        fail("\n".join(f"{path}: {line.removeprefix(': ')}" for line in explain(error, Params)))

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, TextIO, TypeVar
+from typing import Any, NoReturn, TextIO, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML, YAMLError
@@ -65,17 +65,25 @@ def read_params(path: Path = PARAMS) -> dict[str, Any]:
     return raw
 
 
-def explain(error: ValidationError, prefix: str = "") -> list[str]:
-    """One line per mistake: the key, the value, what is allowed."""
+def explain(error: ValidationError, schema: type[BaseModel], prefix: str = "") -> list[str]:
+    """One line per mistake against `schema`: the key, the value, what is allowed."""
     lines = []
     for item in error.errors():
         key = ".".join([prefix, *map(str, item["loc"])]).strip(".")
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            message = "unknown key"
+            message = f"unknown key; there are {', '.join(_keys(schema, item['loc'][:-1]))}"
         shown = "" if isinstance(item["input"], Mapping | BaseModel) else f" = {item['input']!r}"
         lines.append(f"{key}{shown}: {message}")
     return lines
+
+
+def _keys(schema: Any, location: tuple[int | str, ...]) -> list[str]:
+    """The keys of the mapping at `location`, a path of keys from `schema` on."""
+    for key in location:
+        inside = get_args(schema)  # of dict[str, Model], its values' type
+        schema = inside[-1] if inside else schema.model_fields[key].annotation
+    return list(schema.model_fields)
 
 
 def section(name: str, schema: type[Section], path: Path = PARAMS) -> Section:
@@ -83,7 +91,7 @@ def section(name: str, schema: type[Section], path: Path = PARAMS) -> Section:
     try:
         return schema.model_validate(read_params(path).get(name))
     except ValidationError as error:
-        fail("\n".join(f"{path}: {line}" for line in explain(error, name)))
+        fail("\n".join(f"{path}: {line}" for line in explain(error, schema, name)))
 
 
 def device() -> str | None:
@@ -127,8 +135,8 @@ def checkpoint_kept(folder: Path, every: str) -> str:
 def running(name: str, kept: Callable[[], str], onward: str = "dvc repro") -> Iterator[None]:
     """One run of stage `name`: alone in this folder, timed, and with a last word on Ctrl-C.
 
-    While it runs, a lock is held on `RUNS/<name>.lock`; how many seconds it took is then in
-    `RUNS/<name>.json`. Both serve `python -m pipeline status`. SIGTERM, which a cluster sends,
+    While it runs, a lock is held on `RUNS/<name>.lock`; how many seconds it took with which
+    params.yaml is then in `RUNS/<name>.json`. Both serve `python -m pipeline status`. SIGTERM, which a cluster sends,
     is treated as Ctrl-C.
 
     Args:
@@ -152,7 +160,8 @@ def running(name: str, kept: Callable[[], str], onward: str = "dvc repro") -> It
                 file=sys.stderr,
             )
             raise SystemExit(130) from None
-        write_json(RUNS / f"{name}.json", {"seconds": round(time.monotonic() - began, 2)})
+        seconds = round(time.monotonic() - began, 2)
+        write_json(RUNS / f"{name}.json", {"seconds": seconds, "params": read_params()})
 
 
 def _locked(handle: TextIO, patience: float = 1.0) -> bool:

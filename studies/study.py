@@ -72,7 +72,7 @@ class Study:
         try:
             return schema.model_validate(stage.read_params(self.params))
         except ValidationError as error:
-            lines = stage.explain(error)
+            lines = stage.explain(error, schema)
             stage.fail("\n".join(f"{self.params}: {line.removeprefix(': ')}" for line in lines))
 
     def running(self, name: str, kept: Callable[[], str]) -> AbstractContextManager[None]:

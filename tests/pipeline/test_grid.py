@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 
 from pipeline import grid, stage
 from pipeline.grid import Job
-from scenegen.executors import dask_executor
+from scenegen.executors import available_cores, dask_executor
 from tests.conftest import clone, run
 from tests.pipeline.test_stages import change
 from tests.pipeline.test_team import ran
@@ -114,6 +114,21 @@ def test_no_more_run_at_once_than_there_are_slots(here: Path, slots: int) -> Non
     assert len(grid.run(jobs, slots, lambda one: None).done) == 6
     most = max(int((here / grid.LOGS / f"{name}.log").read_text()) for name in "abcdef")
     assert most == slots
+
+
+@pytest.mark.parametrize("slots", [1, 2, 10**6])
+def test_side_by_side_they_share_the_cores(
+    here: Path, slots: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a word from the user, whose own OMP_NUM_THREADS is left as it is."""
+    one = job("one", "import os; print(os.environ['OMP_NUM_THREADS'])")
+    log = here / grid.LOGS / "one.log"
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    grid.run([one], slots, lambda one: None)
+    assert int(log.read_text()) == max(len(available_cores()) // slots, 1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    grid.run([one], slots, lambda one: None)
+    assert int(log.read_text()) == 7
 
 
 def test_a_time_limit_interrupts_and_names_what_is_left(here: Path) -> None:

@@ -44,7 +44,12 @@ MISTAKES = [
     ("scenes.objects.scale", ["1.0", 1.2], "scenes.objects.scale.0 = '1.0'"),
     ("scenes.objects.count", [True, 2], "scenes.objects.count.0 = True"),
     ("scenes.boxes.min_pixels", 5000, "min_pixels: 5000 is more than"),
-    ("scenes.colour", 1, "scenes.colour = 1: unknown key"),
+    ("scenes.colour", 1, "scenes.colour = 1: unknown key; there are seed, count, shard_size, "),
+    ("scenes.floor.tint", 1, "scenes.floor.tint = 1: unknown key; there are hue, saturation, "),
+    ("detector.image.augmentation.fog", 1, "unknown key; there are flip, scale, "),
+    ("vae.modalities.image.sigma", 1, "unknown key; there are likelihood, scale, weight"),
+    ("grid.cells.poe-none.alfa", 0.5, "grid.cells.poe-none.alfa = 0.5: unknown key; there are "),
+    ("score.faults.sensors", 1, "unknown key; there are kinds, severities, scenes"),
     ("scenes.objects.count", [1, 6], "6 objects of scale"),
     ("detector.image.image_size", 100, "multiple of 32"),
     ("detector.depth.epochs", 0, "detector.depth.epochs = 0"),
@@ -68,7 +73,7 @@ MISTAKES = [
     ("score.faults.severities", [0.0, 0.1], "must rise, each above 0"),
     ("score.faults.scenes", 10**6, "score.faults.scenes = 1000000"),
     ("report.examples", 0, "report.examples = 0"),
-    ("extra", 1, "extra = 1: unknown key"),
+    ("extra", 1, "extra = 1: unknown key; there are scenes, detector, vae, grid, score, report"),
 ]
 
 
