@@ -136,8 +136,8 @@ def running(name: str, kept: Callable[[], str], onward: str = "dvc repro") -> It
     """One run of stage `name`: alone in this folder, timed, and with a last word on Ctrl-C.
 
     While it runs, a lock is held on `RUNS/<name>.lock`; how many seconds it took with which
-    params.yaml is then in `RUNS/<name>.json`. Both serve `python -m pipeline status`. SIGTERM, which a cluster sends,
-    is treated as Ctrl-C.
+    params.yaml is then in `RUNS/<name>.json`. Both serve `python -m pipeline status`. SIGTERM,
+    which a cluster sends, is treated as Ctrl-C.
 
     Args:
         name: the stage as DVC calls it, such as train_vae@poe-ecg-0

@@ -172,7 +172,8 @@ def _work(name: str, values: Mapping[str, Any]) -> float:
     group = _group(name)
 
     def value(key: str) -> float:
-        return float(values.get(key, 1))
+        found = _value(values, key)
+        return 1.0 if found is _ABSENT else float(found)
 
     if group == "render":
         # A scene costs about as much as 3 samples besides its samples.
@@ -181,21 +182,13 @@ def _work(name: str, values: Mapping[str, Any]) -> float:
     if group in ("train_vae", "train_unimodal"):
         return value("vae.training.steps") * value("vae.training.batch")
     if group == "train_detector":
-        return value(f"detector.{name.split('@')[1]}.epochs")
+        mine = f"detector.{name.split('@')[1]}"
+        pixels = value(f"{mine}.image_size") ** 2
+        scenes = value(f"{mine}.epochs") * value("scenes.count")
+        return scenes * pixels * value(f"{mine}.width_multiple")
     if group.startswith("score"):
         return value("score.scenes")
     return 1.0
-
-
-def _recorded(item: PipelineStage) -> float | None:
-    """Seconds that the stage's last run took."""
-    for out in item.outs:
-        path = Path(out.def_path)
-        if path.parent in (Path("results/models"), Path("results/detectors")) and path.exists():
-            seconds: float = json.loads(path.read_text())["train_seconds"]
-            return seconds
-    path = stage.RUNS / f"{item.addressing}.json"
-    return float(json.loads(path.read_text())["seconds"]) if path.exists() else None
 
 
 class _Times:
@@ -213,14 +206,12 @@ class _Times:
     def seconds(self, item: PipelineStage) -> float | None:
         """About how long a run of the stage takes; from its own last run, or its likest sibling's.
 
-        None if neither has ever run.
+        None if neither has ever run here.
         """
         name, config = item.addressing, self._config
         if name == "check":
             return 1.0
-        keys = [key for dep in item.params for key in dep.params]
-        values = {k: v for k in keys if (v := _value(self._now, k)) is not _ABSENT}
-        now = _work(name, values)
+        now = _work(name, self._now)
         rates = self._rates_of(_group(name))
         if name in rates:
             return rates[name] * now
@@ -231,14 +222,35 @@ class _Times:
     def _rates_of(self, group: str) -> dict[str, float]:
         """Seconds per unit of work of the last run of each stage that has run."""
         if group not in self._rates:
-            self._rates[group] = {}
-            for one in self._groups[group]:
-                if (seconds := _recorded(one)) is not None:
-                    last: dict[str, Any] = {}
-                    for dep in one.params:
-                        last |= dep.hash_info.value or {}
-                    self._rates[group][one.addressing] = seconds / _work(one.addressing, last)
+            runs = {item.addressing: self._last(item) for item in self._groups[group]}
+            self._rates[group] = {n: run[0] / _work(n, run[1]) for n, run in runs.items() if run}
         return self._rates[group]
+
+    def _last(self, item: PipelineStage) -> tuple[float, Mapping[str, Any]] | None:
+        """Seconds that the stage's last run took, and with which params."""
+        for out in item.outs:  # in git with dvc.lock: a clone knows how long trainings take
+            path = Path(out.def_path)
+            if path.parent in (Path("results/models"), Path("results/detectors")) and path.exists():
+                seconds: float = json.loads(path.read_text())["train_seconds"]
+                return seconds, self._locked(item)
+        path = stage.RUNS / f"{item.addressing}.json"
+        if not path.exists():
+            return None
+        run = json.loads(path.read_text())
+        return run["seconds"], run["params"]
+
+    def _locked(self, item: PipelineStage) -> dict[str, Any]:
+        """What dvc.lock holds of the params of the stage and of the scenes it used."""
+        nested: dict[str, Any] = {}
+        for one in (item, *self._groups["render"]):
+            for dep in one.params:
+                for key, value in (dep.hash_info.value or {}).items():
+                    *parents, leaf = key.split(".")
+                    section = nested
+                    for part in parents:
+                        section = section.setdefault(part, {})
+                    section[leaf] = value
+        return nested
 
 
 def _objective(name: str, config: Params) -> str | None:
