@@ -8,11 +8,14 @@ export PYTHONUNBUFFERED := 1
 .PHONY: repro test lint format bench preview smoke default table3 grid paper status requirements help clean
 
 repro: $(VENV)/ready  ## create the environment, then run every stage that is not up to date
+	@python -m pipeline check
 	dvc repro
 
 $(VENV)/ready: requirements.txt
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not here: Blender's module needs Python 3.11"; exit 2; }
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) --version 2>&1 | grep -q '^Python 3\.11\.' || { echo "PYTHON=$(PYTHON) is not Python 3.11, \
+	which Blender's module needs; name one that is: make PYTHON=/path/to/python3.11"; exit 2; }
+	@echo "Installing into $(VENV): 7 GB, some minutes"
+	$(PYTHON) -m venv --clear $(VENV)
 	@# The file names every package and version there is to install: nothing is left to resolve.
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.txt
 	@touch $@
@@ -41,6 +44,7 @@ status: $(VENV)/ready  ## what is done, stale, running and left, and the time le
 
 smoke default table3 grid paper: $(VENV)/ready  ## apply that preset to params.yaml, then run
 	python -m pipeline preset $@
+	@python -m pipeline check
 	dvc repro
 
 requirements: $(VENV)/ready  ## pin requirements.in, with hashes and without hosts

@@ -11,9 +11,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from models.params import VAEParams
-from pipeline import params, presets, stage
-from scenegen.executors import available_cores
+try:
+    from models.params import VAEParams
+    from pipeline import params, presets, stage
+    from scenegen.executors import available_cores
+except ModuleNotFoundError as missing:
+    raise SystemExit(f"{missing}: type `source .venv/bin/activate` first") from None
 
 __all__ = ["main", "with_table"]
 
@@ -41,7 +44,8 @@ def with_table(readme: str, table: str) -> str:
 def preset(options: Options) -> None:
     """Write a named set of values into params.yaml."""
     kept = presets.apply(options.name)
-    print(f"params.yaml now holds preset {options.name}: see `dvc params diff`, run `dvc repro`")
+    print(f"params.yaml now holds preset {options.name}: {presets.about(options.name)}")
+    print("`dvc params diff` shows what is new, `dvc repro` runs it.")
     if kept:
         print(
             f"Not part of the preset, so left as you have set them: {', '.join(kept)}.\n"
@@ -50,8 +54,22 @@ def preset(options: Options) -> None:
 
 
 def check(options: Options) -> None:
-    """Validate params.yaml."""
-    params.load()
+    """Validate params.yaml, DEVICE and WORKERS, and import the code of every cell."""
+    from models import fusions, objectives
+
+    cells = params.load().grid.cells.values()
+    stage.device()
+    stage.workers()
+    for kind, load, names in (
+        ("fusions", fusions.load, {cell.fusion for cell in cells}),
+        ("objectives", objectives.load, {cell.objective for cell in cells}),
+    ):
+        for name in sorted(names):
+            try:
+                load(name)
+            except Exception as error:  # whatever the user's own code does when imported
+                said = " ".join(f"{type(error).__name__}: {error}".split())
+                stage.fail(f"models/{kind}/{name}.py: {said}")
     print("params.yaml is valid")
 
 
@@ -136,6 +154,7 @@ def status(options: Options) -> None:
     """Show what is done, stale, running and left, and about how long the rest takes."""
     from pipeline.status import look, table
 
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `status | head` ends without a word
     print(table(look()))
 
 
@@ -215,7 +234,7 @@ def _parser() -> argparse.ArgumentParser:
         "--modality", choices=stage.MODALITIES, default="image", help="whose pictures and boxes"
     )
     add("status", status, "what is done, stale, running and left, and the time left", "status")
-    add("check", check, "validate params.yaml", "check")
+    add("check", check, "validate params.yaml, DEVICE, WORKERS and the code of the cells", "check")
     add("readme", readme, "copy the committed table into README.md", "readme")
     return parser
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from ruamel.yaml.comments import CommentedMap
 
 from pipeline.stage import PARAMS, fail, write_bytes
 
-__all__ = ["FOLDER", "apply", "names", "render"]
+__all__ = ["FOLDER", "about", "apply", "names", "render"]
 
 FOLDER = Path(__file__).parent / "presets"
 
@@ -21,6 +22,12 @@ FOLDER = Path(__file__).parent / "presets"
 def names(folder: Path = FOLDER) -> list[str]:
     """The presets there are."""
     return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def about(preset: str, folder: Path = FOLDER) -> str:
+    """What a preset is for: the comment at the head of its file."""
+    lines = (folder / f"{preset}.yaml").read_text().splitlines()
+    return " ".join(line[2:] for line in itertools.takewhile(lambda x: x.startswith("# "), lines))
 
 
 def _overlay(into: CommentedMap, values: dict[str, Any], preset: str, key: str = "") -> None:

@@ -553,6 +553,7 @@ def main() -> None:
     stage.write_bytes(RESULTS / "overview.png", _overview(inputs, config.report.confidence))
     wrong = [text for text, verdict, _ in findings(named) if verdict == "disagrees"]
     print(table + "".join(f"not as in the paper: {text}\n" for text in wrong))
+    print(f"To look at: {RESULTS / 'report.html'}")
 
 
 if __name__ == "__main__":

@@ -144,7 +144,7 @@ class _Changes:
             if path.parent == check.FOLDER / "cells":
                 cell = {**self.config.grid.cells, "unimodal": check.UNIMODAL}.get(path.name)
                 # The file as `check` would write it now.
-                if not (cell and path.exists() and path.read_bytes() == check.code(cell)):
+                if path.exists() and not (cell and path.read_bytes() == check.code(cell)):
                     reasons.append("fusion or objective")
                     continue
             reasons += self._status(dep)

@@ -124,7 +124,7 @@ def build(
 
 def _cell(row: dict[str, Any], metric: str, several_seeds: bool) -> str:
     value, printed = row[metric], row[f"{metric}_paper"]
-    form = "{:+.1f}" if metric.startswith("synergy") else "{:.2f}"
+    form = "{:+z.1f}" if metric.startswith("synergy") else "{:.2f}"
     text = "–" if value is None else form.format(value)
     if several_seeds:
         spread = row[f"{metric}_std"]
