@@ -1,6 +1,6 @@
 """Training speed: one JSON line per case, ours beside MultiVae's MVAE with the same networks.
 
-    python -m benchmarks.train [--rounds 5] [--threads 2] [--size 64] [--latent 128]
+    python -m benchmarks.train [--rounds 5] [--threads 2] [--network residual]
 
 Keys: `case`, `samples_per_s` (of the median round), `ratio_vs_multivae` (our rate over MultiVae's),
 `cost_vs_none` (time of a step over poe+none's in the same arithmetic), `peak_mb` (resident memory,
@@ -43,7 +43,7 @@ CASES: dict[str, tuple[Cell | None, str]] = {
 }
 
 
-STEPS = 3  # of a case in a round; the fastest counts, as other work only adds time
+STEPS = 8  # of a case in a round; the fastest counts, as other work only adds time
 
 _READY: list[Callable[[], None]] = []  # the step of the case that this process measures
 
@@ -183,12 +183,12 @@ def main() -> None:
     """Run every case in a process of its own, in turns, and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help=f"turns of {STEPS} steps each")
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--cpu-time", action="store_true", help="count processor time")
     parser.add_argument("--size", type=int, default=64, help="pixels a side")
-    parser.add_argument("--latent", type=int, default=128)
-    parser.add_argument("--network", choices=["residual", "cnn", "mixer"], default="residual")
+    parser.add_argument("--latent", type=int, default=256)
+    parser.add_argument("--network", choices=["residual", "cnn", "mixer"], default="mixer")
     options = parser.parse_args()
     clock = time.process_time if options.cpu_time else time.perf_counter
     context = multiprocessing.get_context("spawn")

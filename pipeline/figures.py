@@ -364,8 +364,8 @@ class Overview:
     camera: bool = False
 
 
-def overview(rows: Sequence[Sequence[Overview]]) -> bytes:
-    """A grid of pictures as PNG, for the README."""
+def overview(rows: Sequence[Sequence[Overview]], classes: Sequence[str]) -> bytes:
+    """A grid of pictures as PNG, for the README; `classes` by label name the boxes' colours."""
     columns = max(len(row) for row in rows)
     size = (1.25 * columns + 0.3, 1.3 * len(rows) + 0.4)
     figure = Figure(figsize=size, dpi=110, facecolor="white", layout="constrained")
@@ -388,6 +388,13 @@ def overview(rows: Sequence[Sequence[Overview]]) -> bytes:
                 side = CAMERA * width
                 corner = ((width - side) / 2 - 0.5, height - side - 0.5)
                 axis.add_patch(Rectangle(corner, side, side, color="red"))
+    keys = [
+        Rectangle((0, 0), 1, 1, fill=False, ec=BOX_COLOURS[k % 8], label=name)
+        for k, name in enumerate(classes)
+    ]
+    figure.legend(
+        handles=keys, loc="outside lower center", ncols=len(keys), fontsize=8, frameon=False
+    )
     out = io.BytesIO()
     figure.savefig(out, format="png", metadata={"Software": None})
     return out.getvalue()

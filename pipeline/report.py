@@ -516,7 +516,7 @@ def _overview(inputs: Inputs, least: float) -> bytes:
                 picture = inputs.samples[cell][f"{subset}/{target}"][scene]
                 line.append(Overview(picture, found, cell if len(lines) == 1 else ""))
             lines.append(line)
-    return figures.overview(lines)
+    return figures.overview(lines, inputs.classes)
 
 
 def main() -> None:
