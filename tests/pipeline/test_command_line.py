@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from pipeline import presets, stage, status
 from pipeline.__main__ import main
-from tests.conftest import ROOT, run
+from tests.conftest import ROOT, clone, run
 from tests.pipeline.test_stages import change
 
 COMMANDS = (
@@ -107,6 +107,36 @@ def test_training_refuses_a_missing_gpu_before_it_touches_anything(
     assert (project / "data/models/poe-none-0.safetensors").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("def fuse(", "models/fusions/broken.py: SyntaxError"),
+        ("import no_such_package", "models/fusions/broken.py: ModuleNotFoundError"),
+        ("def fused(): ...", "has no attribute 'fuse'"),
+    ],
+)
+def test_check_refuses_code_that_cannot_be_imported(tmp_path: Path, code: str, said: str) -> None:
+    """Which a training would find out after rendering."""
+    project = clone(tmp_path / "project")
+    (project / "models/fusions/broken.py").write_text(code)
+    change(project, "grid.cells.broken-none", {"fusion": "broken", "objective": "none"})
+    done = run(project, "python", "-m", "pipeline", "check", check=False)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.strip().count("\n") == 0
+
+
+def test_make_refuses_a_device_before_any_stage(tmp_path: Path) -> None:
+    project = clone(tmp_path / "project")
+    (project / ".venv").mkdir()
+    (project / ".venv/ready").touch()  # this interpreter's environment is the one
+    done = run(project, "make", check=False, DEVICE="gpu")
+    assert done.returncode != 0
+    assert "DEVICE=gpu: must be cpu" in done.stderr
+    assert "stage" not in done.stdout
+    assert not (project / "data/checked").exists()
+
+
 def test_a_preset_names_the_hand_edits_that_it_leaves(
     smoke: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +201,16 @@ def test_time_left_is_the_last_run_scaled_by_the_steps(project: Path) -> None:
     change(project, "vae.training.steps", 80)
     entry = next(e for e in status.look() if e.name == "train_vae@poe-ecg-0")
     assert entry.seconds == pytest.approx(2 * took)
+
+
+def test_time_left_is_by_the_params_of_the_run_that_took_it(project: Path) -> None:
+    """Not by dvc.lock's, which git may have brought back since."""
+    change(project, "scenes.seed", 1)
+    params = stage.read_params()
+    params["scenes"]["count"] //= 10
+    stage.write_json(stage.RUNS / "render.json", {"seconds": 7.0, "params": params})
+    entry = next(e for e in status.look() if e.name == "render")
+    assert entry.seconds == pytest.approx(70.0)
 
 
 def test_a_new_cell_takes_as_long_as_one_of_its_objective(project: Path) -> None:
