@@ -150,7 +150,7 @@ def running(name: str, kept: Callable[[], str], onward: str = "dvc repro") -> It
         if not _locked(handle):
             fail(f"{name}: already running in this folder; wait for it, or stop it first")
         os.utime(handle.fileno())  # when it began
-        began = time.monotonic()
+        began, with_params = time.monotonic(), read_params()  # an edit during the run is the next's
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             yield
@@ -161,7 +161,7 @@ def running(name: str, kept: Callable[[], str], onward: str = "dvc repro") -> It
             )
             raise SystemExit(130) from None
         seconds = round(time.monotonic() - began, 2)
-        write_json(RUNS / f"{name}.json", {"seconds": seconds, "params": read_params()})
+        write_json(RUNS / f"{name}.json", {"seconds": seconds, "params": with_params})
 
 
 def _locked(handle: TextIO, patience: float = 1.0) -> bool:

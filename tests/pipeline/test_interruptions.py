@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ from safetensors import safe_open
 
 from pipeline import stage
 from scenegen.manifest import read_manifest
-from tests.conftest import run
+from tests.conftest import ROOT, run
 from tests.pipeline.test_stages import change
 
 
@@ -164,8 +165,9 @@ def test_two_runs_in_one_folder_leave_one_whole_result(project: Path) -> None:
 
 @pytest.fixture
 def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The lock file of a render in an empty folder; `running` may set this process's signals."""
+    """The lock file of a render in a new folder; `running` may set this process's signals."""
     monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
     before = signal.getsignal(signal.SIGTERM)
     stage.RUNS.mkdir(parents=True)
     yield stage.RUNS / "render.lock"
@@ -181,7 +183,9 @@ def test_a_stage_starts_while_somebody_looks(lock: Path) -> None:
             assert time.monotonic() - began >= 0.25
             with pytest.raises(BlockingIOError):
                 fcntl.flock(second_look, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    assert lock.with_suffix(".json").exists()
+    record = json.loads(lock.with_suffix(".json").read_text())
+    assert 0.25 <= record["seconds"] < 60
+    assert record["params"] == stage.read_params()
 
 
 def test_a_stage_that_runs_on_refuses_another(
