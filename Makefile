@@ -12,10 +12,11 @@ repro: $(VENV)/ready  ## create the environment, then run every stage that is no
 	dvc repro
 
 $(VENV)/ready: requirements.txt
-	@$(PYTHON) --version 2>&1 | grep -q '^Python 3\.11\.' || { echo "PYTHON=$(PYTHON) is not Python 3.11, \
+	@"$(PYTHON)" --version 2>&1 | grep -q '^Python 3\.11\.' || { echo "PYTHON=$(PYTHON) is not Python 3.11, \
 	which Blender's module needs; name one that is: make PYTHON=/path/to/python3.11"; exit 2; }
 	@echo "Installing into $(VENV): 7 GB, some minutes"
-	$(PYTHON) -m venv --clear $(VENV)
+	@# What another Python left there goes; one of 3.11 is kept and completed.
+	"$(PYTHON)" -m venv $$([ -x $(VENV)/bin/python3.11 ] || echo --clear) $(VENV)
 	@# The file names every package and version there is to install: nothing is left to resolve.
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.txt
 	@touch $@

@@ -65,7 +65,7 @@ def prepare(case: str, options: argparse.Namespace) -> None:
 
 
 def measure(clock: Callable[[], float]) -> tuple[float, int]:
-    """Seconds of one step by `clock`, and peak memory in MiB."""
+    """Seconds of the fastest of STEPS steps by `clock`, and peak memory in MiB."""
     seconds = min(_timed(_READY[0], _device(), clock) for _ in range(STEPS))
     return seconds, _peak_mb(_device())
 
@@ -193,11 +193,10 @@ def main() -> None:
     clock = time.process_time if options.cpu_time else time.perf_counter
     context = multiprocessing.get_context("spawn")
     with contextlib.ExitStack() as stack:
-        pools = {
-            case: stack.enter_context(context.Pool(1, prepare, (case, options))) for case in CASES
-        }
-        for pool in pools.values():
-            pool.apply(measure, (clock,))  # ready, and warm
+        pools = {case: stack.enter_context(context.Pool(1)) for case in CASES}
+        for case, pool in pools.items():
+            pool.apply(prepare, (case, options))
+            pool.apply(measure, (clock,))  # warm
         taken: dict[str, list[float]] = {case: [] for case in CASES}
         peak = dict.fromkeys(CASES, 0)
         for _ in range(options.rounds):

@@ -16,7 +16,8 @@ try:
     from pipeline import params, presets, stage
     from scenegen.executors import available_cores
 except ModuleNotFoundError as missing:
-    raise SystemExit(f"{missing}: type `source .venv/bin/activate` first") from None
+    print(f"{missing}: run `make .venv/ready`, then `source .venv/bin/activate`", file=sys.stderr)
+    raise SystemExit(2) from None
 
 __all__ = ["main", "with_table"]
 
@@ -43,6 +44,8 @@ def with_table(readme: str, table: str) -> str:
 
 def preset(options: Options) -> None:
     """Write a named set of values into params.yaml."""
+    stage.device()  # what `make NAME` runs next would refuse them
+    stage.workers()
     kept = presets.apply(options.name)
     print(f"params.yaml now holds preset {options.name}: {presets.about(options.name)}")
     print("`dvc params diff` shows what is new, `dvc repro` runs it.")
@@ -67,7 +70,7 @@ def check(options: Options) -> None:
         for name in sorted(names):
             try:
                 load(name)
-            except Exception as error:  # whatever the user's own code does when imported
+            except (Exception, SystemExit) as error:  # whatever that code does when imported
                 said = " ".join(f"{type(error).__name__}: {error}".split())
                 stage.fail(f"models/{kind}/{name}.py: {said}")
     print("params.yaml is valid")

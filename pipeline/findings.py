@@ -43,7 +43,7 @@ class Pair(NamedTuple):
 
 
 def _show(value: float, metric: str) -> str:
-    text = f"{value:+.1f} %" if metric.startswith("synergy") else f"{value:.2f}"
+    text = f"{value:+z.1f} %" if metric.startswith("synergy") else f"{value:.2f}"
     return text.replace("-", "−")
 
 

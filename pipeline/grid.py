@@ -137,7 +137,7 @@ def _execute(
     """Run a stage's command with its output in a log; its exit code.
 
     Args:
-        threads: what torch may use where the stage's params do not say; all cores if left out.
+        threads: what torch may use where neither the stage's params nor the environment say.
     """
     given = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
     words = shlex.split(command)
@@ -188,7 +188,7 @@ def run(
         if executor is None:
             # Processes of another machine are not this one's to interrupt. Here they share the
             # cores: threads of two trainings on one core wait for each other.
-            threads = max(len(available_cores()) // slots, 1)
+            threads = max(len(available_cores()) // max(min(slots, len(jobs)), 1), 1)
             work = partial(_execute, processes=processes, threads=threads)
         pool = executor or stack.enter_context(cf.ThreadPoolExecutor(slots))
         bar = stack.enter_context(progress_bar(len(jobs), "train and score", "stages"))

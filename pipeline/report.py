@@ -325,7 +325,7 @@ def _trade_off(rows: Sequence[Row], looks: dict[str, Style], inputs: Inputs) -> 
                 continue
             cross, synergy = statistics.fmean(figures_of[:2]), statistics.fmean(figures_of[2:])
             spent = f", {seconds[row['cell']]:.0f} s to train" if not suffix else ""
-            note = f"cross {cross:.2f}, synergy {synergy:+.1f} %{spent}"
+            note = f"cross {cross:.2f}, synergy {synergy:+z.1f} %{spent}"
             area = seconds[row["cell"]] / most if not suffix else 0.1
             points.append(Point(row["cell"], looks[row["cell"]], cross, synergy, area, note))
         charts.append(figures.scatter(points, title) if points else "")

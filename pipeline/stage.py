@@ -81,7 +81,7 @@ def explain(error: ValidationError, schema: type[BaseModel], prefix: str = "") -
 def _keys(schema: Any, location: tuple[int | str, ...]) -> list[str]:
     """The keys of the mapping at `location`, a path of keys from `schema` on."""
     for key in location:
-        inside = get_args(schema)  # of dict[str, Model], its values' type
+        inside = get_args(schema)  # of dict[str, Model], its values' type; no section is optional
         schema = inside[-1] if inside else schema.model_fields[key].annotation
     return list(schema.model_fields)
 
@@ -132,7 +132,9 @@ def checkpoint_kept(folder: Path, every: str) -> str:
 
 
 @contextmanager
-def running(name: str, kept: Callable[[], str], onward: str = "dvc repro") -> Iterator[None]:
+def running(
+    name: str, kept: Callable[[], str], onward: str = "dvc repro", path: Path = PARAMS
+) -> Iterator[None]:
     """One run of stage `name`: alone in this folder, timed, and with a last word on Ctrl-C.
 
     While it runs, a lock is held on `RUNS/<name>.lock`; how many seconds it took with which
@@ -143,6 +145,7 @@ def running(name: str, kept: Callable[[], str], onward: str = "dvc repro") -> It
         name: the stage as DVC calls it, such as train_vae@poe-ecg-0
         kept: says after an interruption what is kept and how the next run uses it
         onward: the command that goes on
+        path: the params.yaml that the stage reads
     """
     lock = RUNS / f"{name}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
@@ -150,7 +153,7 @@ def running(name: str, kept: Callable[[], str], onward: str = "dvc repro") -> It
         if not _locked(handle):
             fail(f"{name}: already running in this folder; wait for it, or stop it first")
         os.utime(handle.fileno())  # when it began
-        began, with_params = time.monotonic(), read_params()  # an edit during the run is the next's
+        began, with_params = time.monotonic(), read_params(path)  # a later edit is the next run's
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             yield

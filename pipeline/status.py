@@ -228,19 +228,19 @@ class _Times:
 
     def _last(self, item: PipelineStage) -> tuple[float, Mapping[str, Any]] | None:
         """Seconds that the stage's last run took, and with which params."""
-        for out in item.outs:  # in git with dvc.lock: a clone knows how long trainings take
+        record = stage.RUNS / f"{item.addressing}.json"
+        run = json.loads(record.read_text()) if record.exists() else {}
+        for out in item.outs:
             path = Path(out.def_path)
             if path.parent in (Path("results/models"), Path("results/detectors")) and path.exists():
                 seconds: float = json.loads(path.read_text())["train_seconds"]
-                return seconds, self._locked(item)
-        path = stage.RUNS / f"{item.addressing}.json"
-        if not path.exists():
-            return None
-        run = json.loads(path.read_text())
-        return run["seconds"], run["params"]
+                if "params" in run and path.stat().st_mtime <= record.stat().st_mtime:
+                    return seconds, run["params"]
+                return seconds, self._locked(item)  # from git, as dvc.lock: a clone knows as much
+        return (run["seconds"], run["params"]) if "params" in run else None
 
     def _locked(self, item: PipelineStage) -> dict[str, Any]:
-        """What dvc.lock holds of the params of the stage and of the scenes it used."""
+        """What dvc.lock holds of the params of the stage and of render."""
         nested: dict[str, Any] = {}
         for one in (item, *self._groups["render"]):
             for dep in one.params:

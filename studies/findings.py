@@ -89,5 +89,5 @@ def _loses_synergy(rows: Sequence[Row], synergy: tuple[str, str]) -> Finding:
             gains[row["cell"], row["fusion"]] = sum(values) / len(values)
     if len(gains) < 2 or "moe" not in {fusion for _, fusion in gains}:
         return Finding(claim, None, "no gain of moe and of another row is defined")
-    figures = ", ".join(f"{cell} {value:+.1f} %" for (cell, _), value in gains.items())
+    figures = ", ".join(f"{cell} {value:+z.1f} %" for (cell, _), value in gains.items())
     return Finding(claim, min(gains, key=lambda k: gains[k])[1] == "moe", figures)

@@ -81,7 +81,8 @@ class Study:
         Its lock is `cub/train_vae@poe-ecg-0`, so that no study's stage waits for another's, nor
         for the root's of the same name.
         """
-        return stage.running(f"{self.name}/{name}", kept, f"dvc repro {self.home}/dvc.yaml")
+        onward = f"dvc repro {self.home}/dvc.yaml"
+        return stage.running(f"{self.name}/{name}", kept, onward, self.params)
 
 
 MNIST_SVHN = Study("mnist_svhn", ("mnist", "svhn"))

@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 
 def test_training_is_measured_beside_multivae() -> None:
     small = ["--rounds", "1", "--size", "16", "--batch", "4", "--latent", "8"]
@@ -14,6 +16,7 @@ def test_training_is_measured_beside_multivae() -> None:
         check=True,
         capture_output=True,
         text=True,
+        timeout=300,
     )
     lines = [json.loads(line) for line in ran.stdout.splitlines()]
     assert [line["case"] for line in lines] == [
@@ -26,4 +29,9 @@ def test_training_is_measured_beside_multivae() -> None:
     for line in lines:
         assert line["samples_per_s"] > 0
         assert line["peak_mb"] > 0
-    assert lines[0]["ratio_vs_multivae"] == lines[1]["cost_vs_none"] == 1
+    peer, plain, _, ecg, _ = lines  # of one round: the ratios are those of the rates
+    assert plain["ratio_vs_multivae"] == pytest.approx(
+        plain["samples_per_s"] / peer["samples_per_s"], rel=0.02
+    )
+    assert ecg["cost_vs_none"] > 1
+    assert peer["ratio_vs_multivae"] == plain["cost_vs_none"] == 1

@@ -26,8 +26,8 @@ __all__ = ["COLUMNS", "main", "measured"]
 COLUMNS = (
     Column("cross_image", "C→I", "{:.2f}"),
     Column("cross_text", "I→C", "{:.2f}"),
-    Column("synergy_image", "all→I (%)", "{:+.1f}"),
-    Column("synergy_text", "all→C (%)", "{:+.1f}"),
+    Column("synergy_image", "all→I (%)", "{:+z.1f}"),
+    Column("synergy_text", "all→C (%)", "{:+z.1f}"),
 )
 
 

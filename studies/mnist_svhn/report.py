@@ -26,8 +26,8 @@ COLUMNS = (
     Column("joint", "joint"),
     Column("cross_mnist", "S→M"),
     Column("cross_svhn", "M→S"),
-    Column("synergy_mnist", "all→M (%)", "{:+.1f}"),
-    Column("synergy_svhn", "all→S (%)", "{:+.1f}"),
+    Column("synergy_mnist", "all→M (%)", "{:+z.1f}"),
+    Column("synergy_svhn", "all→S (%)", "{:+z.1f}"),
 )
 TILE, GAP, LABEL = 48, 2, 110  # pixels of the contact sheets
 Picture = NDArray[np.uint8]

@@ -126,15 +126,31 @@ def test_check_refuses_code_that_cannot_be_imported(tmp_path: Path, code: str, s
     assert done.stderr.strip().count("\n") == 0
 
 
-def test_make_refuses_a_device_before_any_stage(tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", ["repro", "smoke"])
+def test_make_refuses_a_device_before_anything(tmp_path: Path, target: str) -> None:
     project = clone(tmp_path / "project")
+    before = (project / "params.yaml").read_bytes()
     (project / ".venv").mkdir()
     (project / ".venv/ready").touch()  # this interpreter's environment is the one
-    done = run(project, "make", check=False, DEVICE="gpu")
+    done = run(project, "make", target, check=False, DEVICE="gpu")
     assert done.returncode != 0
     assert "DEVICE=gpu: must be cpu" in done.stderr
     assert "stage" not in done.stdout
     assert not (project / "data/checked").exists()
+    assert (project / "params.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("python", ["no-such-python", "false", ""])
+def test_make_refuses_another_python(tmp_path: Path, python: str) -> None:
+    """In one line, besides make's own, and what is in .venv stays."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "requirements.txt").touch()
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv/kept").touch()
+    done = run(tmp_path, "make", f"PYTHON={python}", ".venv/ready", check=False)
+    assert done.returncode != 0
+    assert done.stdout.startswith(f"PYTHON={python} is not Python 3.11")
+    assert (tmp_path / ".venv/kept").exists()
 
 
 def test_a_preset_names_the_hand_edits_that_it_leaves(
@@ -211,6 +227,8 @@ def test_time_left_is_by_the_params_of_the_run_that_took_it(project: Path) -> No
     stage.write_json(stage.RUNS / "render.json", {"seconds": 7.0, "params": params})
     entry = next(e for e in status.look() if e.name == "render")
     assert entry.seconds == pytest.approx(70.0)
+    stage.write_json(stage.RUNS / "render.json", {"seconds": 7.0})  # as it was once written
+    assert next(e for e in status.look() if e.name == "render").seconds is None
 
 
 def test_a_new_cell_takes_as_long_as_one_of_its_objective(project: Path) -> None:

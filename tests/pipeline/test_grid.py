@@ -116,18 +116,21 @@ def test_no_more_run_at_once_than_there_are_slots(here: Path, slots: int) -> Non
     assert most == slots
 
 
-@pytest.mark.parametrize("slots", [1, 2, 10**6])
+@pytest.mark.parametrize(
+    ("jobs", "slots", "share"), [(2, 1, 1), (2, 2, 2), (1, 2, 1), (2, 10**6, 2), (40, 10**6, 40)]
+)
 def test_side_by_side_they_share_the_cores(
-    here: Path, slots: int, monkeypatch: pytest.MonkeyPatch
+    here: Path, jobs: int, slots: int, share: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a word from the user, whose own OMP_NUM_THREADS is left as it is."""
-    one = job("one", "import os; print(os.environ['OMP_NUM_THREADS'])")
-    log = here / grid.LOGS / "one.log"
+    code = "import os; print(os.environ['OMP_NUM_THREADS'])"
+    few = [job(f"job-{number}", code) for number in range(jobs)]
+    log = here / grid.LOGS / "job-0.log"
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    grid.run([one], slots, lambda one: None)
-    assert int(log.read_text()) == max(len(available_cores()) // slots, 1)
+    grid.run(few, slots, lambda one: None)
+    assert int(log.read_text()) == max(len(available_cores()) // share, 1)
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    grid.run([one], slots, lambda one: None)
+    grid.run(few[:1], slots, lambda one: None)
     assert int(log.read_text()) == 7
 
 

@@ -74,6 +74,12 @@ def test_mean_and_deviation_over_seeds() -> None:
     assert "0.50 ± 0.14 (0.70)" in table3.as_markdown([row], 500, 2)
 
 
+def test_no_gain_has_no_minus() -> None:
+    (row,) = build({("poe-none", 0): figures(0.4, 0.4999)}, alone=0.5, noise=0 * NOISE)
+    assert row["synergy_image"] == pytest.approx(-0.02)
+    assert "| +0.0 ± " in table3.as_markdown([row], 500, 1)
+
+
 def test_a_gain_over_nothing_is_left_empty() -> None:
     (row,) = build({("poe-none", 0): figures(0.4, 0.6)}, alone=0.0, noise=0 * NOISE)
     assert row["synergy_image"] is None
