@@ -147,13 +147,14 @@ def running(
         onward: the command that goes on
         path: the params.yaml that the stage reads
     """
+    with_params = read_params(path)  # a later edit is the next run's
     lock = RUNS / f"{name}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     with open(lock, "a") as handle:
         if not _locked(handle):
             fail(f"{name}: already running in this folder; wait for it, or stop it first")
         os.utime(handle.fileno())  # when it began
-        began, with_params = time.monotonic(), read_params(path)  # a later edit is the next run's
+        began = time.monotonic()
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             yield
