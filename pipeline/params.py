@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from detector.params import Detectors
 from models.params import Cell, VAEParams, check_cell
 from pipeline.report_params import ReportParams
 from pipeline.score_params import ScoreParams
-from pipeline.stage import MODALITIES, PARAMS, explain, fail, read_params
+from pipeline.stage import MODALITIES, PARAMS, whole
 from scenegen.params import SceneParams
 from scenegen.splits import split_scenes
 
@@ -109,7 +109,4 @@ class Params(BaseModel):
 
 def load(path: Path = PARAMS) -> Params:
     """Read and check params.yaml; one line per mistake and exit code 2."""
-    try:
-        return Params.model_validate(read_params(path))
-    except ValidationError as error:
-        fail("\n".join(f"{path}: {line.removeprefix(': ')}" for line in explain(error, Params)))
+    return whole(Params, path)

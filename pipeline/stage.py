@@ -26,11 +26,11 @@ __all__ = [
     "RUNS",
     "checkpoint_kept",
     "device",
-    "explain",
     "fail",
     "read_params",
     "running",
     "section",
+    "whole",
     "workers",
     "write_bytes",
     "write_json",
@@ -65,7 +65,7 @@ def read_params(path: Path = PARAMS) -> dict[str, Any]:
     return raw
 
 
-def explain(error: ValidationError, schema: type[BaseModel], prefix: str = "") -> list[str]:
+def _explain(error: ValidationError, schema: type[BaseModel], prefix: str = "") -> list[str]:
     """One line per mistake against `schema`: the key, the value, what is allowed."""
     lines = []
     for item in error.errors():
@@ -74,7 +74,7 @@ def explain(error: ValidationError, schema: type[BaseModel], prefix: str = "") -
         if item["type"] == "extra_forbidden":
             message = f"unknown key; there are {', '.join(_keys(schema, item['loc'][:-1]))}"
         shown = "" if isinstance(item["input"], Mapping | BaseModel) else f" = {item['input']!r}"
-        lines.append(f"{key}{shown}: {message}")
+        lines.append(f"{key}{shown}: {message}".removeprefix(": "))
     return lines
 
 
@@ -88,10 +88,19 @@ def _keys(schema: Any, location: tuple[int | str, ...]) -> list[str]:
 
 def section(name: str, schema: type[Section], path: Path = PARAMS) -> Section:
     """Section `name` of params.yaml as its typed model; one line per mistake and exit code 2."""
+    return _valid(schema, read_params(path).get(name), path, name)
+
+
+def whole(schema: type[Section], path: Path = PARAMS) -> Section:
+    """All of params.yaml as its typed model; one line per mistake and exit code 2."""
+    return _valid(schema, read_params(path), path)
+
+
+def _valid(schema: type[Section], raw: Any, path: Path, prefix: str = "") -> Section:
     try:
-        return schema.model_validate(read_params(path).get(name))
+        return schema.model_validate(raw)
     except ValidationError as error:
-        fail("\n".join(f"{path}: {line}" for line in explain(error, schema, name)))
+        fail("\n".join(f"{path}: {line}" for line in _explain(error, schema, prefix)))
 
 
 def device() -> str | None:

@@ -206,7 +206,7 @@ class _Times:
     def seconds(self, item: PipelineStage) -> float | None:
         """About how long a run of the stage takes; from its own last run, or its likest sibling's.
 
-        None if neither has ever run here.
+        None if neither has ever run.
         """
         name, config = item.addressing, self._config
         if name == "check":

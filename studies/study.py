@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from pipeline import stage
 
@@ -69,11 +69,7 @@ class Study:
 
     def load(self, schema: type[Loaded]) -> Loaded:
         """The whole of the study's params; one line per mistake and exit code 2."""
-        try:
-            return schema.model_validate(stage.read_params(self.params))
-        except ValidationError as error:
-            lines = stage.explain(error, schema)
-            stage.fail("\n".join(f"{self.params}: {line.removeprefix(': ')}" for line in lines))
+        return stage.whole(schema, self.params)
 
     def running(self, name: str, kept: Callable[[], str]) -> AbstractContextManager[None]:
         """One run of the study's stage `name`, as `stage.running`.

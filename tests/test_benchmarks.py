@@ -29,9 +29,12 @@ def test_training_is_measured_beside_multivae() -> None:
     for line in lines:
         assert line["samples_per_s"] > 0
         assert line["peak_mb"] > 0
-    peer, plain, _, ecg, _ = lines  # of one round: the ratios are those of the rates
-    assert plain["ratio_vs_multivae"] == pytest.approx(
-        plain["samples_per_s"] / peer["samples_per_s"], rel=0.02
-    )
-    assert ecg["cost_vs_none"] > 1
-    assert peer["ratio_vs_multivae"] == plain["cost_vs_none"] == 1
+    rate = {line["case"]: line["samples_per_s"] for line in lines}
+    for line in lines:  # of one round: the ratios are those of the rates, to rounding
+        mine = rate[line["case"]]
+        ratio = mine / rate["multivae mvae float32"]
+        assert line["ratio_vs_multivae"] == pytest.approx(ratio, rel=0.005, abs=0.006)
+        if line["cost_vs_none"] is not None:
+            cost = rate[f"poe+none {line['case'].split()[1]}"] / mine
+            assert line["cost_vs_none"] == pytest.approx(cost, rel=0.005, abs=0.006)
+    assert [line["case"] for line in lines if line["cost_vs_none"] is None] == [lines[0]["case"]]
