@@ -8,6 +8,7 @@ __all__ = ["Matches", "match", "mean_average_precision"]
 
 import contextlib
 import io
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from detector.boxes import Detections, Truth
 
 MOST = 100  # detections per picture and class that count, as in COCO
 RECALLS = np.linspace(0, 1, 101)  # where COCO reads precision off
+ALONE = threading.Lock()  # redirect_stdout swaps a global; matching is Python, one at a time anyway
 TINY = np.spacing(1)  # as in pycocotools: no detection yet is precision 0, not 0 / 0
 
 
@@ -28,7 +30,7 @@ class Matches:
     """Which of D detections in N pictures hit an object, at T overlaps; all that AP depends on.
 
     Detections are ordered by class, then by falling score; equal scores by picture, as in
-    pycocotools. Overlaps are 0.5, 0.55 .. 0.95.
+    pycocotools. Overlaps are the first T of 0.5, 0.55 .. 0.95.
 
     Attributes:
         pictures: int64 [D], the picture of each detection.
@@ -43,23 +45,21 @@ class Matches:
     objects: npt.NDArray[np.int64]
 
     def average_precision(
-        self, copies: npt.NDArray[np.integer] | None = None, overlaps: int | None = None
+        self, copies: npt.NDArray[np.integer] | None = None
     ) -> npt.NDArray[np.float64]:
         """AP [R, T]: mean over the classes that occur, nan where none does.
 
         Args:
             copies: [R, N], how often each picture is in each of R resamples; once each by default.
-            overlaps: only the first so many, which is faster.
         """
         if copies is None:
             copies = np.ones((1, self.objects.shape[1]), np.int64)
-        hits = self.hits[:overlaps]
-        total, occurring = np.zeros((len(copies), len(hits))), np.zeros((len(copies), 1))
+        total, occurring = np.zeros((len(copies), len(self.hits))), np.zeros((len(copies), 1))
         by_picture = np.ascontiguousarray(copies.T, np.int32)
         for label, objects in enumerate(self.objects):
             mine = np.flatnonzero(self.classes == label)
             there = copies @ objects
-            total += _areas(hits[:, mine], by_picture[self.pictures[mine]], there)
+            total += _areas(self.hits[:, mine], by_picture[self.pictures[mine]], there)
             occurring += (there > 0)[:, None]
         return np.divide(total, occurring, out=np.full_like(total, np.nan), where=occurring > 0)
 
@@ -86,8 +86,13 @@ def _areas(
     return areas * (objects > 0)[:, None]
 
 
-def match(detections: Sequence[Detections], truths: Sequence[Truth], n_classes: int) -> Matches:
-    """Let pycocotools match N pictures' detections with their boxes.
+def match(
+    detections: Sequence[Detections],
+    truths: Sequence[Truth],
+    n_classes: int,
+    overlaps: int | None = None,
+) -> Matches:
+    """Let pycocotools match N pictures' detections with their boxes, at the first `overlaps` of 10.
 
     Raises ValueError if the lengths differ or a class is outside 0 .. n_classes - 1.
     """
@@ -99,7 +104,7 @@ def match(detections: Sequence[Detections], truths: Sequence[Truth], n_classes: 
     for picture, (_, classes) in enumerate(truths):
         np.add.at(objects[:, picture], classes, 1)
     pictures, labels, hits = [], [], []
-    evaluation = _evaluate(detections, truths, n_classes)
+    evaluation = _evaluate(detections, truths, n_classes, overlaps)
     told = [image for image in evaluation.evalImgs if image is not None]
     for label in range(n_classes):
         mine = [image for image in told if image["category_id"] == label]
@@ -132,7 +137,7 @@ def mean_average_precision(
     """
     aware = match(detections, truths, n_classes).average_precision()[0]
     found, there = one_class(detections, truths)
-    agnostic = match(found, there, 1).average_precision(overlaps=1)[0]
+    agnostic = match(found, there, 1, overlaps=1).average_precision()[0]
     return {
         "map50": float(aware[0]),
         "map50_95": float(aware.mean()),
@@ -159,10 +164,13 @@ def _check_classes(classes: list[np.ndarray], n_classes: int, kind: str) -> None
 
 
 def _evaluate(
-    detections: Sequence[Detections], truths: Sequence[Truth], n_classes: int
+    detections: Sequence[Detections],
+    truths: Sequence[Truth],
+    n_classes: int,
+    overlaps: int | None = None,
 ) -> COCOeval:
     """pycocotools' matching, without a word on the screen."""
-    with contextlib.redirect_stdout(io.StringIO()):
+    with ALONE, contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(
             _coco(len(truths), n_classes, _true_rows(truths)),
             _coco(len(truths), n_classes, _found_rows(detections)),
@@ -170,6 +178,7 @@ def _evaluate(
         )
         evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0.0, 1e10]], ["all"]
         evaluation.params.maxDets = [MOST]
+        evaluation.params.iouThrs = evaluation.params.iouThrs[:overlaps]
         evaluation.evaluate()
     return evaluation
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 try:
     from models.params import VAEParams
-    from pipeline import params, presets, stage
+    from pipeline import listen, params, presets, stage
     from scenegen.executors import available_cores
 except ModuleNotFoundError as missing:
     print(f"{missing}: run `make .venv/ready`, then `source .venv/bin/activate`", file=sys.stderr)
@@ -143,11 +143,11 @@ def _slots(options: Options) -> int:
 
 def export(options: Options) -> None:
     """Copy the scenes into another tool's format."""
-    from scenegen.dataset import open_dataset
+    from pipeline.scenes import rendered
     from scenegen.exports import EXPORTS
 
     try:
-        EXPORTS[options.format](open_dataset(stage.DATASET), options.out, options.modality)
+        EXPORTS[options.format](rendered(), options.out, options.modality)
     except (ValueError, OSError) as error:
         stage.fail(str(error))
     print(options.out)
@@ -254,8 +254,8 @@ def _add_jobs(one: argparse.ArgumentParser) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Parse the command line and do what it asks."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's way to say Ctrl-C
     try:
+        listen()
         options.run(options)
     except KeyboardInterrupt:
         told = "what is finished is kept, and the same command goes on"

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from detector.boxes import Detections, Truth
 from models.mixture import Draws
@@ -20,9 +19,11 @@ from models.vae import MultimodalVAE
 from pipeline import stage
 from pipeline.bootstrap import copies
 from pipeline.mistakes import SURE, mistakes
+from pipeline.scenes import rendered
 from pipeline.score_params import ScoreParams
 from pipeline.scores import (
     Judge,
+    Part,
     Parts,
     Scene,
     agreement,
@@ -35,15 +36,13 @@ from pipeline.scores import (
     summary,
     to_uint8,
 )
-from scenegen.dataset import open_dataset
 from scenegen.manifest import MANIFEST
 
 __all__ = ["main"]
 
 PICTURES = 24  # scenes kept for the report's pictures
 BOXES = 8  # detections drawn in a picture
-
-Part = dict[str, NDArray[Any]]
+CHOOSING = 200  # validation scenes that choose a component; those of a moe differ by 0.03 and more
 
 
 def table_subsets(modalities: Sequence[str]) -> list[tuple[str, ...]]:
@@ -142,8 +141,9 @@ def best_component(
         each = [judge.map50(m, judge.detect(m, generated[m]))[0] for m in targets]
         return {"quality": np.mean(each)}
 
-    found = {c: parts.get(f"validation-{'+'.join(given)}-{c}", partial(quality, c)) for c in live}
-    return max(live, key=lambda c: float(found[c]["quality"]))
+    name = f"validation-{'+'.join(given)}"
+    found = parts.all({f"{name}-{c}": partial(quality, c) for c in live})
+    return max(live, key=lambda c: float(found[f"{name}-{c}"]["quality"]))
 
 
 def joint_agreement(vae: MultimodalVAE, judge: Judge, params: ScoreParams) -> Part:
@@ -183,7 +183,7 @@ def main(run: str) -> None:
     if not re.fullmatch(r".+-\d+", run):
         stage.fail(f"{run}: a run is a cell or a modality and its seed, as in poe-ecg-0")
     costs = cost(run)
-    dataset = open_dataset(stage.DATASET)
+    dataset = rendered()
     vae, detectors = load(run)
     names = tuple(vae.modalities)
 
@@ -195,40 +195,54 @@ def main(run: str) -> None:
     judge = judge_of("test", params.scenes, params.resamples)
     decode = partial(generate, vae, seed=params.seed, point=params.point)
 
-    asked = subsets(names) if params.subsets == "all" else table_subsets(names)
+    everything = params.subsets == "all"
+    asked = subsets(names) if everything else table_subsets(names)
     # Dropout reverts elements to the prior expert, so lcd may take a missing sensor as that.
-    as_prior = table_subsets(names)[:-1] if vae.cell.objective == "lcd" else []
+    as_prior = table_subsets(names)[:-1] if everything and vae.cell.objective == "lcd" else []
     live = {given: components(vae, judge.scenes, given) for given in asked}
     mixture = len(live[names]) > 1
     validated = [g for g in asked if params.cross_component == "best" and len(live[g]) > 1]
     best_of_all = mixture and params.synergy_component == "best"
     chosen_for = list(dict.fromkeys([*validated, *([names] if best_of_all else [])]))
-    jointly = bool(params.samples) and {"image", "depth"} <= set(names)
+    # The table shows what all sensors give as synergy alone.
+    apart = everything and best_of_all != (names in validated)
+    jointly = everything and bool(params.samples) and {"image", "depth"} <= set(names)
 
     parts = Parts(
         f"score-{run}",
         params.model_dump(exclude={"faults"}),
         [model_file(run), *map(detector_file, names), stage.DATASET / MANIFEST],
-        len(asked) + len(as_prior) + sum(len(live[g]) for g in chosen_for) + best_of_all + jointly,
+        len(asked) + len(as_prior) + sum(len(live[g]) for g in chosen_for) + apart + jointly,
     )
-    held_out = judge_of("validation", None, 0)
-    best = {g: best_component(parts, decode, held_out, g, live[g]) for g in chosen_for}
+    best: dict[tuple[str, ...], int] = {}
+    if chosen_for:
+        held_out = judge_of("validation", CHOOSING, 0)
+        best = {g: best_component(parts, decode, held_out, g, live[g]) for g in chosen_for}
 
-    def part(label: str, given: tuple[str, ...], **how: Any) -> Part:
+    component = best[names] if best_of_all else None
+    taken = {g: best[g] for g in validated}
+    if not everything and component is not None:
+        taken[names] = component
+
+    def entry(given: tuple[str, ...], **how: Any) -> Callable[[], Part]:
         # Table III looks at what is missing, and at everything if nothing is.
         missing = [m for m in names if m not in given] or names
-        targets = missing if params.subsets == "table" else names
-        name = f"{label}-{'+'.join(given)}"
-        return parts.get(name, lambda: scored(judge, decode(judge.scenes, given, **how), targets))
+        targets = names if everything else missing
+        return lambda: scored(judge, decode(judge.scenes, given, **how), targets)
 
-    matrix = {g: part("subset", g, component=best[g] if g in validated else None) for g in asked}
-    prior = {g: part("prior", g, missing="prior") for g in as_prior}
-    component = best[names] if best_of_all else None
-    synergy = part("synergy", names, component=component) if best_of_all else matrix[names]
+    # The longest of the table's first: the last ones should end together.
+    makers = {f"subset-{'+'.join(g)}": entry(g, component=taken.get(g)) for g in asked[::-1]}
+    makers |= {f"prior-{'+'.join(g)}": entry(g, missing="prior") for g in as_prior}
+    if apart:
+        makers["synergy"] = entry(names, component=component)
+    if jointly:
+        makers["joint"] = partial(joint_agreement, vae, judge, params)
+    made = parts.all(makers)
 
-    joint = parts.get("joint", lambda: joint_agreement(vae, judge, params)) if jointly else None
-
-    by_name = {"+".join(given): found for given, found in matrix.items()}
+    by_name = {name: made[f"subset-{name}"] for name in map("+".join, asked)}
+    prior = {name: made[f"prior-{name}"] for name in map("+".join, as_prior)}
+    synergy = made.get("synergy", by_name["+".join(names)])
+    joint = made.get("joint")
     stage.write_bytes(
         Path(f"data/samples/{run}.npz"),
         packed({"scenes": judge.scenes.numbers[:PICTURES], **examples(by_name, names)}),
@@ -254,10 +268,12 @@ def main(run: str) -> None:
             "cross_component": params.cross_component if mixture else None,
             "synergy_component": params.synergy_component if mixture else None,
             "component": name_of(vae, component, len(live[names])),
-            "components": {"+".join(g): name_of(vae, best[g], len(live[names])) for g in validated},
+            "components": {
+                "+".join(g): name_of(vae, c, len(live[names])) for g, c in taken.items()
+            },
             "subsets": {name: shown(found, names) for name, found in by_name.items()},
             "subsets_missing_as_prior": (
-                {"+".join(g): shown(found, names) for g, found in prior.items()} or None
+                {name: shown(found, names) for name, found in prior.items()} or None
             ),
             "synergy": shown(synergy, names),
             # Samples whose depth shows no object agree on nothing.

@@ -11,6 +11,7 @@ from pathlib import Path
 from pipeline import stage
 from pipeline.bootstrap import copies
 from pipeline.faults import degrade
+from pipeline.scenes import rendered
 from pipeline.score_params import ScoreParams
 from pipeline.scores import (
     Figures,
@@ -23,7 +24,6 @@ from pipeline.scores import (
     model_file,
     packed,
 )
-from scenegen.dataset import open_dataset
 from scenegen.manifest import MANIFEST
 
 __all__ = ["main"]
@@ -41,7 +41,7 @@ def main(run: str) -> None:
     if not score.is_file():
         stage.fail(f"{score}: no such file; `python -m pipeline.score {run}` makes it")
     chosen = json.loads(score.read_text())
-    dataset = open_dataset(stage.DATASET)
+    dataset = rendered()
     vae, detectors = load(run)
     names = tuple(vae.modalities)
     if len(names) < 2:
@@ -81,8 +81,12 @@ def main(run: str) -> None:
         [model_file(run), *map(detector_file, names), stage.DATASET / MANIFEST],
         len(makers),
     )
-    found = {name: parts.get(name.replace("/", "-"), make) for name, make in makers.items()}
-    figures = {f"{name}/{m}": f[m].astype("float32") for name, f in found.items() for m in names}
+    found = parts.all({name.replace("/", "-"): make for name, make in makers.items()})
+    figures = {
+        f"{name}/{m}": found[name.replace("/", "-")][m].astype("float32")
+        for name in makers
+        for m in names
+    }
     stage.write_bytes(Path(f"data/faults/{run}.npz"), packed(figures))
     parts.clear()
 

@@ -12,10 +12,12 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, TypeVar
 
 import cv2
@@ -36,6 +38,7 @@ from scenegen.dataset import Dataset
 __all__ = [
     "Figures",
     "Judge",
+    "Part",
     "Parts",
     "Scene",
     "agreement",
@@ -55,6 +58,9 @@ SURE = 0.5  # score from which a detection on a prior sample counts as an object
 SSIM_SIGMA, SSIM_SIDE = 1.5, 11  # the Gaussian window of Wang et al. 2004
 
 Loaded = TypeVar("Loaded")
+
+Part = dict[str, NDArray[Any]]
+"""What is kept of a finished part of a score: arrays by name."""
 
 Figures = dict[str, NDArray[np.float64]]
 """Metric -> [1 + R]: the figure on the scenes themselves, then on each of R resamples."""
@@ -214,14 +220,14 @@ class Judge:
 
     def map50(self, modality: str, detections: list[Detections]) -> NDArray[np.float64]:
         """mAP@0.5 alone [1 + R]."""
-        matches = match(detections, self.scenes.truths[modality], self.n_classes)
-        return matches.average_precision(self.copies, overlaps=1)[:, 0]
+        matches = match(detections, self.scenes.truths[modality], self.n_classes, overlaps=1)
+        return matches.average_precision(self.copies)[:, 0]
 
     def score(self, modality: str, generated: np.ndarray, detections: list[Detections]) -> Figures:
         """mAP against the scenes' truth, and errors of pixels in [0, 1]."""
         truths = self.scenes.truths[modality]
         precision = match(detections, truths, self.n_classes).average_precision(self.copies)
-        agnostic = match(*one_class(detections, truths), 1).average_precision(overlaps=1)
+        agnostic = match(*one_class(detections, truths), 1, overlaps=1).average_precision()
         errors = pixel_errors(generated, self.scenes.seen[modality])
         weights = self.copies / self.copies.sum(1, keepdims=True)
         return {
@@ -314,19 +320,27 @@ class Parts:
         done = len(list(self.folder.glob("*.npz")))
         if done:
             print(f"{name}: {done} of {total} parts were finished before", flush=True)
+        self.alone = Lock()
         self.progress = Progress(total, name.replace("-", " ", 1), done=done)
 
-    def get(
-        self, name: str, make: Callable[[], dict[str, NDArray[Any]]]
-    ) -> dict[str, NDArray[Any]]:
-        """The part of this name, from disk or made now."""
+    def all(self, makers: Mapping[str, Callable[[], Part]]) -> dict[str, Part]:
+        """The parts of these names, each from disk or made now; two are made at a time.
+
+        Half of a part's time is Python, for which one core serves, and half networks, for which
+        all do.
+        """
+        with ThreadPoolExecutor(2) as pool:
+            return dict(zip(makers, pool.map(self._one, makers, makers.values()), strict=True))
+
+    def _one(self, name: str, make: Callable[[], Part]) -> Part:
         path = self.folder / f"{name}.npz"
         if path.exists():
             with np.load(path) as file:
                 return {key: file[key] for key in file.files}
         made = make()
         stage.write_bytes(path, packed(made))
-        self.progress.advance(note=name)
+        with self.alone:
+            self.progress.advance(note=name)
         return made
 
     def clear(self) -> None:

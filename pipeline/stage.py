@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import re
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,8 @@ from typing import Any, NoReturn, TextIO, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML, YAMLError
+
+from pipeline import listen
 
 __all__ = [
     "CHECKPOINTS",
@@ -164,8 +165,8 @@ def running(
             fail(f"{name}: already running in this folder; wait for it, or stop it first")
         os.utime(handle.fileno())  # when it began
         began = time.monotonic()
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
+            listen()
             yield
         except KeyboardInterrupt:
             print(

@@ -9,7 +9,7 @@ from detector import yolo
 from detector.metrics import mean_average_precision
 from detector.params import Detectors
 from pipeline import stage
-from scenegen.dataset import open_dataset
+from pipeline.scenes import rendered
 
 __all__ = ["main"]
 
@@ -24,7 +24,7 @@ def checkpoints(modality: str) -> Path:
 def main(modality: str) -> None:
     """Train on the training split; report mAP on clean validation and test scenes."""
     params, device = getattr(stage.section("detector", Detectors), modality), stage.device()
-    dataset = open_dataset(stage.DATASET)
+    dataset = rendered()
     weights = Path(f"data/detectors/{modality}.safetensors")
     trained = yolo.train(
         dataset.array(modality, "train"),

@@ -19,7 +19,7 @@ from models.params import Cell, VAEParams
 from models.training import train
 from models.vae import MultimodalVAE
 from pipeline import stage
-from scenegen.dataset import open_dataset
+from pipeline.scenes import rendered
 
 __all__ = ["main"]
 
@@ -79,7 +79,7 @@ def main(run: str, cell: Cell, modalities: tuple[str, ...]) -> None:
     """Train one model; `run` ends in the seed, as in poe-ecg-0."""
     params, device = stage.section("vae", VAEParams), stage.device()
     params = params.model_copy(update={"modalities": {m: params.modalities[m] for m in modalities}})
-    dataset = open_dataset(stage.DATASET)
+    dataset = rendered()
     validation = {m: dataset.array(m, "validation") for m in modalities}
     model = Path(f"data/models/{run}.safetensors")
     summary = train(

@@ -141,9 +141,9 @@ def test_agrees_with_pycocotools_on_the_pictures_and_on_every_resample(seed: int
 
 def test_a_resample_without_a_class_leaves_it_out_and_one_without_objects_is_nan() -> None:
     detections = [found((*A, 0, 0.9)), found((*FAR, 1, 0.8)), found()]
-    matches = match(detections, [truth((*A, 0)), truth((*B, 1)), truth()], 2)
+    matches = match(detections, [truth((*A, 0)), truth((*B, 1)), truth()], 2, overlaps=1)
     copies = np.array([[1, 1, 1], [3, 0, 0], [0, 2, 1], [0, 0, 3]])
-    assert matches.average_precision(copies, overlaps=1)[:, 0] == pytest.approx(
+    assert matches.average_precision(copies)[:, 0] == pytest.approx(
         [0.5, 1, 0, np.nan], nan_ok=True
     )
 

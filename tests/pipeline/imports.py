@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 
 ROOMS = ("detector", "models", "pipeline", "scenegen", "studies")
+SIGNALS = ("pipeline/__init__.py", "studies/__init__.py")
 
 
 def _named(tree: ast.AST) -> set[str]:
@@ -27,7 +28,8 @@ def _files(root: Path, name: str) -> list[Path]:
 def closure(root: Path, script: Path) -> set[str]:
     """The script and every file of ours it imports, as paths relative to `root`.
 
-    A package's __init__.py counts only if it holds code: a docstring changes no result.
+    A package's __init__.py counts only if it holds code: a docstring changes no result. Nor does
+    what those in SIGNALS say: how Ctrl-C is answered while a stage starts.
     """
     seen: set[Path] = set()
     todo = [script]
@@ -42,5 +44,8 @@ def closure(root: Path, script: Path) -> set[str]:
     return {
         str(file.relative_to(root))
         for file in seen
-        if file.name != "__init__.py" or len(ast.parse(file.read_text()).body) > 1
+        if file.name != "__init__.py"
+        or (
+            str(file.relative_to(root)) not in SIGNALS and len(ast.parse(file.read_text()).body) > 1
+        )
     }

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from pipeline import stage
+from pipeline import SIGNALS, listen, stage
 from scenegen.manifest import read_manifest
 from tests.conftest import ROOT, run
 from tests.pipeline.test_stages import change
@@ -137,6 +137,54 @@ def test_an_interrupted_score_says_what_is_kept(project: Path) -> None:
     assert scoring.returncode == 130
     assert "score@moe-none-0: interrupted; the parts that were scored are kept" in shown
     assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "pipeline.train_vae poe-none-0",
+        "pipeline.train_detector radar",
+        "pipeline.score moe-none-0",
+        "pipeline.score_faults moe-none-0",
+        "studies.mnist_svhn.train mnist-0",
+        "studies.cub.score image-0",
+    ],
+)
+def test_a_stage_interrupted_as_it_starts_says_so(command: str, kind: int) -> None:
+    """Its imports take seconds; torch is the first of them."""
+    starting = start(ROOT, "python", "-m", *command.split())
+    maps = Path(f"/proc/{starting.pid}/maps")
+    shown = interrupt_when(starting, lambda: "libtorch_cpu" in maps.read_text(), kind)
+    assert starting.returncode == 130
+    assert shown == (
+        f"{command}: interrupted as it started; nothing is lost, and the same command goes on\n"
+    )
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    """As in the background of a shell, whose Ctrl-C is meant for another."""
+    before = {kind: signal.getsignal(kind) for kind in SIGNALS}
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        listen()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+@pytest.mark.parametrize("command", ["train_vae poe-none-0", "score poe-none-0"])
+def test_a_missing_shard_is_one_line(project: Path, command: str) -> None:
+    shard = next((project / "data/shapes3d").glob("*.npy"))
+    shard.unlink()
+    done = run(project, "python", "-m", *f"pipeline.{command}".split(), check=False)
+    assert done.returncode == 2
+    assert done.stderr.strip() == (
+        f"{shard.relative_to(project)} is missing; render anew with `dvc repro render`, "
+        "or bring it with `dvc pull`"
+    )
 
 
 def test_two_runs_in_one_folder_leave_one_whole_result(project: Path) -> None:

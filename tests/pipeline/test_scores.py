@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -276,18 +277,39 @@ def test_parts_of_another_model_are_not_used(
         made.append(1)
         return {"value": np.float64(1 / 3)}
 
-    assert parts({"seed": 0}).get("a", make)["value"] == 1 / 3
-    assert parts({"seed": 0}).get("a", make)["value"] == 1 / 3
+    assert parts({"seed": 0}).all({"a": make})["a"]["value"] == 1 / 3
+    assert parts({"seed": 0}).all({"a": make})["a"]["value"] == 1 / 3
     assert len(made) == 1
-    parts({"seed": 1}).get("a", make)
+    parts({"seed": 1}).all({"a": make})
     assert len(made) == 2
     model.write_bytes(b"two")
     last = parts({"seed": 1})
-    last.get("a", make)
+    last.all({"a": make})
     assert len(made) == 3
     assert len(list(Path(".cache/checkpoints").rglob("*.npz"))) == 1
     last.clear()
     assert not Path(".cache/checkpoints/score-x-0").exists()
+
+
+def test_a_part_that_fails_keeps_those_made_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made: list[int] = []
+
+    def make(number: int) -> dict[str, np.ndarray]:
+        if number == 2:
+            raise OSError("disk full")
+        made.append(number)
+        return {"value": np.float64(number)}
+
+    with pytest.raises(OSError, match="disk full"):
+        scores.Parts("score-x-0", {}, [], 9).all({f"{n}": partial(make, n) for n in range(9)})
+    kept = len(made)
+    assert set(made) >= {0, 1}
+    found = scores.Parts("score-x-0", {}, [], 9).all({f"{n}": partial(make, n) for n in (1, 0)})
+    assert {name: int(part["value"]) for name, part in found.items()} == {"1": 1, "0": 0}
+    assert len(made) == kept, "made anew"
 
 
 class Finds:
@@ -388,9 +410,12 @@ def test_the_best_component_is_chosen_on_validation(
         return real(parts, decode, judge, *rest)
 
     monkeypatch.setattr(score, "best_component", watched)
+    monkeypatch.setattr(score, "CHOOSING", 10)
     score.main("moe-none-0")
     assert len(chosen_on) == 1  # for the synergy; the rest is drawn
-    assert np.array_equal(chosen_on[0], open_dataset(stage.DATASET).scenes("validation"))
+    held_out = open_dataset(stage.DATASET).scenes("validation")
+    assert len(held_out) > 10
+    assert np.array_equal(chosen_on[0], held_out[:10])
 
 
 def test_lcd_is_scored_with_the_prior_for_a_missing_sensor_too(quick: Path) -> None:
@@ -405,6 +430,7 @@ def test_lcd_is_scored_with_the_prior_for_a_missing_sensor_too(quick: Path) -> N
                 mean.mul_(100)
                 log_var.zero_()
     vae.eval().save(quick / "data/models/poe-lcd-0.safetensors")
+    change(quick, "score.subsets", "all")
     shutil.copy(quick / "results/models/poe-none-0.json", quick / "results/models/poe-lcd-0.json")
     score.main("poe-lcd-0")
     told = json.loads((quick / "results/scores/poe-lcd-0.json").read_text())
@@ -456,16 +482,18 @@ def test_which_component_of_a_mixture_is_decoded_is_a_choice(project: Path) -> N
     pairs = {subset for subset in told["subsets"] if "+" in subset}
     assert set(told["components"]) == pairs
     assert all(component in subset for subset, component in told["components"].items())
+    assert told["synergy"] != told["subsets"]["+".join(told["modalities"])]
 
 
-def test_the_tables_columns_alone_are_the_same_figures(project: Path) -> None:
+@pytest.mark.parametrize("cell", ["poe-ecg-0", "moe-none-0"])
+def test_the_tables_columns_alone_are_the_same_figures(project: Path, cell: str) -> None:
     """`subsets: table` scores one entry per column, and the report does without the rest."""
-    before = json.loads((project / "results/scores/poe-ecg-0.json").read_text())
+    before = json.loads((project / f"results/scores/{cell}.json").read_text())
     table = (project / "results/table3.csv").read_bytes()
     params = project / "params.yaml"
     params.write_text(params.read_text().replace("subsets: all ", "subsets: table "))
-    run(project, "python", "-m", "pipeline.score", "poe-ecg-0")
-    told = json.loads((project / "results/scores/poe-ecg-0.json").read_text())
+    run(project, "python", "-m", "pipeline.score", cell)
+    told = json.loads((project / f"results/scores/{cell}.json").read_text())
     asked = {subset: set(row) for subset, row in told["subsets"].items()}
     assert asked == {
         "image+depth": {"radar"},
@@ -473,8 +501,13 @@ def test_the_tables_columns_alone_are_the_same_figures(project: Path) -> None:
         "depth+radar": {"image"},
         "image+depth+radar": {"image", "depth", "radar"},
     }
+    everything = "+".join(told["modalities"])
     for subset, row in told["subsets"].items():
-        assert row == {m: before["subsets"][subset][m] for m in row}
+        # What a mixture makes of all sensors, the table shows by its best component.
+        whole = before["synergy"] if subset == everything else before["subsets"][subset]
+        assert row == {m: whole[m] for m in row}
+    assert told["synergy"] == before["synergy"]
+    assert told["components"] == ({everything: told["component"]} if told["mixture"] else {})
     run(project, "python", "-m", "pipeline.report")
     assert (project / "results/table3.csv").read_bytes() == table
 
