@@ -191,7 +191,8 @@ def _parser() -> argparse.ArgumentParser:
         return one
 
     one = add("preset", preset, "write a named set of values into params.yaml", "preset smoke")
-    one.add_argument("name", choices=presets.names(), help="which one")
+    told = "; ".join(f"{name}: {presets.about(name).rstrip('.')}" for name in presets.names())
+    one.add_argument("name", choices=presets.names(), help=told)
     one = add("preview", preview, "render a contact sheet with the present params", "preview")
     one.add_argument("--scene", type=int, default=0, help="number of the first scene shown")
     one.add_argument("--scenes", type=int, default=8, help="how many scenes")

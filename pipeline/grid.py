@@ -21,7 +21,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -118,6 +118,10 @@ def plan(definition: Path = Path("dvc.yaml"), params: dict[str, Any] | None = No
 # --- running -----------------------------------------------------------------------------------
 
 
+class BusyError(Exception):
+    """Another command works on what a job reads or writes."""
+
+
 @dataclass
 class Outcome:
     """What became of the jobs: names by fate, and the last line of each failed one's log."""
@@ -170,6 +174,7 @@ def run(
     *,
     executor: cf.Executor | None = None,
     seconds: float | None = None,
+    held: Callable[[Job], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
 ) -> Outcome:
     """Run jobs, at most `slots` at once, each as soon as those it needs are done.
 
@@ -180,6 +185,7 @@ def run(
             anything, is why the job counts as failed after all.
         executor: where commands run, on a file system that it shares; by default this machine.
         seconds: stop after this long; what runs then is interrupted and keeps its checkpoint.
+        held: what is open while a job runs; one that does not open costs the job.
     """
     LOGS.mkdir(parents=True, exist_ok=True)
     processes: set[subprocess.Popen[bytes]] = set()
@@ -193,9 +199,9 @@ def run(
         pool = executor or stack.enter_context(cf.ThreadPoolExecutor(slots))
         bar = stack.enter_context(progress_bar(len(jobs), "train and score", "stages"))
         stack.callback(_interrupt, processes)  # nothing runs on when this ends, however it ends
-        return _Run(list(jobs), slots, partial(pool.submit, work), seconds).until_done(
-            finished, bar, processes
-        )
+        state = _Run(list(jobs), slots, partial(pool.submit, work), seconds, held)
+        stack.callback(state.release)
+        return state.until_done(finished, bar, processes)
 
 
 class _Run:
@@ -207,7 +213,10 @@ class _Run:
         slots: int,
         submit: Callable[..., cf.Future[int]],
         seconds: float | None,
+        held: Callable[[Job], contextlib.AbstractContextManager[Any]],
     ) -> None:
+        self._held = held
+        self._holding: dict[str, contextlib.ExitStack] = {}
         self._waiting, self._slots, self._submit = jobs, slots, submit
         self._deadline = math.inf if seconds is None else time.monotonic() + seconds
         self._running: dict[cf.Future[int], Job] = {}
@@ -232,6 +241,7 @@ class _Run:
             done, _ = cf.wait(self._running, pause, cf.FIRST_COMPLETED)
             for future in done:
                 job = self._running.pop(future)
+                self._holding.pop(job.name).close()
                 error = future.exception()
                 if error is None and future.result() == 0:
                     if trouble := finished(job):
@@ -257,8 +267,20 @@ class _Run:
                 return
             if not any(job.needs(other) for other in unfinished if other is not job):
                 self._waiting.remove(job)
+                held = contextlib.ExitStack()
+                try:
+                    held.enter_context(self._held(job))
+                except BusyError as error:
+                    self._fail(job, str(error))
+                    continue
+                self._holding[job.name] = held
                 log = str(LOGS / f"{job.name}.log")
                 self._running[self._submit(job.command, log, os.getcwd())] = job
+
+    def release(self) -> None:
+        """Let go of what is held for jobs that were not waited for."""
+        for held in self._holding.values():
+            held.close()
 
     def _fail(self, job: Job, why: str) -> None:
         self._outcome.failed[job.name] = why
@@ -308,8 +330,28 @@ def train(slots: int, executor: cf.Executor | None = None) -> None:
     for job in list(chosen):  # what reads a new model is due as well
         chosen += [one for one in dependents(job, jobs) if one not in chosen]
     chosen.sort(key=jobs.index)
-    outcome = run(chosen, slots, _record, executor=executor)
+    outcome = run(chosen, slots, _record, executor=executor, held=_reserved)
     _report(outcome, "To go on: dvc repro")
+
+
+@contextlib.contextmanager
+def _reserved(job: Job) -> Iterator[None]:
+    """Keep other DVC commands from a job's files: `dvc repro` deletes outputs before it runs.
+
+    As DVC does while it runs a stage itself, whose command has no part in it.
+    """
+    from dvc.fs import localfs
+    from dvc.lock import LockError
+    from dvc.rwlock import rwlock
+
+    files = [[os.path.abspath(path) for path in paths] for paths in (job.deps, job.outs)]
+    named = f"python -m pipeline train, {job.name}"
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(rwlock(os.path.abspath(".dvc/tmp"), localfs, named, *files, False))
+        except LockError as error:
+            raise BusyError(" ".join(str(error).split("\n\n")[0].split())) from None
+        yield
 
 
 def _record(job: Job) -> str | None:

@@ -13,4 +13,4 @@ def rendered() -> Dataset:
     try:
         return open_dataset(stage.DATASET)
     except ValueError as error:
-        stage.fail(f"{error} with `dvc repro render`, or bring it with `dvc pull`")
+        stage.fail(f"{error}. To have it: `dvc repro render`, or `dvc pull dvc.yaml`")

@@ -53,11 +53,23 @@ const charts = [...$("fault-sensor").options].map((option) => {
   const shown = [...document.querySelectorAll("[data-sensor]")].filter((f) => f.offsetParent);
   return shown.map((f) => f.dataset.sensor);
 });
+const kinds = [...$("fault-kind").options].map((option) => {
+  $("fault-kind").value = option.value;
+  $("fault-kind").dispatchEvent(new Event("input"));
+  const shown = [...document.querySelectorAll("[data-kind]")].filter((f) => f.offsetParent);
+  return [option.value, ...new Set(shown.map((f) => f.dataset.kind))];
+});
+const drawn = () => [...document.querySelectorAll("#pictures .tile rect:not(.camera)")].filter(
+  (r) => r.getBoundingClientRect().width > 0).length;
+const boxes = [true, false, true].map((on) => {
+  if ($("show-boxes").checked !== on) $("show-boxes").click();
+  return drawn();
+});
 const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
 const width = document.documentElement.clientWidth;
 const dark = matchMedia("(prefers-color-scheme: dark)").matches;
 const page = light(behind(document.body));
-const told = { seen, wide, width, dark, page, least, metrics, charts };
+const told = { seen, wide, width, dark, page, least, metrics, charts, kinds, boxes };
 const outermost = window.parent.document.body;
 if (window.parent === window) document.body.innerHTML = "";
 outermost.dataset.probe = JSON.stringify(told);

@@ -218,6 +218,56 @@ def test_train_runs_what_is_stale_and_leaves_dvc_nothing_to_do(smoke: Path, tmp_
     assert ran(run(project, "dvc", "repro", "dvc.yaml").stdout) == {"summary", "report"}
 
 
+def test_repro_beside_train_is_refused_and_takes_nothing_from_it(
+    smoke: Path, tmp_path: Path
+) -> None:
+    """DVC deletes a stage's outputs, such as curves in the making, before it runs its command."""
+    project = Path(shutil.copytree(smoke, tmp_path / "project", symlinks=True))
+    change(project, "vae.training.steps", 400)
+    change(project, "score.faults.scenes", 5)
+    curve = project / "data/curves/image-0/plots/metrics/loss.tsv"
+    curve.unlink()
+    name = "train_unimodal@image-0"
+    before = locked(project)[name]
+    command = [sys.executable, "-m", "pipeline", "train", "--jobs", "1"]
+    with subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True) as train:
+        try:
+            while not curve.exists():
+                assert train.poll() is None
+                time.sleep(0.1)
+            beside = run(project, "dvc", "repro", name, check=False)
+            assert beside.returncode != 0
+            assert "is busy" in beside.stderr
+            assert f"python -m pipeline train, {name}" in beside.stderr
+            assert curve.exists()
+            log = project / grid.LOGS / f"{name}.log"
+            deadline = time.monotonic() + 120
+            while locked(project)[name] == before:
+                assert train.poll() is None, log.read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.5)
+        finally:
+            train.terminate()
+            train.communicate(timeout=60)
+    steps = [int(line.split()[0]) for line in curve.read_text().splitlines()[1:]]
+    every = steps[0]
+    assert steps == list(range(every, every * len(steps) + 1, every)), "a part of it is lost"
+    assert steps[-1] > 400 - every
+
+
+def test_train_leaves_alone_what_another_dvc_command_works_on(here: Path) -> None:
+    run(here, "git", "init", "-q")
+    run(here, "dvc", "init", "-q")
+    jobs = [job("one", "pass"), job("two", "pass", ("one",)), job("other", "pass")]
+    busy = {"write": {str(here / "one"): {"pid": os.getpid(), "cmd": "dvc repro one"}}}
+    (here / ".dvc/tmp/rwlock").write_text(json.dumps(busy))
+    outcome = grid.run(jobs, 1, lambda one: None, held=grid._reserved)
+    assert (outcome.done, outcome.left) == (["other"], ["two"])
+    assert "is busy" in outcome.failed["one"]
+    assert "dvc repro one" in outcome.failed["one"]
+    assert json.loads((here / ".dvc/tmp/rwlock").read_text())["write"].keys() == {str(here / "one")}
+
+
 def test_an_interrupted_train_stops_what_runs_and_says_what_is_kept(
     smoke: Path, tmp_path: Path
 ) -> None:

@@ -128,14 +128,25 @@ def test_an_interrupted_detector_says_what_is_kept(project: Path) -> None:
     assert "Traceback" not in shown
 
 
-def test_an_interrupted_score_says_what_is_kept(project: Path) -> None:
-    lock = project / ".cache/runs/score@moe-none-0.lock"
+@pytest.mark.parametrize(
+    ("command", "name", "kept"),
+    [
+        ("score moe-none-0", "score@moe-none-0", stage.PARTS_KEPT),
+        ("score_faults moe-none-0", "score_faults@moe-none-0", stage.PARTS_KEPT),
+        ("report", "report", "all that it shows is kept"),
+    ],
+)
+def test_an_interrupted_score_or_report_says_what_is_kept(
+    project: Path, command: str, name: str, kept: str
+) -> None:
+    lock = project / f".cache/runs/{name}.lock"
     lock.unlink(missing_ok=True)
     change(project, "score.samples", 100_000)
-    scoring = start(project, "python", "-m", "pipeline.score", "moe-none-0")
+    scoring = start(project, "python", "-m", *f"pipeline.{command}".split())
     shown = interrupt_when(scoring, lock.exists, signal.SIGINT)
     assert scoring.returncode == 130
-    assert "score@moe-none-0: interrupted; the parts that were scored are kept" in shown
+    assert f"{name}: interrupted; {kept}" in shown
+    assert "To go on: dvc repro" in shown
     assert "Traceback" not in shown
 
 
@@ -182,8 +193,8 @@ def test_a_missing_shard_is_one_line(project: Path, command: str) -> None:
     done = run(project, "python", "-m", *f"pipeline.{command}".split(), check=False)
     assert done.returncode == 2
     assert done.stderr.strip() == (
-        f"{shard.relative_to(project)} is missing; render anew with `dvc repro render`, "
-        "or bring it with `dvc pull`"
+        f"{shard.relative_to(project)} is missing; render anew. "
+        "To have it: `dvc repro render`, or `dvc pull dvc.yaml`"
     )
 
 

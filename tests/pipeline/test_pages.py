@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from fnmatch import fnmatch
 from itertools import groupby
 from pathlib import Path
@@ -28,7 +28,7 @@ from ruamel.yaml import YAML
 from models.vae import MultimodalVAE
 from scenegen.dataset import open_dataset
 from tests.conftest import ROOT, run
-from tests.pipeline.test_stages import STAGES
+from tests.pipeline.test_stages import STAGES, stale
 from tests.pipeline.test_team import committed, ran
 
 PAGES = ROOT / "docs/tasks"
@@ -147,11 +147,41 @@ def experiments(shown: str, project: Path) -> None:
     assert "vae.latent" in shown
     assert "narrow-latent" in run(project, "git", "branch").stdout
     assert (project / "dvc_plots/index.html").exists()
+    # It went back to the run that was there before, which nobody had committed.
+    assert stale(project) == set()
+    assert (project / "data/models/poe-none-0.safetensors").exists()
 
 
 def machines(shown: str, project: Path) -> None:
-    assert ran(shown) == {"render"}  # and nothing was stale after it: the same bytes
-    run(project, "bash", "-n", "render.sh")
+    assert ran(shown) == {"render"}
+    # The same bytes: what `train` found stale after it is the model that was taken away.
+    assert "3 stages done" in shown
+    assert (project / "data/models/poe-none-0.safetensors").exists()
+    under_slurm(project)
+
+
+def under_slurm(project: Path) -> None:
+    """Run the page's job as its nodes would, `srun` being all that is not there."""
+    shutil.rmtree(project / "data/shapes3d")
+    binaries = project / ".venv/bin"
+    binaries.mkdir(parents=True)
+    (binaries / "activate").write_text(f'export PATH="{Path(sys.executable).parent}:$PATH"\n')
+    srun = binaries / "srun"
+    srun.write_text('#!/bin/bash\nwhile [[ $1 == --* ]]; do shift; done\nexec "$@"\n')
+    srun.chmod(0o755)
+    numbers = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SLURM_CPUS_PER_TASK": "1"}
+    job = subprocess.Popen(
+        ["bash", "render.sh"],
+        cwd=project,
+        env={**os.environ, **numbers, "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}"},
+        start_new_session=True,
+    )
+    try:
+        assert job.wait(120) == 0
+    finally:
+        with suppress(ProcessLookupError):  # what a job leaves behind, Slurm ends
+            os.killpg(job.pid, signal.SIGTERM)
+    assert len(open_dataset(project / "data/shapes3d")) == 240
 
 
 def modality(shown: str, project: Path) -> None:
@@ -205,12 +235,19 @@ PROMISES: dict[str, Callable[[str, Path], None]] = {
 
 
 def without_scenes(project: Path) -> None:
-    """As on a machine that has yet to render."""
+    """As on a machine that has yet to render, and to train one model."""
     shutil.rmtree(project / "data/shapes3d")
+    (project / "data/models/poe-none-0.safetensors").unlink()
     shutil.rmtree(project / ".dvc/cache/runs")
 
 
-PREPARED = {"machines.md": without_scenes}
+def uncommitted(project: Path) -> None:
+    """As after the first run in a clone."""
+    run(project, "git", "reset", "-q", "--soft", "HEAD~1")
+    run(project, "git", "reset", "-q")
+
+
+PREPARED = {"machines.md": without_scenes, "experiments.md": uncommitted}
 
 
 @pytest.mark.parametrize("name", RUN)

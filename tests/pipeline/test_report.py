@@ -100,6 +100,69 @@ def test_the_page_shows_what_a_figure_cost_and_how_sure_it_is(smoke: Path) -> No
     assert "one component drawn per scene" in page
 
 
+def test_the_table_stands_beside_the_papers_with_differences(smoke: Path) -> None:
+    page = (smoke / "results/report.html").read_text()
+    table = page.split('<table id="table3"')[1].split("</table>")[0]
+    told = json.loads((smoke / "results/table3.json").read_text())["rows"]
+    compared = 0
+    for row in told:
+        shown = table.split(f'<th scope="row">{row["cell"]}')[1].split("</tr>")[0]
+        cells_of = iter(re.findall(r"<td[^>]*>(.*?)</td>", shown, re.DOTALL))
+        for metric in table3.METRICS:
+            assert _shows(next(cells_of), row[metric])
+            if metric in paper.COLUMNS:
+                theirs, difference = next(cells_of).split("<span")
+                assert _shows(theirs, row[f"{metric}_paper"])
+                if row[f"{metric}_diff"] is not None:
+                    assert _shows(difference.split(">", 1)[1], row[f"{metric}_diff"])
+                    compared += 1
+        assert next(cells_of, None) is None
+    assert compared >= 2 * len(told)  # both directions of every row; gains may be undefined
+
+
+def _shows(cell: str, value: float | None) -> bool:
+    """Whether a cell begins with this figure, rounded to as many places as it shows."""
+    found = re.match(r"[+-]?[\d.]+", html.unescape(cell).replace("−", "-"))
+    if value is None or not found:
+        return value is None and not found
+    places = len(found[0].partition(".")[2])
+    return bool(abs(float(found[0]) - value) <= 0.5001 * 10**-places)
+
+
+def test_every_subset_of_every_method_is_in_its_heat_map(smoke: Path) -> None:
+    page = (smoke / "results/report.html").read_text()
+    for cell in cells(smoke):
+        heat = page.split(f"<caption>{cell}</caption>")[1].split("</tbody>")[0]
+        told = json.loads((smoke / f"results/scores/{cell}-0.json").read_text())["subsets"]
+        rows = re.findall(r'<th scope="row">([^<]*)</th>(.*?)</tr>', heat)
+        assert [subset for subset, _ in rows] == list(told)
+        for subset, row in rows:
+            values = re.findall(r"data-map50=\"([^\"]*)\"", row)
+            assert values == [f"{told[subset][m]['map50']:.2f}" for m in stage.MODALITIES]
+
+
+def test_charts_have_a_line_or_a_mark_for_every_method(smoke: Path) -> None:
+    page = (smoke / "results/report.html").read_text()
+
+    def charts(part: str) -> list[str]:
+        section = page.split(f'<section id="{part}"')[1].split("</section>")[0]
+        return re.findall(r'<svg class="chart".*?</svg>(?=</figure>)', section, re.DOTALL)
+
+    kinds = YAML(typ="safe").load((smoke / "params.yaml").read_text())["score"]["faults"]["kinds"]
+    assert len(charts("faults")) == 9 * len(kinds)  # faulty sensor by generated modality
+    for chart in charts("faults"):
+        assert chart.count('class="line"') == len(cells(smoke))
+    loss = charts("curves")[0]
+    assert loss.count('class="line"') == len(cells(smoke))
+    # Forty steps' worth of unimodal VAEs score 0, over which no gain is defined; the paper has its.
+    marks = charts("trade")[-1].count('class="mark"')
+    assert marks == sum(
+        all(row[f"{metric}_paper"] is not None for metric in paper.COLUMNS)
+        for row in json.loads((smoke / "results/table3.json").read_text())["rows"]
+    )
+    assert marks > 0
+
+
 def test_the_prior_in_place_of_a_missing_sensor_is_shown(project: Path) -> None:
     file = project / "results/scores/poe-ecg-0.json"
     told = json.loads(file.read_text())
@@ -299,6 +362,11 @@ def test_the_page_in_a_browser(smoke: Path, tmp_path: Path, width: int, dark: bo
     assert (probe["page"] < 0.05) == dark
     assert probe["least"][0] >= 4.5, probe["least"]  # WCAG AA of every text
     assert probe["charts"] == [[m] * 3 for m in ("image", "depth", "radar")]
+    kinds = YAML(typ="safe").load((smoke / "params.yaml").read_text())["score"]["faults"]["kinds"]
+    assert probe["kinds"] == [[kind, kind] for kind in kinds]
+    shown, hidden, again = probe["boxes"]
+    assert shown == again > 0
+    assert hidden == 0
     first = next(iter(cells(smoke)))
     told = json.loads((smoke / f"results/scores/{first}-0.json").read_text())["subsets"]["image"]
     assert [float(v) for v in probe["metrics"]] == pytest.approx(
