@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -82,12 +83,15 @@ def _mended(
 
 def _loses_synergy(rows: Sequence[Row], synergy: tuple[str, str]) -> Finding:
     claim = "moe loses synergy: its mean gain is the least."
-    gains = {}
+    gains: dict[str, float] = {}
+    least: dict[bool, float] = {}  # of moe, and of the others
     for row in rows:
-        values = [row[key] for key in synergy if row[key] is not None]
+        values = [float(row[key]) for key in synergy if row[key] is not None]
         if len(values) == len(synergy):
-            gains[row["cell"], row["fusion"]] = sum(values) / len(values)
-    if len(gains) < 2 or "moe" not in {fusion for _, fusion in gains}:
+            gains[row["cell"]] = sum(values) / len(values)
+            moe = row["fusion"] == "moe"
+            least[moe] = min(least.get(moe, math.inf), gains[row["cell"]])
+    if len(least) < 2:
         return Finding(claim, None, "no gain of moe and of another row is defined")
-    figures = ", ".join(f"{cell} {value:+z.1f} %" for (cell, _), value in gains.items())
-    return Finding(claim, min(gains, key=lambda k: gains[k])[1] == "moe", figures)
+    figures = ", ".join(f"{cell} {value:+z.1f} %" for cell, value in gains.items())
+    return Finding(claim, least[True] < least[False], figures)

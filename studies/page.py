@@ -64,6 +64,9 @@ def write_page(
     columns: Sequence[Column],
     found: Sequence[Finding],
     pictures: Mapping[str, tuple[str, bytes]],
+    *,
+    data: str,
+    origin: str,
     **words: Any,
 ) -> None:
     """Write table.{csv,md,json}, the pictures and report.html into the study's results.
@@ -71,6 +74,8 @@ def write_page(
     Args:
         table: file name of the table, as in table1.
         pictures: file name -> what it shows, and its PNG.
+        data: the source that the figures were made on, embedded or files; in every file.
+        origin: the same in a sentence.
         words: what else the template needs.
     """
     names = [*study.modalities, *grid["cells"]]
@@ -86,6 +91,7 @@ def write_page(
         columns=columns,
         findings=found,
         figure=figure,
+        origin=origin,
         costs=_costs(study, names, grid["seeds"]),
         pictures=[
             (caption, "data:image/png;base64," + base64.b64encode(png).decode())
@@ -93,11 +99,15 @@ def write_page(
         ],
         **words,
     )
-    stage.write_bytes(study.results / f"{table}.csv", as_csv(rows).encode())
-    stage.write_bytes(study.results / f"{table}.md", as_markdown(rows, columns).encode())
+    # Tables are copied elsewhere without the page, so each says for itself whose data it shows.
+    told = as_csv([{**row, "data": data} for row in rows])
+    stage.write_bytes(study.results / f"{table}.csv", told.encode())
+    stage.write_bytes(
+        study.results / f"{table}.md", f"{origin}\n\n{as_markdown(rows, columns)}".encode()
+    )
     stage.write_json(
         study.results / f"{table}.json",
-        {"rows": list(rows), "findings": [asdict(f) for f in found]},
+        {"data": data, "rows": list(rows), "findings": [asdict(f) for f in found]},
     )
     for name, (_, png) in pictures.items():
         stage.write_bytes(study.results / name, png)

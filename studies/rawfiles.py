@@ -8,6 +8,7 @@ import shutil
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 __all__ = ["RawFile", "RawFileError", "provide"]
@@ -42,15 +43,20 @@ class RawFile:
         if not path.is_file():
             about = "about " if self.about else ""
             return f"{path}: missing; {about}{self.size:,} bytes, {self.checksum}"
+        wrong = self.wrong(path)
+        return f"{path}: refused, {wrong}" if wrong else ""
+
+    def wrong(self, path: Path) -> str:
+        """How the file that is at `path` differs from the published one; empty if it does not."""
         if path.stat().st_size != self.size and not self.about:
             return (
-                f"{path}: refused, {path.stat().st_size:,} bytes where {self.size:,} are expected "
+                f"{path.stat().st_size:,} bytes where {self.size:,} are expected "
                 f"(truncated, or another file); {self.checksum}"
             )
         kind, expected = self.checksum.split(":")
         found = _digest(path, kind)
         if not found.startswith(expected):
-            return f"{path}: refused, its {kind} is {found}, expected {expected}"
+            return f"its {kind} is {found}, expected {expected}"
         return ""
 
     def where(self) -> str:
@@ -91,9 +97,14 @@ def _fetch(file: RawFile, folder: Path) -> str:
             target.parent.mkdir(parents=True, exist_ok=True)
             with urllib.request.urlopen(url, timeout=20) as answer, beside.open("wb") as out:
                 shutil.copyfileobj(answer, out)
+            # A connection that drops ends like a file that ends.
+            if wrong := file.wrong(beside):
+                reason = f"; what was downloaded was removed: {wrong}"
+                continue
             os.replace(beside, target)
             return ""
-        except OSError as error:  # URLError, timeouts and a full disk among them
+        # URLError, timeouts and a full disk among the first.
+        except (OSError, HTTPException) as error:
             reason = f"; could not be downloaded ({error})"
         finally:
             beside.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from torchvision.models import resnet101
 
 from models.progress import Progress
 from pipeline import stage
-from studies.cub.layout import Photo, picture, provide_cub, read
+from studies.cub.layout import PUBLISHED, Photo, picture, provide_cub, read
 from studies.cub.params import DataParams, FeatureParams
 from studies.cub.scenes import FOLDER
 from studies.rawfiles import RawFile, RawFileError, provide
@@ -71,8 +71,9 @@ def photos(params: DataParams) -> list[Photo]:
     Raises:
         RawFileError: what does not fit.
     """
-    folder = FOLDER if params.source == "embedded" else Path(params.folder)
-    return read(folder, params.test_share, params.seed)
+    if params.source == "embedded":
+        return read(FOLDER, params.test_share, params.seed)
+    return read(Path(params.folder), params.test_share, params.seed, PUBLISHED)
 
 
 def as_input(pictures: Sequence[NDArray[np.uint8]], device: str) -> Tensor:

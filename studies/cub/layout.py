@@ -19,7 +19,16 @@ from PIL import Image
 
 from studies.rawfiles import RawFile, RawFileError, provide
 
-__all__ = ["ARCHIVE", "CAPTIONS", "Photo", "picture", "provide_cub", "read"]
+__all__ = [
+    "ARCHIVE",
+    "CAPTIONS",
+    "PUBLISHED",
+    "Counts",
+    "Photo",
+    "picture",
+    "provide_cub",
+    "read",
+]
 
 CAPTIONS = 10  # of each photograph
 ARCHIVE = RawFile(
@@ -28,16 +37,28 @@ ARCHIVE = RawFile(
     "md5:97eceeb196236b17998738112f37df78",
     ("https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",),
 )
+UNPUBLISHED = "size and checksum: none published"  # so that names and counts are what is checked
 TEXT = (
-    "the captions (10 lines for each of 11,788 photographs), from cvpr2016_cub.tar.gz of "
-    "github.com/reedscot/cvpr2016; no checksum is published for it, so that names and counts are "
-    "what is checked"
+    f"{UNPUBLISHED}; the captions (10 lines for each of 11,788 photographs), from "
+    "cvpr2016_cub.tar.gz of github.com/reedscot/cvpr2016"
 )
 TEST_CLASSES = "testclasses.txt"
 SPLIT = (
-    "the published split (50 test classes, one `NNN.Class` a line), from the same "
+    f"{UNPUBLISHED}; the published split (50 test classes, one `NNN.Class` a line), from the same "
     "cvpr2016_cub.tar.gz; classes are not drawn in its place, as no score would then compare"
 )
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many of each a complete set of files has."""
+
+    photographs: int
+    classes: int
+    test_classes: int
+
+
+PUBLISHED = Counts(photographs=11_788, classes=200, test_classes=50)  # CUB, in either layout
 
 
 @dataclass(frozen=True)
@@ -81,19 +102,43 @@ def provide_cub(folder: Path, download: bool, archive: RawFile = ARCHIVE) -> Non
         raise RawFileError("\n".join(lines))
 
 
-def read(folder: Path, test_share: float, seed: int) -> list[Photo]:
+def read(folder: Path, test_share: float, seed: int, expected: Counts | None = None) -> list[Photo]:
     """The photographs of whichever layout `folder` holds, split so that no class is on both sides.
 
     Args:
         test_share, seed: of the classes drawn for the test split if the data name none, as the
             rendered scenes do not; that CUB's name theirs is up to `provide_cub`.
+        expected: how much there has to be; lists that were cut short can fit each other.
 
     Raises:
-        RawFileError: names the file that is missing, empty or does not fit the others.
+        RawFileError: names the file that is missing, empty, cut short or does not fit the others.
     """
     if (folder / "cub/train").is_dir():
-        return _read_mmvae(folder / "cub")
-    return _read_originals(folder, test_share, seed)
+        root = folder / "cub"
+        photos, lists = _read_mmvae(root), (root, root, root / "test")
+    else:
+        root = folder / "CUB_200_2011"
+        photos = _read_originals(folder, test_share, seed)
+        lists = (root / "images.txt", root / "classes.txt", folder / TEST_CLASSES)
+    if expected:
+        _compare(photos, expected, lists)
+    return photos
+
+
+def _compare(photos: Sequence[Photo], expected: Counts, lists: Sequence[Path]) -> None:
+    """Refuse counts other than those expected, each by the file or folder that decides it."""
+    found = Counts(
+        len(photos), len({p.name for p in photos}), len({p.name for p in photos if p.test})
+    )
+    lines = []
+    for (kind, count), wanted, path in zip(
+        vars(found).items(), vars(expected).values(), lists, strict=True
+    ):
+        if count != wanted:
+            what = kind.replace("_", " ")
+            lines.append(f"{path}: refused, {count:,} {what}, {wanted:,} expected (truncated?)")
+    if lines:
+        raise RawFileError("\n".join(lines))
 
 
 def picture(path: Path, side: int) -> NDArray[np.uint8]:
@@ -126,6 +171,14 @@ def _read_originals(folder: Path, test_share: float, seed: int) -> list[Photo]:
             )
         captions = _captions(text / Path(relative).with_suffix(".txt"))
         photos.append(Photo(_there(root / "images" / relative), name, captions, name in held_out))
+    listed = {relative.rpartition(".")[0] for relative in images.values()}
+    for kind, where in (("jpg", root / "images"), ("txt", text)):
+        stored = {f"{p.parent.name}/{p.stem}" for p in where.glob(f"[!.]*/[!.]*.{kind}")}
+        if extra := sorted(stored - listed):
+            raise RawFileError(
+                f"{root / 'images.txt'}: refused, {len(listed)} photographs listed, and not "
+                f"{where / extra[0]}.{kind}, one of {len(extra)} more (truncated?)"
+            )
     return photos
 
 

@@ -29,6 +29,11 @@ COLUMNS = (
     Column("synergy_mnist", "all→M (%)", "{:+z.1f}"),
     Column("synergy_svhn", "all→S (%)", "{:+z.1f}"),
 )
+ORIGIN = {
+    "embedded": "Embedded study (scikit-learn's digits, street numbers drawn here): not the "
+    "paper's data. The paper's figures are its own, on MNIST-SVHN.",
+    "files": "Made on the files of MNIST and SVHN. The paper's figures are its own.",
+}
 TILE, GAP, LABEL = 48, 2, 110  # pixels of the contact sheets
 Picture = NDArray[np.uint8]
 
@@ -119,6 +124,8 @@ def main() -> None:
         COLUMNS,
         findings(rows, ("cross_mnist", "cross_svhn"), ("synergy_mnist", "synergy_svhn")),
         pictures(list(grid["cells"]), grid["seeds"][0], report.examples),
+        data=data.source,
+        origin=ORIGIN[data.source],
         captions=None,
         title="Digits and street numbers: Table I" + (" in small" if embedded else ""),
         lead="Two modalities that share a class. Accuracy (%) with which frozen classifiers find "

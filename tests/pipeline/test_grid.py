@@ -305,6 +305,9 @@ def studied(smoke: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (project / "without/sitecustomize.py").write_text(WITHOUT)
     command = [sys.executable, "-m", "pipeline", "study", "--jobs", "2"]
     environment = {**os.environ, "PYTHONPATH": str(project / "without")}
+    hurried = run(project, *command, "--minutes", "0.05", PYTHONPATH=str(project / "without"))
+    assert "left: train_detector@image" in hurried.stderr
+    assert "stages done" in hurried.stdout
     first = subprocess.Popen(command, cwd=project, env=environment, stderr=subprocess.PIPE)
     while not (project / grid.STUDY).exists():
         assert first.poll() is None

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import tarfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from gensim.models import FastText
 from PIL import Image
 from ruamel.yaml import YAML
 from sklearn.cross_decomposition import CCA
@@ -20,11 +22,12 @@ from torchvision.models import resnet101
 
 from scenegen.params import CLASSES
 from scenegen.records import record_dtype
+from studies.cub import captions as captions_module
 from studies.cub import cca, data, features, text
 from studies.cub.captions import END, Language, learn, sif_weights, tokens
 from studies.cub.features import SmallCNN, as_input, extract, fit_small, resnet
-from studies.cub.layout import ARCHIVE, picture, provide_cub, read
-from studies.cub.params import FeatureParams, SceneCount, TextParams
+from studies.cub.layout import ARCHIVE, Counts, picture, provide_cub, read
+from studies.cub.params import DataParams, FeatureParams, SceneCount, TextParams
 from studies.cub.scenes import caption, class_name, colour, scene_params, write_layout
 from studies.rawfiles import RawFile, RawFileError
 from tests.conftest import ROOT
@@ -140,6 +143,64 @@ def test_what_does_not_fit_is_refused_by_name(
     assert Path(name).name in str(refusal.value)
 
 
+def shorter(path: Path, lines: int) -> None:
+    """Keep the first lines alone, as a transfer that broke off does."""
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:lines]))
+
+
+def test_a_list_cut_short_is_refused_though_what_is_left_fits(tmp_path: Path) -> None:
+    listed = tmp_path / "testclasses.txt"
+    whole = Counts(photographs=8, classes=4, test_classes=2)
+    originals(tmp_path)
+    listed.write_text("002.Auklet\n004.Finch\n")
+    assert len(read(tmp_path, 0.25, 0, whole)) == 8
+    shorter(listed, 1)
+    assert len(read(tmp_path, 0.25, 0)) == 8
+    with pytest.raises(RawFileError) as refusal:
+        read(tmp_path, 0.25, 0, whole)
+    assert str(refusal.value) == f"{listed}: refused, 1 test classes, 2 expected (truncated?)"
+    images = tmp_path / "CUB_200_2011/images.txt"
+    shorter(images, 5)
+    said = (
+        r"images\.txt: refused, 5 photographs listed, and not \S+/003\.Crow/Crow_0\.jpg, one of 3"
+    )
+    with pytest.raises(RawFileError, match=said):
+        read(tmp_path, 0.25, 0)
+    for photo in (tmp_path / "CUB_200_2011/images").glob("00[34]*/*.jpg"):
+        photo.unlink()
+    with pytest.raises(RawFileError, match=r"and not \S+/text_c10/003\.Crow/Crow_0\.txt, one of 3"):
+        read(tmp_path, 0.25, 0)
+
+
+def test_half_of_mmvaes_archive_is_refused(tmp_path: Path) -> None:
+    mmvae(tmp_path)
+    whole = Counts(photographs=8, classes=4, test_classes=2)
+    assert len(read(tmp_path, 0.25, 0, whole)) == 8
+    (tmp_path / "cub/test/004.Finch/Finch_0.jpg").unlink()
+    shorter(tmp_path / "cub/text_testclasses.txt", 20)
+    assert len(read(tmp_path, 0.25, 0)) == 7
+    with pytest.raises(RawFileError) as refusal:
+        read(tmp_path, 0.25, 0, whole)
+    assert [line.split("refused, ")[1] for line in str(refusal.value).splitlines()] == [
+        "7 photographs, 8 expected (truncated?)",
+        "3 classes, 4 expected (truncated?)",
+        "1 test classes, 2 expected (truncated?)",
+    ]
+
+
+def test_cubs_own_files_have_to_be_all_there(tmp_path: Path) -> None:
+    (originals(tmp_path) / "testclasses.txt").write_text("004.Finch\n")
+    sections = YAML(typ="safe").load((ROOT / "studies/cub/params.yaml").read_text())
+    asked = DataParams(**sections["data"] | {"source": "files", "folder": str(tmp_path)})
+    with pytest.raises(RawFileError) as refusal:
+        features.photos(asked)
+    assert [line.split(": refused, ")[1] for line in str(refusal.value).splitlines()] == [
+        "8 photographs, 11,788 expected (truncated?)",
+        "4 classes, 200 expected (truncated?)",
+        "1 test classes, 50 expected (truncated?)",
+    ]
+
+
 def test_a_truncated_photograph_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "bird.jpg"
     draws = np.random.default_rng(0)
@@ -155,10 +216,9 @@ def test_what_cub_lacks_is_said_with_size_place_and_checksum(tmp_path: Path) -> 
         provide_cub(tmp_path, download=False)
     archive, captions, split = str(refusal.value).splitlines()
     assert f"{tmp_path}/CUB_200_2011.tgz: missing; 1,150,585,339 bytes, md5:97ece" in archive
-    assert "text_c10: missing" in captions
-    assert "no checksum is published" in captions
+    assert captions.startswith(f"{tmp_path}/text_c10: missing; size and checksum: none published")
     assert ARCHIVE.urls[0] in archive
-    assert split.startswith(f"{tmp_path}/testclasses.txt: missing; ")
+    assert split.startswith(f"{tmp_path}/testclasses.txt: missing; size and checksum: none pub")
 
 
 def test_photographs_without_the_published_split_are_refused(tmp_path: Path) -> None:
@@ -166,7 +226,8 @@ def test_photographs_without_the_published_split_are_refused(tmp_path: Path) -> 
     with pytest.raises(RawFileError) as refusal:
         provide_cub(tmp_path, download=False)
     (line,) = str(refusal.value).splitlines()
-    assert line.startswith(f"{tmp_path}/testclasses.txt: missing; the published split")
+    assert line.startswith(f"{tmp_path}/testclasses.txt: missing; ")
+    assert "the published split" in line
     (tmp_path / "testclasses.txt").write_text("")
     provide_cub(tmp_path, download=False)
     with pytest.raises(RawFileError, match=r"testclasses\.txt: 0 of 4 classes held out"):
@@ -334,18 +395,50 @@ def test_the_language_knows_training_words_and_embeds_others() -> None:
     assert language.nearest(language.vectors[ids]).tolist() == ids.tolist()
 
 
+# Gensim hands out jobs of 10,000 words: fewer are one job, which no number of workers can upset.
+LONG = 2500
+
+
 def test_fasttext_is_the_same_in_another_process() -> None:
+    assert LONG * sum(len(sentence) + 1 for sentence in CORPUS) > 40_000
     code = (
         "import hashlib; from studies.cub.captions import learn;"
         "from studies.cub.params import TextParams;"
-        f"v = learn({CORPUS!r} * 20, {CORPUS!r}, TextParams(**{TEXT.model_dump()!r})).vectors;"
+        f"v = learn({CORPUS!r} * {LONG}, {CORPUS!r}, TextParams(**{TEXT.model_dump()!r})).vectors;"
         "print(hashlib.sha256(v.tobytes()).hexdigest())"
     )
     other = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.strip()
-    here = learn(CORPUS * 20, CORPUS, TEXT).vectors
+    here = learn(CORPUS * LONG, CORPUS, TEXT).vectors
     assert hashlib.sha256(here.tobytes()).hexdigest() == other
+
+
+def test_fasttext_has_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, object] = {}
+
+    class Noting(FastText):  # type: ignore[misc]
+        def __init__(self, *arguments: object, **options: object) -> None:
+            asked.update(options)
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(captions_module, "FastText", Noting)
+    learn(CORPUS, CORPUS, TEXT)
+    assert (asked["workers"], asked["seed"]) == (1, TEXT.seed)
+
+
+def test_what_is_removed_is_the_first_principal_direction_of_the_training_captions() -> None:
+    train = [tokens(s) for s in ("a red bird", "a blue bird on a wing", "red wing", "a bird")] * 5
+    language = learn(train, [*train, *[["a", "crow"]] * 50], TEXT)
+    plain = replace(language, direction=np.zeros(TEXT.size))
+    sentences = plain.embed(language.ids(train, TEXT.words))
+    _, lengths, directions = np.linalg.svd(sentences, full_matrices=False)
+    assert lengths[0] > 1.5 * lengths[1] > 0.01  # one stands out, and it is not all there is
+    assert abs(language.direction @ directions[0]) == pytest.approx(1.0)
+    left = language.embed(language.ids(train, TEXT.words))
+    expected = sentences - np.outer(sentences @ directions[0], directions[0])
+    np.testing.assert_allclose(left, expected, atol=1e-9)
+    assert np.abs(left).max() > 1e-3
 
 
 def language_of(folder: Path, captions: np.ndarray, pictures: np.ndarray, test: np.ndarray) -> (

@@ -35,8 +35,36 @@ def test_the_papers_own_tables_bear_out_its_findings(study: str) -> None:
 
 def test_a_table_in_which_all_are_alike_bears_out_none() -> None:
     _, cross, synergy = KEYS["mnist_svhn"]
-    alike = rows("mnist_svhn", cross_mnist=50.0, cross_svhn=50.0)
-    assert not any(f.holds for f in findings(alike, cross, synergy)[:-1])
+    alike = rows("mnist_svhn", **dict.fromkeys((*cross, *synergy), 50.0))
+    alike.sort(key=lambda row: row["fusion"] != "moe")  # the first of equals is not the least
+    assert [f.holds for f in findings(alike, cross, synergy)] == [False] * 6
+
+
+@pytest.mark.parametrize("study", KEYS)
+@pytest.mark.parametrize(
+    ("gains", "holds"),
+    [
+        ((-60.0, 20.0), True),  # the mean counts: at one modality alone it may gain
+        ((-60.0, 60.0), False),  # a mean gain of 0, where another row's is less
+        ((500.0, 500.0), False),
+        ((None, -99.0), None),
+    ],
+)
+def test_moe_loses_synergy_only_if_its_mean_gain_is_the_least(
+    study: str, gains: tuple[float | None, float | None], holds: bool | None
+) -> None:
+    _, cross, synergy = KEYS[study]
+    table = [
+        {"cell": f"{fusion}-none", "fusion": fusion, "objective": "none"}
+        | dict.fromkeys(cross, 50.0)
+        | dict(zip(synergy, own, strict=True))
+        for fusion, own in (("rce", (5.0, 5.0)), ("moe", gains), ("poe", (-10.0, -1.0)))
+    ]
+    if holds is None:
+        table = table[:2]
+    found = findings(table, cross, synergy)[-1]
+    assert found.claim.startswith("moe loses synergy")
+    assert found.holds is holds
 
 
 def test_what_cannot_be_told_is_not_claimed() -> None:

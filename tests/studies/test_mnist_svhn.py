@@ -5,10 +5,15 @@ from __future__ import annotations
 import gzip
 import hashlib
 import struct
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from scipy.io import savemat
 
 from studies.mnist_svhn.classifier import classify, fit
@@ -111,6 +116,51 @@ def test_a_missing_file_is_downloaded_and_checked(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "in/raw").iterdir()] == ["digits.bin"]
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_download_that_drops_leaves_nothing_and_the_next_run_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunked: bool
+) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    content, asked = bytes(range(256)) * 40, 0
+
+    class Dropping(BaseHTTPRequestHandler):
+        """Announces the whole file, and hangs up halfway the first time."""
+
+        def do_GET(self) -> None:
+            nonlocal asked
+            asked += 1
+            self.send_response(200)
+            if chunked:
+                self.send_header("Transfer-Encoding", "chunked")
+            else:
+                self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            sent = content[: len(content) // 2] if asked == 1 else content
+            frame = b"%x\r\n%b\r\n" % (len(sent), sent)
+            self.wfile.write(frame + b"0\r\n\r\n" * (asked > 1) if chunked else sent)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    (tmp_path / "whole").write_bytes(content)
+    with HTTPServer(("127.0.0.1", 0), Dropping) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/digits.bin"
+        file = described(tmp_path / "whole", "digits.bin", (url,))
+        with pytest.raises(RawFileError) as refusal:
+            provide([file], tmp_path / "in", download=True)
+        left = list((tmp_path / "in").iterdir())
+        provide([file], tmp_path / "in", download=True)
+        server.shutdown()
+    said = str(refusal.value)
+    assert said.startswith(f"{tmp_path}/in/digits.bin: missing; 10,240 bytes, md5:")
+    assert len(said.splitlines()) == 1
+    assert chunked or "; what was downloaded was removed: 5,120 bytes where 10,240 are" in said
+    assert left == []
+    assert [p.name for p in (tmp_path / "in").iterdir()] == ["digits.bin"]
+    assert (tmp_path / "in/digits.bin").read_bytes() == content
+
+
 def test_pairs_share_their_class_and_follow_from_the_seed() -> None:
     draws = np.random.default_rng(1)
     digits, streets = draws.integers(0, 10, 300), draws.integers(0, 10, 200)
@@ -133,6 +183,59 @@ def test_a_street_number_depends_on_its_own_seed_alone() -> None:
     digit = street_number(3, 32, np.random.default_rng(0))
     assert digit.shape == (32, 32, 3)
     assert digit.std() > 10
+
+
+def test_the_digit_drawn_in_the_middle_is_the_label() -> None:
+    pictures, labels = street_numbers(600, 32, 0, 0)
+    means = np.stack([pictures[labels == label].mean((0, 3)) for label in range(10)])
+    file = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans-Bold.ttf"
+    font = ImageFont.truetype(str(file), 32)
+    templates = []
+    for label in range(10):
+        canvas = Image.new("L", (32, 32))
+        ImageDraw.Draw(canvas).text((16, 16), str(label), 255, font, anchor="mm")
+        templates.append(np.asarray(canvas.filter(ImageFilter.GaussianBlur(2)), np.float64))
+    # What all digits have in common tells none of them; neighbours and clutter average out.
+    drawn, expected = (
+        (x - x.mean(0))[:, 4:28, 8:24].reshape(10, -1) for x in (means, np.stack(templates))
+    )
+    assert np.corrcoef(drawn, expected)[:10, 10:].argmax(1).tolist() == list(range(10))
+
+
+def test_street_numbers_have_neighbours_clutter_and_many_fonts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each kind of stroke is left out in turn: the same draws without it give other pictures."""
+    fonts: set[str] = set()
+    pen, load = ImageDraw.ImageDraw, ImageFont.truetype
+    write = pen.text
+
+    def noting(path: str, size: int) -> ImageFont.FreeTypeFont:
+        fonts.add(Path(path).stem)
+        return load(path, size)
+
+    def middle_alone(self: ImageDraw.ImageDraw, xy: tuple[float, float], *rest, **how) -> None:  # type: ignore[no-untyped-def]
+        if abs(xy[0] - 32) <= 2:
+            write(self, xy, *rest, **how)
+
+    def changed(method: str, instead: Callable[..., None]) -> np.ndarray:
+        """In which columns of which pictures something is missing: bool [N, 32]."""
+        with monkeypatch.context() as patch:
+            patch.setattr(pen, method, instead)
+            return (street_numbers(200, 32, 0, 0)[0] != whole).any((1, 3))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageFont, "truetype", noting)
+        whole = street_numbers(200, 32, 0, 0)[0]
+    assert len(fonts) >= 10
+    for method in ("line", "rectangle"):
+        assert 0.2 < changed(method, lambda *_, **__: None).any(1).mean() < 0.6, method
+    lacking = changed("text", middle_alone)
+    left, middle, right = lacking[:, :8], lacking[:, 13:19], lacking[:, -8:]
+    for side in (left, right):
+        assert 0.3 < side.any(1).mean() < 0.7
+    assert middle.any(1).mean() < 0.05
+    assert changed("text", lambda *_, **__: None).any(1).all()
 
 
 def test_embedded_splits_share_no_digit() -> None:

@@ -245,3 +245,42 @@ def test_the_columns_of_table_2_are_the_directions_they_name() -> None:
         "cross_image": 0.2, "cross_text": 0.3,
         "synergy_image": pytest.approx(20.0), "synergy_text": None,
     }  # fmt: skip
+
+
+# --- which split ---------------------------------------------------------------------------------
+
+
+def test_the_stages_score_the_test_pairs(
+    judge: digits.Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole stages on splits of other sizes and contents: what they write is of `test`."""
+    monkeypatch.setenv("DEVICE", "cpu")
+    written: dict[str, object] = {}
+    monkeypatch.setattr("pipeline.stage.write_json", lambda _, content: written.update(content))
+    monkeypatch.setattr("pipeline.stage.write_bytes", lambda *_: None)
+    cell = Cell(fusion="poe", objective="none")
+
+    whole = paired()
+    splits = {"train": replace(whole, pairs=whole.pairs[:70]),
+              "test": replace(whole, pairs=whole.pairs[70:])}  # fmt: skip
+    vae = model(cell, PICTURES)
+    monkeypatch.setattr(MultimodalVAE, "load", lambda *_: vae)
+    monkeypatch.setattr(digits, "load", splits.__getitem__)
+    monkeypatch.setattr(digits, "Judge", lambda _: judge)
+    monkeypatch.setattr(type(digits.MNIST_SVHN), "section", lambda *_: ScoreParams(**SETTINGS))
+    digits.main("poe-none-0")
+    expected, _ = digits.score(vae, judge, ScoreParams(**SETTINGS), splits["train"], splits["test"])
+    assert written == {"run": "poe-none-0", "pairs": 50, **expected}
+
+    space, pairs = captioned()
+    few, rest = (
+        replace(pairs, features=pairs.features[rows], ids=pairs.ids[rows], paths=pairs.paths[rows])
+        for rows in (slice(5), slice(5, None))
+    )
+    vae, written = model(cell, VECTORS), {}
+    settings = CubScoreParams(**SETTINGS)
+    monkeypatch.setattr(type(cub.CUB), "section", lambda *_: settings)
+    monkeypatch.setattr(cub, "load", lambda: (space, {"train": few, "test": rest}))
+    cub.main("poe-none-0")
+    expected, _ = cub.score(vae, space, settings, few, rest)
+    assert written == {"run": "poe-none-0", "pairs": 70, **expected}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -30,20 +32,35 @@ LEAST, MOST = {"mnist_svhn": 0, "cub": -1}, {"mnist_svhn": 100, "cub": 1}  # per
 TABLES = {"mnist_svhn": ("table1", TABLE1), "cub": ("table2", TABLE2)}
 
 
+def split_sizes(study: str, data: Path) -> tuple[int, int]:
+    """How many pairs there are in train and in test, by what the study's data stage stored."""
+    if study == "cub":
+        with np.load(data / "features.npz") as file:
+            test, each = file["test"], file["captions"].shape[1]
+        return each * int((~test).sum()), each * int(test.sum())
+    with np.load(data / "pairs.npz") as file:
+        return len(file["train_pairs"]), len(file["test_pairs"])
+
+
 @pytest.mark.parametrize("study", STUDIES)
 def test_every_model_is_trained_scored_and_in_the_table(
     studies_smoke: dict[str, Path], study: str
 ) -> None:
     folder = studies_smoke[study]
     home, data = folder / f"studies/{study}", folder / f"data/studies/{study}"
+    of_train, of_test = split_sizes(study, data)
+    assert of_train != of_test  # else the next would not tell one from the other
     for name in ("poe-ecg", "jmvae", *STUDIES[study].modalities):
         with safe_open(data / f"models/{name}-0.safetensors", "np") as file:
             assert all(np.isfinite(file.get_tensor(key)).all() for key in file.keys())  # noqa: SIM118
         score = json.loads((home / f"results/scores/{name}-0.json").read_text())
-        assert score["pairs"] > 0
+        assert score["pairs"] == of_test
     name, paper = TABLES[study]
     with open(home / f"results/{name}.csv") as file:
         rows = list(csv.DictReader(file))
+    assert {row["data"] for row in rows} == {"embedded"}
+    assert json.loads((home / f"results/{name}.json").read_text())["data"] == "embedded"
+    assert (home / f"results/{name}.md").read_text().startswith("Embedded study (")
     assert [row["cell"] for row in rows] == ["poe-ecg", "jmvae"]
     for row in rows:
         for key, printed in paper[row["fusion"], row["objective"]].items():
@@ -137,6 +154,8 @@ def test_the_paper_preset_has_the_papers_rows_and_setting(study: str) -> None:
     assert preset["vae"]["latent"] == latent
     assert preset["vae"]["training"]["learning_rate"] == rate
     assert len(preset["grid"]["seeds"]) == 5
+    if study == "cub":
+        assert preset["cca"] == {"size": 40, "ridge": 0.0}  # the field's k, and next to no ridge
 
 
 BAD = [
@@ -164,6 +183,58 @@ def test_bad_params_are_refused_in_one_line_before_any_work(
     assert key in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("source", ["embedded", "files"])
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_table_says_which_data_it_was_made_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: str, source: str
+) -> None:
+    home, data = tmp_path / f"studies/{study}", tmp_path / f"data/studies/{study}"
+    params = YAML_READER.load((ROOT / f"studies/{study}/params.yaml").read_text())
+    params["data"]["source"] = source
+    params["grid"] |= {"cells": {"poe-ecg": {"fusion": "poe", "objective": "ecg"}}, "seeds": [0]}
+    first, second = STUDIES[study].modalities
+    both = {first: 0.5, second: 0.4}
+    score = {
+        "pairs": 5, "joint": 1.0, "all": both,
+        "cross": {f"{first}->{second}": 0.2, f"{second}->{first}": 0.3},
+    }  # fmt: skip
+    model = {"parameters": 7, "steps": 3, "train_seconds": 1.0}
+    files = {f"scores/{run}-0.json": score for run in ("poe-ecg", first, second)}
+    files |= {f"models/{run}-0.json": model for run in ("poe-ecg", first, second)}
+    files |= {f"classifiers/{m}.json": {"accuracy": 90.0} for m in (first, second)}
+    files["truth.json"] = {"train": 0.5, "test": 0.4}
+    for name, content in files.items():
+        (home / "results" / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / "results" / name).write_text(json.dumps(content))
+    with open(home / "params.yaml", "w") as file:
+        YAML_READER.dump(params, file)
+    monkeypatch.chdir(tmp_path)
+    report = importlib.import_module(f"studies.{study}.report")
+    if study == "cub":
+        none = SimpleNamespace(paths=[], ids=np.zeros((0, 10, 4), np.int32))
+        space = SimpleNamespace(language=SimpleNamespace(text=lambda _: []))
+        monkeypatch.setattr(report, "load", lambda: (space, {"test": none}))
+        monkeypatch.setattr(report, "strip", lambda _: b"")
+        (data / "samples").mkdir(parents=True)
+        np.savez(data / "samples/poe-ecg-0.npz", captions=np.array([], np.str_))
+    else:
+        monkeypatch.setattr(report, "pictures", lambda *_: {})
+    report.main()
+    name, results = TABLES[study][0], home / "results"
+    said, empty, *table_lines = (results / f"{name}.md").read_text().splitlines()
+    whose = "Embedded study (" if source == "embedded" else "Made on the files of "
+    assert said.startswith(whose)
+    assert ("not the paper's data" in said) == (source == "embedded")
+    assert empty == ""
+    assert table_lines[0].startswith("| objective |")
+    with open(results / f"{name}.csv") as file:
+        assert [row["data"] for row in csv.DictReader(file)] == [source]
+    assert json.loads((results / f"{name}.json").read_text())["data"] == source
+    page = (results / "report.html").read_text()
+    assert whose in page
+    assert ("This is not the paper" in page) == (source == "embedded")
 
 
 def test_a_row_is_the_mean_and_deviation_over_seeds() -> None:

@@ -127,8 +127,8 @@ LACKING = [
         "studies.cub.features",
         [
             "data/raw/cub/CUB_200_2011.tgz: missing; 1,150,585,339 bytes, md5:97ec",
-            "data/raw/cub/text_c10: missing; the captions (10 lines for each of 11,788",
-            "data/raw/cub/testclasses.txt: missing; the published split (50 test classes",
+            "data/raw/cub/text_c10: missing; size and checksum: none published; the captions",
+            "data/raw/cub/testclasses.txt: missing; size and checksum: none published; the ",
             "data/raw/resnet101-63fe2227.pth: missing; about 178,794,000 bytes, sha256:63fe2227",
         ],
     ),
