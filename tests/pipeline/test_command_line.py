@@ -187,6 +187,15 @@ def states(project: Path) -> dict[str, str]:
     return {entry.name: entry.state for entry in status.look()}
 
 
+def test_a_cluster_that_does_not_answer_is_one_line() -> None:
+    done = run(
+        ROOT, "python", "-m", "pipeline", "train", "--scheduler", "tcp://127.0.0.1:9", check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("no Dask scheduler answers at tcp://127.0.0.1:9: ")
+    assert done.stderr.count("\n") == 1
+
+
 def test_status_of_a_finished_run_is_done(project: Path) -> None:
     assert set(states(project).values()) == {"done"}
     assert "Everything is up to date." in status.table(status.look())

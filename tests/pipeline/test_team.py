@@ -144,8 +144,8 @@ def test_a_corrupt_object_is_refused_by_its_hash(project: Path, tmp_path: Path) 
     theirs = clone(project, tmp_path / "theirs")
     pulled = run(theirs, "dvc", "pull", "dvc.yaml", check=False)
     assert pulled.returncode != 0
-    assert "corrupted" in pulled.stderr
-    assert md5 in pulled.stderr
+    # DVC names the output alone; docs/tasks/share.md says what may be the matter with it.
+    assert "Checkout failed for following targets:\ndata/shapes3d\n" in pulled.stderr
     # The way out for one: render it again, which gives the same bytes, so nothing else is stale.
     run(theirs, "dvc", "repro", "render", WORKERS="1")
     assert outputs(theirs) == outputs(project)
