@@ -189,7 +189,9 @@ def run(
     """
     LOGS.mkdir(parents=True, exist_ok=True)
     processes: set[subprocess.Popen[bytes]] = set()
+    holding: dict[str, contextlib.ExitStack] = {}
     with contextlib.ExitStack() as stack:
+        stack.callback(_release, holding)  # last of all, when nothing runs any more
         work: Callable[..., int] = _execute
         if executor is None:
             # Processes of another machine are not this one's to interrupt. Here they share the
@@ -199,8 +201,7 @@ def run(
         pool = executor or stack.enter_context(cf.ThreadPoolExecutor(slots))
         bar = stack.enter_context(progress_bar(len(jobs), "train and score", "stages"))
         stack.callback(_interrupt, processes)  # nothing runs on when this ends, however it ends
-        state = _Run(list(jobs), slots, partial(pool.submit, work), seconds, held)
-        stack.callback(state.release)
+        state = _Run(list(jobs), slots, partial(pool.submit, work), seconds, held, holding)
         return state.until_done(finished, bar, processes)
 
 
@@ -214,9 +215,9 @@ class _Run:
         submit: Callable[..., cf.Future[int]],
         seconds: float | None,
         held: Callable[[Job], contextlib.AbstractContextManager[Any]],
+        holding: dict[str, contextlib.ExitStack],
     ) -> None:
-        self._held = held
-        self._holding: dict[str, contextlib.ExitStack] = {}
+        self._held, self._holding = held, holding
         self._waiting, self._slots, self._submit = jobs, slots, submit
         self._deadline = math.inf if seconds is None else time.monotonic() + seconds
         self._running: dict[cf.Future[int], Job] = {}
@@ -277,16 +278,17 @@ class _Run:
                 log = str(LOGS / f"{job.name}.log")
                 self._running[self._submit(job.command, log, os.getcwd())] = job
 
-    def release(self) -> None:
-        """Let go of what is held for jobs that were not waited for."""
-        for held in self._holding.values():
-            held.close()
-
     def _fail(self, job: Job, why: str) -> None:
         self._outcome.failed[job.name] = why
         lost = dependents(job, self._waiting)
         self._outcome.left += [one.name for one in lost]
         self._waiting = [one for one in self._waiting if one not in lost]
+
+
+def _release(holding: dict[str, contextlib.ExitStack]) -> None:
+    """Let go of what is held for jobs that were not waited for."""
+    for held in holding.values():
+        held.close()
 
 
 def _interrupt(processes: set[subprocess.Popen[bytes]]) -> None:

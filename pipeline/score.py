@@ -203,8 +203,9 @@ def main(run: str) -> None:
     mixture = len(live[names]) > 1
     validated = [g for g in asked if params.cross_component == "best" and len(live[g]) > 1]
     best_of_all = mixture and params.synergy_component == "best"
+    if not everything:  # the table shows what all sensors give as synergy alone
+        validated = [g for g in validated if g != names]
     chosen_for = list(dict.fromkeys([*validated, *([names] if best_of_all else [])]))
-    # The table shows what all sensors give as synergy alone.
     apart = everything and best_of_all != (names in validated)
     jointly = everything and bool(params.samples) and {"image", "depth"} <= set(names)
 

@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,15 @@ from torchmetrics.functional.image import structural_similarity_index_measure as
 from detector import yolo
 from detector.boxes import Detections, Truth
 from detector.metrics import mean_average_precision
+from detector.yolo import load as load_detector
 from models import likelihoods
 from models.params import Cell
 from models.vae import MultimodalVAE
-from pipeline import score, scores, stage
+from pipeline import score, score_faults, scores, stage
 from pipeline.bootstrap import bounds, copies
 from pipeline.faults import FAULTS, degrade
 from pipeline.mistakes import SURE, mistakes
+from pipeline.score_params import ScoreParams
 from pipeline.scores import Judge, Scene, agreement, generate, pixel_errors, summary
 from scenegen.dataset import open_dataset
 from tests.conftest import run
@@ -397,6 +400,70 @@ def quick(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for key, value in {"scenes": 8, "subsets": "table", "samples": 0, "resamples": 100}.items():
         change(project, f"score.{key}", value)
     return project
+
+
+@pytest.mark.parametrize("synergy", ["best", "drawn"])
+@pytest.mark.parametrize("cross", ["best", "drawn"])
+def test_the_table_decodes_the_components_that_the_matrix_does(
+    quick: Path, cross: str, synergy: str
+) -> None:
+    change(quick, "score.cross_component", cross)
+    change(quick, "score.synergy_component", synergy)
+    score.main("moe-none-0")
+    table = json.loads((quick / "results/scores/moe-none-0.json").read_text())
+    change(quick, "score.subsets", "all")
+    score.main("moe-none-0")
+    told = json.loads((quick / "results/scores/moe-none-0.json").read_text())
+    everything = "+".join(told["modalities"])
+    assert (table["component"] is None) == (synergy == "drawn")
+    assert table["component"] == told["component"]
+    assert table["synergy"] == told["synergy"] == table["subsets"].pop(everything)
+    assert (told["synergy"] == told["subsets"][everything]) == (cross == synergy)
+    for subset, row in table["subsets"].items():
+        assert row == {m: told["subsets"][subset][m] for m in row}
+        assert table["components"].get(subset) == told["components"].get(subset)
+
+
+def test_every_faulty_condition_spoils_its_sensor_alone(
+    quick: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a VAE that hands on what it is given, and nothing of what it is not."""
+
+    def handed_on(vae: MultimodalVAE, scenes: Scene, given: Any, **_: Any) -> dict[str, np.ndarray]:
+        return {m: scenes.seen[m] * np.uint8(m in given) for m in vae.modalities}
+
+    monkeypatch.setattr(score_faults, "generate", handed_on)
+    score_faults.main("poe-none-0")
+    dataset, names = open_dataset(stage.DATASET), stage.MODALITIES
+    faults = stage.section("score", ScoreParams).faults
+    scenes = Scene.load(dataset, "test", names, faults.scenes)
+    detectors = {m: load_detector(scores.detector_file(m)) for m in names}
+
+    def expected(modality: str, pictures: np.ndarray) -> float:
+        found = detectors[modality].detect(pictures)
+        truths = scenes.truths[modality]
+        return mean_average_precision(found, truths, len(dataset.classes))["map50"]
+
+    clean = {m: expected(m, scenes.seen[m]) for m in names}
+    nothing = {m: expected(m, 0 * scenes.seen[m]) for m in names}
+    with np.load(quick / "data/faults/poe-none-0.npz") as file:
+        told = {name: float(file[name][0]) for name in file.files}
+    for m in names:
+        assert told.pop(f"clean/{m}") == pytest.approx(clean[m])
+    for sensor in names:
+        for m in names:
+            left = nothing[m] if m == sensor else clean[m]
+            assert told.pop(f"without-{sensor}/{m}") == pytest.approx(left)
+    moved = set()
+    for sensor, kind, severity in product(names, faults.kinds, faults.severities):
+        spoiled = degrade(kind, severity, sensor, scenes.seen[sensor], scenes.numbers, 0)
+        worse = expected(sensor, spoiled)
+        moved.add(round(worse, 4))
+        for m in names:
+            value = told.pop(f"{sensor}/{kind}/{severity}/{m}")
+            assert value == pytest.approx(worse if m == sensor else clean[m]), (sensor, kind, m)
+    assert not told
+    assert len(moved) > 10, "faults alike: one taken for another would not show"
 
 
 def test_the_best_component_is_chosen_on_validation(

@@ -47,6 +47,31 @@ def test_gain_is_relative_to_the_unimodal_vae_of_the_same_seed() -> None:
     assert row["cross_radar_paper"] is None
 
 
+def test_every_figure_is_of_its_own_modality_subset_and_seed() -> None:
+    """No two of the figures that go in are alike, so that one taken for another shows."""
+    rng = np.random.default_rng(0)
+    pairs = {"image": "depth+radar", "depth": "image+radar", "radar": "image+depth"}
+    runs = {
+        ("poe-none", seed): {
+            f"{subset}/{m}": np.full(3, rng.uniform(0.1, 0.9))
+            for subset in (*pairs.values(), "synergy")
+            for m in MODALITIES
+        }
+        for seed in (0, 1)
+    }
+    alone = {(m, seed): np.full(3, rng.uniform(0.1, 0.9)) for m in MODALITIES for seed in (0, 1)}
+    costs = {key: dict.fromkeys(table3.COSTS, 1.0) for key in runs}
+    (row,) = table3.build({"poe-none": ("poe", "none")}, runs, alone, costs)
+    for m in MODALITIES:
+        cross = [runs["poe-none", seed][f"{pairs[m]}/{m}"][0] for seed in (0, 1)]
+        assert row[f"cross_{m}"] == pytest.approx(np.mean(cross))
+        joint = [runs["poe-none", seed][f"synergy/{m}"][0] for seed in (0, 1)]
+        gains = [j - alone[m, seed][0] for seed, j in enumerate(joint)]
+        assert row[f"gain_{m}"] == pytest.approx(np.mean(gains))
+        relative = [100 * g / alone[m, seed][0] for seed, g in enumerate(gains)]
+        assert row[f"synergy_{m}"] == pytest.approx(np.mean(relative))
+
+
 def test_intervals_are_the_middle_of_the_resamples_and_paired() -> None:
     """Joint and unimodal move together here, so their difference does not move at all."""
     (row,) = build({("poe-none", 0): figures(0.4, 0.6)})
