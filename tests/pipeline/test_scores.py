@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -26,13 +27,14 @@ from detector.yolo import load as load_detector
 from models import likelihoods
 from models.params import Cell
 from models.vae import MultimodalVAE
-from pipeline import score, score_faults, scores, stage
+from pipeline import score, score_faults, scores, stage, train_detector
 from pipeline.bootstrap import bounds, copies
 from pipeline.faults import FAULTS, degrade
 from pipeline.mistakes import SURE, mistakes
 from pipeline.score_params import ScoreParams
 from pipeline.scores import Judge, Scene, agreement, generate, pixel_errors, summary
 from scenegen.dataset import open_dataset
+from scenegen.manifest import MANIFEST
 from tests.conftest import run
 from tests.pipeline.test_stages import change
 
@@ -260,6 +262,7 @@ def test_a_killed_score_goes_on_and_ends_in_the_same_bytes(project: Path, stage:
     again = run(project, *command)
     assert f"{len(kept)} of" in again.stdout
     assert "finished before" in again.stdout
+    assert re.search(r"moe-none-0: (\d+)/\1, .* s left", again.stderr)  # progress
     assert [path.read_bytes() for path in outputs] == before
     assert not list(checkpoints.rglob("*.npz"))
 
@@ -400,6 +403,91 @@ def quick(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for key, value in {"scenes": 8, "subsets": "table", "samples": 0, "resamples": 100}.items():
         change(project, f"score.{key}", value)
     return project
+
+
+def test_bytes_are_the_pictures_channel_by_channel() -> None:
+    made = torch.tensor([[[[0.0, 1.0]], [[0.5, -3.0]], [[0.2, 7.0]]]])  # [1, C = 3, H = 1, W = 2]
+    assert scores.to_uint8(made).tolist() == [[[[0, 128, 51], [255, 0, 255]]]]
+
+
+def test_samples_of_the_prior_agree_when_both_modalities_show_the_same_objects(
+    judge: Judge, smoke: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sensors stand in for samples: of the same scenes they agree, of others they do not."""
+    vae = MultimodalVAE.load(smoke / "data/models/poe-none-0.safetensors", "cpu")
+    params = stage.section("score", ScoreParams, smoke / "params.yaml")
+    monkeypatch.setattr(scores, "SURE", 0.1)  # the smoke run's detectors are never sure
+    asked: list[int] = []
+    names = vae.modalities
+
+    def sensors(shift: int) -> Any:
+        def sample(count: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+            asked.append(count)
+            assert generator.initial_seed() == params.seed
+            seen = {
+                m: np.roll(judge.scenes.seen[m][:count], shift * (m == "depth"), 0) for m in names
+            }
+            return {m: torch.from_numpy(x).permute(0, 3, 1, 2) / 255 for m, x in seen.items()}
+
+        return sample
+
+    found = []
+    for shift in (0, 1):
+        monkeypatch.setattr(vae, "sample", sensors(shift))
+        found.append(score.joint_agreement(vae, judge, params.model_copy(update={"samples": 40})))
+    assert asked == [40, 40]
+    same, other = (joint["map50"][0] for joint in found)
+    assert same > 2 * other
+    depth = judge.detect("depth", judge.scenes.seen["depth"][:40])
+    sure = sum(int((d.scores >= 0.1).sum()) for d in depth)
+    assert found[0]["objects"][0] == pytest.approx(sure / 40)
+
+
+@pytest.mark.parametrize("module", [score, score_faults])
+def test_parts_stand_for_all_that_they_are_made_of(
+    quick: Path, monkeypatch: pytest.MonkeyPatch, module: Any
+) -> None:
+    """A resumed score may not mix parts of two detectors, models or datasets."""
+
+    class EnoughError(Exception):
+        pass
+
+    def listed(name: str, asked: dict[str, Any], files: list[Path], total: int) -> None:
+        detectors = {scores.detector_file(m) for m in stage.MODALITIES}
+        model = scores.model_file("poe-none-0")
+        assert set(files) == {model, *detectors, stage.DATASET / MANIFEST}
+        assert all(path.is_file() for path in files)
+        raise EnoughError
+
+    monkeypatch.setattr(module, "Parts", listed)
+    with pytest.raises(EnoughError):
+        module.main("poe-none-0")
+
+
+def test_a_detector_learns_on_the_training_split_and_is_reported_on_the_others(
+    quick: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = open_dataset(stage.DATASET)
+    given: list[np.ndarray] = []
+
+    def watched(*arrays: Any, **_: Any) -> dict[str, float]:
+        given.extend(arrays[:4:2])
+        return {"train_seconds": 1.0}
+
+    monkeypatch.setattr(yolo, "train", watched)
+    before = json.loads((quick / "results/detectors/radar.json").read_text())
+    train_detector.main("radar")
+    assert np.array_equal(given[0], dataset.array("radar", "train"))
+    assert np.array_equal(given[1], dataset.array("radar", "validation"))
+    told = json.loads((quick / "results/detectors/radar.json").read_text())
+    detector = load_detector(scores.detector_file("radar"))
+    for split in ("validation", "test"):
+        found = detector.detect(dataset.array("radar", split))
+        truths = dataset.boxes("radar", split)
+        again = mean_average_precision(found, truths, len(dataset.classes))
+        assert told[split] == pytest.approx(again)
+        assert told[split] == pytest.approx(before[split], abs=1e-6)
+    assert told["validation"] != told["test"]
 
 
 @pytest.mark.parametrize("synergy", ["best", "drawn"])
