@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,10 +43,12 @@ __all__ = ["main"]
 
 PICTURES = 24  # scenes kept for the report's pictures
 BOXES = 8  # detections drawn in a picture
-CHOOSING = 200  # validation scenes that choose a component; those of a moe differ by 0.03 and more
+CHOOSING = 200  # validation scenes that choose a component; moe's best is ahead by 0.04 there
+
+Subset = tuple[str, ...]
 
 
-def table_subsets(modalities: Sequence[str]) -> list[tuple[str, ...]]:
+def table_subsets(modalities: Sequence[str]) -> list[Subset]:
     """The subsets that Table III needs: all but one sensor, and all of them."""
     return [s for s in subsets(modalities) if len(s) >= len(modalities) - 1]
 
@@ -127,7 +130,7 @@ def best_component(
     parts: Parts,
     decode: Callable[..., dict[str, np.ndarray]],
     judge: Judge,
-    given: tuple[str, ...],
+    given: Subset,
     live: Sequence[int],
 ) -> int:
     """The component with the best mAP@0.5 on validation.
@@ -177,6 +180,91 @@ def replicates(parts: Mapping[str, Part], modalities: Sequence[str]) -> Part:
     return {name: values["map50"] for name, values in found.items() if values}
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is scored of a model, and which components of a mixture are decoded for it.
+
+    Attributes:
+        everything: all subsets and joint agreement, or Table III's columns alone.
+        asked: subsets of the matrix.
+        as_prior: those that are scored with the prior in place of a missing sensor too.
+        live: subset -> components of its posterior that are alive.
+        crosses_by_best: subsets of the matrix whose component is the best on validation.
+        gains_by_best: whether the synergy gain's is.
+        jointly: whether prior samples are scored.
+    """
+
+    everything: bool
+    asked: list[Subset]
+    as_prior: list[Subset]
+    live: dict[Subset, list[int]]
+    crosses_by_best: list[Subset]
+    gains_by_best: bool
+    jointly: bool
+
+    @property
+    def chosen(self) -> list[Subset]:
+        """Subsets for which a component is chosen on validation."""
+        gains = [self.asked[-1]] if self.gains_by_best else []
+        return list(dict.fromkeys([*self.crosses_by_best, *gains]))
+
+    @property
+    def apart(self) -> bool:
+        """Whether the synergy gain is of another entry than the matrix's of all sensors."""
+        return (self.asked[-1] in self.crosses_by_best) != self.gains_by_best
+
+    @property
+    def count(self) -> int:
+        """How many parts that are."""
+        tried = sum(len(self.live[given]) for given in self.chosen)
+        return len(self.asked) + len(self.as_prior) + tried + self.apart + self.jointly
+
+
+def planned(vae: MultimodalVAE, scenes: Scene, params: ScoreParams) -> Plan:
+    """What `params` ask for of this model."""
+    names = tuple(vae.modalities)
+    everything = params.subsets == "all"
+    asked = subsets(names) if everything else table_subsets(names)
+    live = {given: components(vae, scenes, given) for given in asked}
+    mixed = [given for given in asked if len(live[given]) > 1]
+    by_best = [given for given in mixed if params.cross_component == "best"]
+    gains_by_best = names in mixed and params.synergy_component == "best"
+    if not everything:  # the table shows what all sensors give as synergy alone
+        by_best = [given for given in by_best if given != names] + [names] * gains_by_best
+    return Plan(
+        everything,
+        asked,
+        # Dropout reverts elements to the prior expert, so lcd may take a missing sensor as that.
+        table_subsets(names)[:-1] if everything and vae.cell.objective == "lcd" else [],
+        live,
+        by_best,
+        gains_by_best,
+        everything and bool(params.samples) and {"image", "depth"} <= set(names),
+    )
+
+
+def rules(
+    run: str, vae: MultimodalVAE, scenes: Scene, params: ScoreParams, plan: Plan
+) -> dict[str, Any]:
+    """Of what a score file is, and how it was decoded."""
+    mixture = len(plan.live[tuple(vae.modalities)]) > 1
+    return {
+        "run": run,
+        "fusion": vae.cell.fusion,
+        "objective": vae.cell.objective,
+        "seed": int(run.rsplit("-", 1)[1]),
+        "modalities": list(vae.modalities),
+        "split": "test",
+        "scenes": len(scenes.numbers),
+        "resamples": params.resamples,
+        "point": params.point,
+        "missing": "absent",
+        "mixture": mixture,
+        "cross_component": params.cross_component if mixture else None,
+        "synergy_component": params.synergy_component if mixture else None,
+    }
+
+
 def main(run: str) -> None:
     """Score the model of `run` on the test split."""
     params = stage.section("score", ScoreParams)
@@ -194,54 +282,37 @@ def main(run: str) -> None:
 
     judge = judge_of("test", params.scenes, params.resamples)
     decode = partial(generate, vae, seed=params.seed, point=params.point)
-
-    everything = params.subsets == "all"
-    asked = subsets(names) if everything else table_subsets(names)
-    # Dropout reverts elements to the prior expert, so lcd may take a missing sensor as that.
-    as_prior = table_subsets(names)[:-1] if everything and vae.cell.objective == "lcd" else []
-    live = {given: components(vae, judge.scenes, given) for given in asked}
-    mixture = len(live[names]) > 1
-    validated = [g for g in asked if params.cross_component == "best" and len(live[g]) > 1]
-    best_of_all = mixture and params.synergy_component == "best"
-    if not everything:  # the table shows what all sensors give as synergy alone
-        validated = [g for g in validated if g != names]
-    chosen_for = list(dict.fromkeys([*validated, *([names] if best_of_all else [])]))
-    apart = everything and best_of_all != (names in validated)
-    jointly = everything and bool(params.samples) and {"image", "depth"} <= set(names)
-
+    plan = planned(vae, judge.scenes, params)
     parts = Parts(
         f"score-{run}",
         params.model_dump(exclude={"faults"}),
         [model_file(run), *map(detector_file, names), stage.DATASET / MANIFEST],
-        len(asked) + len(as_prior) + sum(len(live[g]) for g in chosen_for) + apart + jointly,
+        plan.count,
     )
-    best: dict[tuple[str, ...], int] = {}
-    if chosen_for:
+    best: dict[Subset, int] = {}
+    if plan.chosen:
         held_out = judge_of("validation", CHOOSING, 0)
-        best = {g: best_component(parts, decode, held_out, g, live[g]) for g in chosen_for}
+        best = {g: best_component(parts, decode, held_out, g, plan.live[g]) for g in plan.chosen}
+    component = best[names] if plan.gains_by_best else None
+    taken = {g: best[g] for g in plan.crosses_by_best}
 
-    component = best[names] if best_of_all else None
-    taken = {g: best[g] for g in validated}
-    if not everything and component is not None:
-        taken[names] = component
-
-    def entry(given: tuple[str, ...], **how: Any) -> Callable[[], Part]:
+    def entry(given: Subset, **how: Any) -> Callable[[], Part]:
         # Table III looks at what is missing, and at everything if nothing is.
         missing = [m for m in names if m not in given] or names
-        targets = names if everything else missing
+        targets = names if plan.everything else missing
         return lambda: scored(judge, decode(judge.scenes, given, **how), targets)
 
     # The longest of the table's first: the last ones should end together.
-    makers = {f"subset-{'+'.join(g)}": entry(g, component=taken.get(g)) for g in asked[::-1]}
-    makers |= {f"prior-{'+'.join(g)}": entry(g, missing="prior") for g in as_prior}
-    if apart:
+    makers = {f"subset-{'+'.join(g)}": entry(g, component=taken.get(g)) for g in plan.asked[::-1]}
+    makers |= {f"prior-{'+'.join(g)}": entry(g, missing="prior") for g in plan.as_prior}
+    if plan.apart:
         makers["synergy"] = entry(names, component=component)
-    if jointly:
+    if plan.jointly:
         makers["joint"] = partial(joint_agreement, vae, judge, params)
     made = parts.all(makers)
 
-    by_name = {name: made[f"subset-{name}"] for name in map("+".join, asked)}
-    prior = {name: made[f"prior-{name}"] for name in map("+".join, as_prior)}
+    by_name = {name: made[f"subset-{name}"] for name in map("+".join, plan.asked)}
+    prior = {name: made[f"prior-{name}"] for name in map("+".join, plan.as_prior)}
     synergy = made.get("synergy", by_name["+".join(names)])
     joint = made.get("joint")
     stage.write_bytes(
@@ -255,22 +326,10 @@ def main(run: str) -> None:
     stage.write_json(
         Path(f"results/scores/{run}.json"),
         {
-            "run": run,
-            "fusion": vae.cell.fusion,
-            "objective": vae.cell.objective,
-            "seed": int(run.rsplit("-", 1)[1]),
-            "modalities": list(names),
-            "split": "test",
-            "scenes": len(judge.scenes.numbers),
-            "resamples": params.resamples,
-            "point": params.point,
-            "missing": "absent",
-            "mixture": mixture,
-            "cross_component": params.cross_component if mixture else None,
-            "synergy_component": params.synergy_component if mixture else None,
-            "component": name_of(vae, component, len(live[names])),
+            **rules(run, vae, judge.scenes, params, plan),
+            "component": name_of(vae, component, len(plan.live[names])),
             "components": {
-                "+".join(g): name_of(vae, c, len(live[names])) for g, c in taken.items()
+                "+".join(g): name_of(vae, c, len(plan.live[names])) for g, c in taken.items()
             },
             "subsets": {name: shown(found, names) for name, found in by_name.items()},
             "subsets_missing_as_prior": (

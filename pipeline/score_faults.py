@@ -81,12 +81,8 @@ def main(run: str) -> None:
         [model_file(run), *map(detector_file, names), stage.DATASET / MANIFEST],
         len(makers),
     )
-    found = parts.all({name.replace("/", "-"): make for name, make in makers.items()})
-    figures = {
-        f"{name}/{m}": found[name.replace("/", "-")][m].astype("float32")
-        for name in makers
-        for m in names
-    }
+    found = parts.all(makers)
+    figures = {f"{name}/{m}": f[m].astype("float32") for name, f in found.items() for m in names}
     stage.write_bytes(Path(f"data/faults/{run}.npz"), packed(figures))
     parts.clear()
 

@@ -333,7 +333,7 @@ class Parts:
             return dict(zip(makers, pool.map(self._one, makers, makers.values()), strict=True))
 
     def _one(self, name: str, make: Callable[[], Part]) -> Part:
-        path = self.folder / f"{name}.npz"
+        path = self.folder / f"{name.replace('/', '-')}.npz"
         if path.exists():
             with np.load(path) as file:
                 return {key: file[key] for key in file.files}

@@ -6,7 +6,6 @@ import ast
 from pathlib import Path
 
 ROOMS = ("detector", "models", "pipeline", "scenegen", "studies")
-SIGNALS = ("pipeline/__init__.py", "studies/__init__.py")
 
 
 def _named(tree: ast.AST) -> set[str]:
@@ -21,18 +20,18 @@ def _named(tree: ast.AST) -> set[str]:
 
 def _files(root: Path, name: str) -> list[Path]:
     path = root.joinpath(*name.split("."))
-    found = [path.with_suffix(".py"), path / "__init__.py"]
+    packages = [path, *path.parents][: len(name.split("."))]  # whoever imports a.b runs a first
+    found = [path.with_suffix(".py"), *(package / "__init__.py" for package in packages)]
     return [file for file in found if file.is_file()]
 
 
 def closure(root: Path, script: Path) -> set[str]:
     """The script and every file of ours it imports, as paths relative to `root`.
 
-    A package's __init__.py counts only if it holds code: a docstring changes no result. Nor does
-    what those in SIGNALS say: how Ctrl-C is answered while a stage starts.
+    A package's __init__.py counts only if it holds code: a docstring changes no result.
     """
     seen: set[Path] = set()
-    todo = [script]
+    todo = _files(root, ".".join(script.relative_to(root).with_suffix("").parts))
     while todo:
         file = todo.pop()
         if file in seen:
@@ -44,8 +43,5 @@ def closure(root: Path, script: Path) -> set[str]:
     return {
         str(file.relative_to(root))
         for file in seen
-        if file.name != "__init__.py"
-        or (
-            str(file.relative_to(root)) not in SIGNALS and len(ast.parse(file.read_text()).body) > 1
-        )
+        if file.name != "__init__.py" or len(ast.parse(file.read_text()).body) > 1
     }

@@ -258,6 +258,7 @@ def test_a_page_does_what_it_says(
     for key, value in (("NAME", "A"), ("EMAIL", "a@example.org")):
         monkeypatch.setenv(f"GIT_AUTHOR_{key}", value)
         monkeypatch.setenv(f"GIT_COMMITTER_{key}", value)
+    assert name in PROMISES, "a page that promises nothing"
     project = committed(smoke, tmp_path / "project")
     PREPARED.get(name, lambda project: None)(project)
     shown = follow((PAGES / name).read_text(), project)
