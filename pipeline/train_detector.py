@@ -38,18 +38,18 @@ def main(modality: str) -> None:
         seed=SEED,
         device=device,
     )
-    detector = yolo.load(weights, device)
-    scores = {
-        split: mean_average_precision(
-            detector.detect(dataset.array(modality, split)),
-            dataset.boxes(modality, split),
-            len(dataset.classes),
-        )
-        for split in ("validation", "test")
-    }
+    test = mean_average_precision(
+        yolo.load(weights, device).detect(dataset.array(modality, "test")),
+        dataset.boxes(modality, "test"),
+        len(dataset.classes),
+    )
     stage.write_json(
         Path(f"results/detectors/{modality}.json"),
-        {**scores, "train_seconds": round(trained["train_seconds"], 1)},
+        {
+            "validation": {name: trained[name] for name in test},
+            "test": test,
+            "train_seconds": round(trained["train_seconds"], 1),
+        },
     )
 
 

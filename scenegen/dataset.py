@@ -81,24 +81,30 @@ class Dataset:
         """Everything stored about the scenes of a split, in RAM: [N] of the record dtype."""
         return np.concatenate([r[rows] for r, rows in self._parts(split)])
 
-    def array(self, modality: str, split: str) -> NDArray[np.uint8]:
+    def array(self, modality: str, split: str, most: int | None = None) -> NDArray[np.uint8]:
         """What networks see: uint8 [N, H, W, C], C = 3 for image, 1 for depth and radar.
+
+        Args:
+            most: only the first scenes of the split, so many; all by default.
 
         Raises:
             ValueError: no such modality or split.
         """
         self._check_modality(modality)
-        values = np.concatenate([r[modality][rows] for r, rows in self._parts(split)])
+        values = np.concatenate([r[modality][rows] for r, rows in self._parts(split, most)])
         if modality == "depth":
             values = depth_to_uint8(values)
         return values if modality == "image" else values[..., None]
 
-    def boxes(self, modality: str, split: str) -> list[Boxes]:
-        """Per scene: boxes float32 [n, 4] (x0 y0 x1 y1, pixels of the modality), labels [n]."""
+    def boxes(self, modality: str, split: str, most: int | None = None) -> list[Boxes]:
+        """Per scene: boxes float32 [n, 4] (x0 y0 x1 y1, pixels of the modality), labels [n].
+
+        Of the first `most` scenes of the split; all by default.
+        """
         self._check_modality(modality)
         prefix = "radar_" if modality == "radar" else ""
         fields = [f"has_{prefix}box", f"{prefix}box", "label"]
-        parts = [tuple(r[f][rows] for f in fields) for r, rows in self._parts(split)]
+        parts = [tuple(r[f][rows] for f in fields) for r, rows in self._parts(split, most)]
         has, box, label = (np.concatenate(columns) for columns in zip(*parts, strict=True))
         return [(b[h], c[h].astype(np.int64)) for h, b, c in zip(has, box, label, strict=True)]
 
@@ -118,12 +124,16 @@ class Dataset:
         if sha256_file(path) != shard.sha256:
             raise ValueError(f"{path} is truncated or altered; render anew")
 
-    def _parts(self, split: str) -> list[tuple[NDArray[np.void], NDArray[np.int64]]]:
-        """Each shard with the rows of it that belong to the split."""
-        scenes, parts = self.scenes(split), []
+    def _parts(
+        self, split: str, most: int | None = None
+    ) -> list[tuple[NDArray[np.void], NDArray[np.int64]]]:
+        """The shards with the split's first `most` scenes, each with the rows of these in it."""
+        scenes = self.scenes(split)[:most]
+        parts: list[tuple[NDArray[np.void], NDArray[np.int64]]] = []
         for place, shard in enumerate(self.manifest.shards):
             inside = (scenes >= shard.first) & (scenes < shard.first + shard.count)
-            parts.append((self.shard(place), scenes[inside] - shard.first))
+            if inside.any() or not parts:  # one at least, for the arrays' shape and type
+                parts.append((self.shard(place), scenes[inside] - shard.first))
         return parts
 
     @staticmethod

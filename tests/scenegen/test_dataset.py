@@ -65,6 +65,36 @@ def test_arrays_and_boxes_line_up_with_scenes(dataset: Dataset, split: str) -> N
     np.testing.assert_array_equal(dataset.array("image", split), records["image"])
 
 
+@pytest.mark.parametrize("most", [0, 1, 3, 1000])
+def test_the_first_scenes_of_a_split_are_read_from_their_shards_alone(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    opened: list[int] = []
+    real = Dataset.shard
+
+    def watched(self: Dataset, place: int) -> np.ndarray:
+        opened.append(place)
+        return real(self, place)
+
+    for modality in ("image", "depth", "radar"):
+        array, boxes = dataset.array(modality, "test"), dataset.boxes(modality, "test")
+        monkeypatch.setattr(Dataset, "shard", watched)
+        np.testing.assert_array_equal(dataset.array(modality, "test", most), array[:most])
+        some = dataset.boxes(modality, "test", most)
+        monkeypatch.undo()
+        assert len(some) == len(boxes[:most])
+        for (box, label), (box_, label_) in zip(some, boxes, strict=False):
+            np.testing.assert_array_equal(box, box_)
+            np.testing.assert_array_equal(label, label_)
+    holding = {
+        place
+        for place, shard in enumerate(dataset.manifest.shards)
+        for scene in dataset.scenes("test")[:most]
+        if shard.first <= scene < shard.first + shard.count
+    }
+    assert set(opened) == (holding or {0})
+
+
 def test_far_is_white_and_near_is_dark(dataset: Dataset) -> None:
     depth = dataset.array("depth", "train")[..., 0]
     records = dataset.records("train")
