@@ -84,8 +84,8 @@ class DetectorParams(BaseModel):
         le=1280,
         description="side of the network's input, pixels, a multiple of 32, 32..1280",
     )
-    epochs: int = Field(
-        default=6, ge=1, le=1000, description="passes over the training scenes, 1..1000"
+    epochs: float = Field(
+        default=6, gt=0, le=1000, description="passes over the training scenes, above 0 to 1000"
     )
     batch: int = Field(default=32, ge=2, le=1024, description="pictures in a step, 2..1024")
     learning_rate: float = Field(default=0.002, gt=0, le=0.1, description="AdamW's peak, 0..0.1")

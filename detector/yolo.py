@@ -109,7 +109,7 @@ def train(
     return {
         **mean_average_precision(found, val_boxes, len(classes)),
         "parameters": float(sum(p.numel() for p in network.parameters())),
-        "epochs": float(params.epochs),
+        "epochs": params.epochs,
         "train_seconds": seconds,
     }
 
@@ -270,20 +270,21 @@ def _fit(
     optimizer = _optimizer(network, params)
     first, spent = _resume(checkpoint, network, optimizer)
     steps = max(1, len(data.images) // params.batch)  # the last, smaller batch is left out
-    total = params.epochs * steps
+    total = max(1, round(params.epochs * steps))  # the last epoch may be a part of one
+    epochs = math.ceil(total / steps)
     loss = v8DetectionLoss(network)
     network.train()
     label = f"detector, from epoch {first + 1}" if first else "detector"
     with Progress(total, label, progress, done=first * steps) as bar:
-        for epoch in range(first, params.epochs):
+        for epoch in range(first, epochs):
             order, generator = _draws(seed, epoch, len(data.images))
-            for step in range(steps):
+            for step in range(min(steps, total - epoch * steps)):
                 rate = _rate((epoch * steps + step) / total, params)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 chosen = order[step * params.batch : (step + 1) * params.batch]
                 value = _step(network, loss, optimizer, _batch(data, chosen, params, generator))
-                bar.advance(note=f"epoch {epoch + 1}/{params.epochs}, loss {value:.3f}")
+                bar.advance(note=f"epoch {epoch + 1}/{epochs}, loss {value:.3f}")
             seconds = spent + time.monotonic() - started
             _save_checkpoint(checkpoint, network, optimizer, epoch + 1, seconds)
     return spent

@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.bootstrap import Values, bounds
 from pipeline.score_params import FaultParams
 from pipeline.stage import MODALITIES
+from pipeline.table3 import COST_HEADINGS, spent
 
 __all__ = ["as_markdown", "conditions", "merged", "summarise"]
 
@@ -33,12 +34,15 @@ def _figure(name: str, values: Values) -> Row:
 
 
 def conditions(
-    cells: Mapping[str, tuple[str, str]], figures: Mapping[str, Figures], faults: FaultParams
+    cells: Mapping[str, tuple[str, str]],
+    figures: Mapping[str, Figures],
+    faults: FaultParams,
+    costs: Mapping[str, Mapping[str, float]],
 ) -> list[Row]:
     """One row per method, faulty sensor, kind, severity and generated modality.
 
     `map50` with the faulty sensor among the inputs, `without` it, `clean`, and `difference`, with
-    minus without: above 0 a faulty sensor is still better than none.
+    minus without: above 0 a faulty sensor is still better than none. And the method's cost.
     """
     return [
         {
@@ -56,6 +60,7 @@ def conditions(
                 "difference",
                 found[f"{sensor}/{kind}/{severity}/{target}"] - found[f"without-{sensor}/{target}"],
             ),
+            **costs[cell],
         }
         for cell, (fusion, objective) in cells.items()
         for found in [figures[cell]]
@@ -67,7 +72,10 @@ def conditions(
 
 
 def summarise(
-    cells: Mapping[str, tuple[str, str]], figures: Mapping[str, Figures], faults: FaultParams
+    cells: Mapping[str, tuple[str, str]],
+    figures: Mapping[str, Figures],
+    faults: FaultParams,
+    costs: Mapping[str, Mapping[str, float]],
 ) -> list[Row]:
     """One row per method: means over targets, sensors, kinds and severities, and the worst case.
 
@@ -108,6 +116,7 @@ def summarise(
                 "better_with": sum(low is not None and low > 0 for low, _ in gaps),
                 "worst": float(spoiled[worst][0]),
                 "worst_case": f"{worst[0]} {worst[1]} {worst[2]:g}",
+                **costs[cell],
             }
         )
     return rows
@@ -123,8 +132,10 @@ def as_markdown(rows: Sequence[Row], faults: FaultParams) -> str:
 
     lines = [
         "| objective | fusion | clean | one sensor faulty | kept (%) | that sensor left out "
-        "| faulty − left out | better left out | better kept | worst case |",
-        "|---|---|" + "---:|" * 7 + "---|",
+        "| faulty − left out | better left out | better kept | worst case | "
+        + " | ".join(COST_HEADINGS)
+        + " |",
+        "|---|---|" + "---:|" * 7 + "---|" + "---:|" * len(COST_HEADINGS),
     ]
     for row in rows:
         n = row["conditions"]
@@ -133,7 +144,7 @@ def as_markdown(rows: Sequence[Row], faults: FaultParams) -> str:
             f"| {between(row, 'faulty', '{:.2f}')} | {between(row, 'kept', '{:.0f}')} "
             f"| {row['without']:.2f} | {between(row, 'difference', '{:+.2f}')} "
             f"| {row['better_without']} of {n} | {row['better_with']} of {n} "
-            f"| {row['worst']:.2f} ({row['worst_case']}) |"
+            f"| {row['worst']:.2f} ({row['worst_case']}) | {spent(row)} |"
         )
     kinds, severities = ", ".join(faults.kinds), ", ".join(f"{s:g}" for s in faults.severities)
     note = (

@@ -216,18 +216,25 @@ def _over_seeds(values: Sequence[float]) -> dict[str, float | None]:
 
 
 def _unimodal(inputs: Inputs) -> dict[str, Row]:
-    """Per modality: mAP@0.5 of its own VAE over seeds with its interval, and the paper's."""
+    """Per modality: mAP@0.5 of its own VAE over seeds with its interval, and the paper's.
+
+    With `ceiling`: that of what the sensor saw of the same scenes, the same whatever the seed.
+    """
     found = {}
     for modality in MODALITIES:
-        seeds = [
-            v["synergy/" + modality] for (n, _), v in inputs.resampled.items() if n == modality
-        ]
+        runs = [v for (name, _), v in inputs.resampled.items() if name == modality]
+        seeds = [run[f"synergy/{modality}"] for run in runs]
         low, high = bounds(np.mean(seeds, axis=0))
+        ceiling = runs[0][f"ceiling/{modality}"]
+        least, most = bounds(ceiling)
         found[modality] = {
             **_over_seeds([float(values[0]) for values in seeds]),
             "lo": low,
             "hi": high,
             "paper": paper.UNIMODAL.get(modality),
+            "ceiling": float(ceiling[0]),
+            "ceiling_lo": least,
+            "ceiling_hi": most,
         }
     return found
 
@@ -265,7 +272,7 @@ def _agreement(inputs: Inputs, cell: str) -> Row | None:
     known = [run["image-depth"] for run in runs if run]  # some models' samples show no object
     if not known:
         return None
-    names = ("map50", "map50_95", "objects")
+    names = ("map50", "map50_95", "map50_chance", "objects")
     means = {name: statistics.fmean(run[name] for run in known) for name in names}
     return means | {"ci": known[0]["ci"].get("map50") if len(known) == 1 else None}
 
@@ -441,7 +448,9 @@ def _painter(
     return boxes
 
 
-def _page(config: Params, inputs: Inputs, rows: Sequence[Row]) -> str:
+def _page(
+    config: Params, inputs: Inputs, rows: Sequence[Row], unimodal: dict[str, Row], faulty: list[Row]
+) -> str:
     """report.html: everything inlined."""
     cells, least = _cells(config), config.report.confidence
     looks, sheets = figures.styles(cells), _sheets(inputs)
@@ -467,11 +476,11 @@ def _page(config: Params, inputs: Inputs, rows: Sequence[Row]) -> str:
         cross=CROSS,
         claims=findings(rows),
         levels=[*levels(rows), *filter(None, [recipe(rows)])],
-        unimodal=_unimodal(inputs),
+        unimodal=unimodal,
         matrices={cell: _matrix(inputs, cell) for cell in cells},
         as_prior={cell: _matrix(inputs, cell, "subsets_missing_as_prior") for cell in cells},
         shown=SHOWN,
-        faulty=fault_table.summarise(cells, _faulty(inputs), config.score.faults),
+        faulty=faulty,
         fault_kinds={k: (FAULTS[k].__doc__ or "").strip() for k in config.score.faults.kinds},
         survival=_survival(inputs, config, looks),
         agreement={cell: _agreement(inputs, cell) for cell in cells},
@@ -531,7 +540,8 @@ def main() -> None:
         {key: score["cost"] for key, score in inputs.scores.items()},
     )
     scenes = next(iter(inputs.scores.values()))["scenes"]
-    table = table3.as_markdown(rows, scenes, len(config.grid.seeds))
+    unimodal = _unimodal(inputs)
+    table = table3.as_markdown(rows, unimodal, scenes, len(config.grid.seeds))
     stage.write_bytes(RESULTS / "table3.csv", as_csv(rows, table3.COLUMNS).encode())
     stage.write_bytes(RESULTS / "table3.md", table.encode())
     named = [{"cell": cell, **row} for cell, row in zip(cells, rows, strict=True)]
@@ -540,16 +550,19 @@ def main() -> None:
         {
             "seeds": config.grid.seeds,
             "rows": [{k: v for k, v in row.items() if k != "figures"} for row in named],
-            "unimodal": _unimodal(inputs),
+            "unimodal": unimodal,
             "detectors": inputs.detectors,
         },
     )
-    survived = fault_table.summarise(cells, _faulty(inputs), faults)
-    each = fault_table.conditions(cells, _faulty(inputs), faults)
+    costs = {cell: _cost(inputs, cell) for cell in cells}
+    survived = fault_table.summarise(cells, _faulty(inputs), faults, costs)
+    each = fault_table.conditions(cells, _faulty(inputs), faults, costs)
     stage.write_bytes(RESULTS / "faults.csv", as_csv(each).encode())
     stage.write_bytes(RESULTS / "faults.md", fault_table.as_markdown(survived, faults).encode())
     stage.write_json(RESULTS / "faults.json", {**faults.model_dump(), "rows": survived})
-    stage.write_bytes(RESULTS / "report.html", _page(config, inputs, named).encode())
+    stage.write_bytes(
+        RESULTS / "report.html", _page(config, inputs, named, unimodal, survived).encode()
+    )
     stage.write_bytes(RESULTS / "overview.png", _overview(inputs, config.report.confidence))
     wrong = [text for text, verdict, _ in findings(named) if verdict == "disagrees"]
     print(table + "".join(f"not as in the paper: {text}\n" for text in wrong))

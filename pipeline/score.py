@@ -43,7 +43,6 @@ __all__ = ["main"]
 
 PICTURES = 24  # scenes kept for the report's pictures
 BOXES = 8  # detections drawn in a picture
-CHOOSING = 200  # validation scenes that choose a component; moe's best is ahead by 0.04 there
 
 Subset = tuple[str, ...]
 
@@ -126,27 +125,26 @@ def cost(run: str) -> dict[str, float]:
     return {k: training[k] for k in ("train_seconds", "parameters", "encodes", "decodes")}
 
 
-def best_component(
-    parts: Parts,
-    decode: Callable[..., dict[str, np.ndarray]],
-    judge: Judge,
-    given: Subset,
-    live: Sequence[int],
-) -> int:
-    """The component with the best mAP@0.5 on validation.
+def tried(given: Subset, component: int) -> str:
+    """The part in which a component is tried on validation."""
+    return f"validation-{'+'.join(given)}-{component}"
+
+
+def quality(
+    decode: Callable[..., dict[str, np.ndarray]], judge: Judge, given: Subset, component: int
+) -> Part:
+    """The mAP@0.5 of a component.
 
     The mean is over what is generated: the modalities that are missing, or all if none is.
     """
+    generated = decode(judge.scenes, given, component=component)
+    targets = [m for m in generated if m not in given] or list(generated)
+    return {"quality": np.mean([judge.map50(m, judge.detect(m, generated[m]))[0] for m in targets])}
 
-    def quality(component: int) -> Part:
-        generated = decode(judge.scenes, given, component=component)
-        targets = [m for m in generated if m not in given] or list(generated)
-        each = [judge.map50(m, judge.detect(m, generated[m]))[0] for m in targets]
-        return {"quality": np.mean(each)}
 
-    name = f"validation-{'+'.join(given)}"
-    found = parts.all({f"{name}-{c}": partial(quality, c) for c in live})
-    return max(live, key=lambda c: float(found[f"{name}-{c}"]["quality"]))
+def best_component(parts: Parts, given: Subset, live: Sequence[int]) -> int:
+    """The component with the best quality, once all were tried."""
+    return max(live, key=lambda c: float(parts.of(tried(given, c))["quality"]))
 
 
 def joint_agreement(vae: MultimodalVAE, judge: Judge, params: ScoreParams) -> Part:
@@ -156,6 +154,16 @@ def joint_agreement(vae: MultimodalVAE, judge: Judge, params: ScoreParams) -> Pa
     found, reference = (judge.detect(m, drawn[m]) for m in ("image", "depth"))
     resampled = copies(params.samples, params.resamples, params.seed)
     return agreement(found, reference, judge.n_classes, resampled)
+
+
+def ceiling(judge: Judge, modalities: Sequence[str]) -> Part:
+    """What the detectors find in the sensors' own pictures: no generated picture does better."""
+    part: Part = {}
+    for m in modalities:
+        seen = judge.scenes.seen[m]
+        found = judge.score(m, seen, judge.detect(m, seen))
+        part |= {f"figures/{m}/{k}": found[k] for k in ("map50", "map50_95", "map50_agnostic")}
+    return part
 
 
 def examples(parts: Mapping[str, Part], modalities: Sequence[str]) -> Part:
@@ -192,6 +200,7 @@ class Plan:
         crosses_by_best: subsets of the matrix whose component is the best on validation.
         gains_by_best: whether the synergy gain's is.
         jointly: whether prior samples are scored.
+        alone: whether it is a unimodal VAE, which is compared with the sensor's own pictures.
     """
 
     everything: bool
@@ -201,6 +210,7 @@ class Plan:
     crosses_by_best: list[Subset]
     gains_by_best: bool
     jointly: bool
+    alone: bool
 
     @property
     def chosen(self) -> list[Subset]:
@@ -217,7 +227,7 @@ class Plan:
     def count(self) -> int:
         """How many parts that are."""
         tried = sum(len(self.live[given]) for given in self.chosen)
-        return len(self.asked) + len(self.as_prior) + tried + self.apart + self.jointly
+        return len(self.asked) + len(self.as_prior) + tried + self.apart + self.jointly + self.alone
 
 
 def planned(vae: MultimodalVAE, scenes: Scene, params: ScoreParams) -> Plan:
@@ -240,6 +250,7 @@ def planned(vae: MultimodalVAE, scenes: Scene, params: ScoreParams) -> Plan:
         by_best,
         gains_by_best,
         everything and bool(params.samples) and {"image", "depth"} <= set(names),
+        len(names) == 1,
     )
 
 
@@ -262,6 +273,8 @@ def rules(
         "mixture": mixture,
         "cross_component": params.cross_component if mixture else None,
         "synergy_component": params.synergy_component if mixture else None,
+        "choosing": params.choosing if plan.chosen else None,
+        "drawn_per_element": vae.cell.fusion == "rce",
     }
 
 
@@ -289,24 +302,38 @@ def main(run: str) -> None:
         [model_file(run), *map(detector_file, names), stage.DATASET / MANIFEST],
         plan.count,
     )
-    best: dict[Subset, int] = {}
-    if plan.chosen:
-        held_out = judge_of("validation", CHOOSING, 0)
-        best = {g: best_component(parts, decode, held_out, g, plan.live[g]) for g in plan.chosen}
-    component = best[names] if plan.gains_by_best else None
-    taken = {g: best[g] for g in plan.crosses_by_best}
 
-    def entry(given: Subset, **how: Any) -> Callable[[], Part]:
+    def chosen(given: Subset, by_best: bool) -> int | None:
+        return best_component(parts, given, plan.live[given]) if by_best else None
+
+    def entry(given: Subset, by_best: bool = False, **how: Any) -> Callable[[], Part]:
         # Table III looks at what is missing, and at everything if nothing is.
         missing = [m for m in names if m not in given] or names
         targets = names if plan.everything else missing
-        return lambda: scored(judge, decode(judge.scenes, given, **how), targets)
 
+        def make() -> Part:
+            generated = decode(judge.scenes, given, component=chosen(given, by_best), **how)
+            return scored(judge, generated, targets)
+
+        return make
+
+    makers: dict[str, Callable[[], Part]] = {}
+    if plan.chosen:
+        held_out = judge_of("validation", params.choosing, 0)
+        makers |= {
+            tried(g, c): partial(quality, decode, held_out, g, c)
+            for g in plan.chosen
+            for c in plan.live[g]
+        }
     # The longest of the table's first: the last ones should end together.
-    makers = {f"subset-{'+'.join(g)}": entry(g, component=taken.get(g)) for g in plan.asked[::-1]}
+    makers |= {
+        f"subset-{'+'.join(g)}": entry(g, g in plan.crosses_by_best) for g in plan.asked[::-1]
+    }
     makers |= {f"prior-{'+'.join(g)}": entry(g, missing="prior") for g in plan.as_prior}
     if plan.apart:
-        makers["synergy"] = entry(names, component=component)
+        makers["synergy"] = entry(names, plan.gains_by_best)
+    if plan.alone:
+        makers["ceiling"] = partial(ceiling, judge, names)
     if plan.jointly:
         makers["joint"] = partial(joint_agreement, vae, judge, params)
     made = parts.all(makers)
@@ -315,13 +342,17 @@ def main(run: str) -> None:
     prior = {name: made[f"prior-{name}"] for name in map("+".join, plan.as_prior)}
     synergy = made.get("synergy", by_name["+".join(names)])
     joint = made.get("joint")
+    component = chosen(names, plan.gains_by_best)
+    taken = {g: chosen(g, by_best=True) for g in plan.crosses_by_best}
     stage.write_bytes(
         Path(f"data/samples/{run}.npz"),
         packed({"scenes": judge.scenes.numbers[:PICTURES], **examples(by_name, names)}),
     )
     stage.write_bytes(
         Path(f"data/bootstrap/{run}.npz"),
-        packed(replicates(by_name | {"synergy": synergy}, names)),
+        packed(
+            replicates(by_name | {"synergy": synergy, "ceiling": made.get("ceiling", {})}, names)
+        ),
     )
     stage.write_json(
         Path(f"results/scores/{run}.json"),
@@ -336,6 +367,7 @@ def main(run: str) -> None:
                 {name: shown(found, names) for name, found in prior.items()} or None
             ),
             "synergy": shown(synergy, names),
+            "ceiling": shown(made["ceiling"], names) if plan.alone else None,
             # Samples whose depth shows no object agree on nothing.
             "joint": {"image-depth": summary(joint)} if joint and joint["objects"][0] else None,
             "cost": costs,

@@ -60,6 +60,11 @@ class ScoreParams(BaseModel):
         description="component of a mixture in the synergy gain: the best on validation for all "
         "scenes, or one drawn per scene"
     )
+    choosing: int = Field(
+        ge=1,
+        description="validation scenes on which a mixture's best component is chosen, the first "
+        "of the split; scenes, 1+",
+    )
     samples: int = Field(ge=0, description="prior samples for joint agreement; samples, 0 = skip")
     resamples: int = Field(
         ge=100, le=100_000, description="bootstrap resamples of the scenes; 100 to 100,000"

@@ -12,9 +12,11 @@ import hashlib
 import io
 import json
 import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
 from threading import Lock
@@ -113,8 +115,8 @@ class Scene:
         """The first `most` scenes of a split."""
         return cls(
             dataset.scenes(split)[:most],
-            {m: dataset.array(m, split)[:most] for m in modalities},
-            {m: dataset.boxes(m, split)[:most] for m in modalities},
+            {m: dataset.array(m, split, most) for m in modalities},
+            {m: dataset.boxes(m, split, most) for m in modalities},
         )
 
 
@@ -249,16 +251,19 @@ def agreement(
     What is surely detected in the reference (a score of 0.5 or more) serves as the truth.
 
     Returns:
-        `map50`, `map50_95` and `objects`, the objects of a sample in the reference.
+        `map50`, `map50_95`; `map50_chance`, the agreement with the sample before; and `objects`,
+        the objects of a sample in the reference.
     """
     sure: list[Truth] = [
         (d.boxes[d.scores >= SURE], d.classes[d.scores >= SURE]) for d in reference
     ]
     precision = match(found, sure, n_classes).average_precision(resamples)
+    others = match(found, [*sure[-1:], *sure[:-1]], n_classes, overlaps=1)
     counts = np.array([len(boxes) for boxes, _ in sure])
     return {
         "map50": precision[:, 0],
         "map50_95": precision.mean(1),
+        "map50_chance": others.average_precision(resamples)[:, 0],
         "objects": resamples @ counts / resamples.sum(1),
     }
 
@@ -305,10 +310,12 @@ class Parts:
         Args:
             name: of the run; its folder under .cache/checkpoints.
             asked: the params that decide the parts.
-            files: the models and data that do.
+            files: the models and data that do; so do the device and the libraries' versions.
             total: how many parts there are, for the progress bar.
         """
-        digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode())
+        versions = {name: version(name) for name in ("torch", "ultralytics", "pycocotools")}
+        decided = [asked, versions, stage.device()]
+        digest = hashlib.sha256(json.dumps(decided, sort_keys=True, default=str).encode())
         code = Path(__file__).parent.parent
         rooms = [code / "models", code / "detector", code / "pipeline"]
         for file in [*files, *(f for room in rooms for f in sorted(room.rglob("*.py")))]:
@@ -320,6 +327,7 @@ class Parts:
         done = len(list(self.folder.glob("*.npz")))
         if done:
             print(f"{name}: {done} of {total} parts were finished before", flush=True)
+        self.begun: dict[str, Future[Part]] = {}
         self.alone = Lock()
         self.progress = Progress(total, name.replace("-", " ", 1), done=done)
 
@@ -327,10 +335,21 @@ class Parts:
         """The parts of these names, each from disk or made now; two are made at a time.
 
         Half of a part's time is Python, for which one core serves, and half networks, for which
-        all do.
+        all do. They begin in order: a maker may ask `of` for a part that stands before its own.
         """
+        sys.setswitchinterval(1e-4)  # by default one in Python lets the other's torch wait 5 ms
         with ThreadPoolExecutor(2) as pool:
-            return dict(zip(makers, pool.map(self._one, makers, makers.values()), strict=True))
+            for name, make in makers.items():
+                self.begun[name] = pool.submit(self._one, name, make)
+            try:
+                return {name: self.of(name) for name in makers}
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def of(self, name: str) -> Part:
+        """A part that was begun, once it is there."""
+        return self.begun[name].result()
 
     def _one(self, name: str, make: Callable[[], Part]) -> Part:
         path = self.folder / f"{name.replace('/', '-')}.npz"

@@ -12,7 +12,7 @@ from pipeline import paper
 from pipeline.bootstrap import Values, bounds
 from pipeline.stage import MODALITIES
 
-__all__ = ["COLUMNS", "COSTS", "METRICS", "as_markdown", "build"]
+__all__ = ["COLUMNS", "COSTS", "COST_HEADINGS", "METRICS", "as_markdown", "build", "spent"]
 
 METRICS = (*(f"cross_{m}" for m in MODALITIES), *(f"synergy_{m}" for m in MODALITIES))
 GAINS = tuple(f"gain_{m}" for m in MODALITIES)  # synergy as a difference of mAP
@@ -28,6 +28,7 @@ COLUMNS = (
     *(f"{metric}{suffix}" for metric in GAINS for suffix in ("", "_lo", "_hi", "_std")),
     *COSTS,
 )
+COST_HEADINGS = ("train (s)", "enc + dec", "params (M)")
 HEADINGS = {
     "cross_image": "D+R→I",
     "cross_depth": "I+R→D",
@@ -136,16 +137,42 @@ def _cell(row: dict[str, Any], metric: str, several_seeds: bool) -> str:
     return text if printed is None else f"{text} ({form.format(printed)})"
 
 
-def as_markdown(rows: Sequence[dict[str, Any]], scenes: int, seeds: int) -> str:
-    """The table for people: measured, its uncertainty, the paper's figure in brackets, the cost."""
+def spent(row: Mapping[str, float]) -> str:
+    """What COSTS names, as the cells under COST_HEADINGS."""
+    return (
+        f"{row['train_seconds']:,.0f} | {row['encodes']:g} + {row['decodes']:g} "
+        f"| {row['parameters'] / 1e6:.1f}"
+    )
+
+
+def as_markdown(
+    rows: Sequence[dict[str, Any]],
+    unimodal: Mapping[str, Mapping[str, Any]],
+    scenes: int,
+    seeds: int,
+) -> str:
+    """The table for people: measured, its uncertainty, the paper's figure in brackets, the cost.
+
+    Args:
+        rows: from `build`.
+        unimodal: modality -> `mean`, the mAP@0.5 of its own VAE; `paper`, the paper's; `ceiling`,
+            that of what the sensor saw.
+        scenes: test scenes scored.
+        seeds: trainings of a cell.
+    """
     lines = [
-        "| objective | fusion | " + " | ".join(HEADINGS.values()) + " | train (s) | enc + dec |",
-        "|---|---|" + "---:|" * (len(HEADINGS) + 2),
+        "| objective | fusion | " + " | ".join([*HEADINGS.values(), *COST_HEADINGS]) + " |",
+        "|---|---|" + "---:|" * (len(HEADINGS) + len(COST_HEADINGS)),
     ]
     for row in rows:
         shown = " | ".join(_cell(row, metric, seeds > 1) for metric in HEADINGS)
-        cost = f"{row['train_seconds']:,.0f} | {row['encodes']:g} + {row['decodes']:g}"
-        lines.append(f"| {row['objective']} | {row['fusion']} | {shown} | {cost} |")
+        lines.append(f"| {row['objective']} | {row['fusion']} | {shown} | {spent(row)} |")
+    alone = ", ".join(
+        f"{modality} {row['mean']:.2f}"
+        + (f" ({row['paper']:.2f})" if row["paper"] is not None else "")
+        for modality, row in unimodal.items()
+    )
+    reach = ", ".join(f"{modality} {row['ceiling']:.2f}" for modality, row in unimodal.items())
     spread = (
         f"the deviation over {seeds} seeds"
         if seeds > 1
@@ -153,6 +180,8 @@ def as_markdown(rows: Sequence[dict[str, Any]], scenes: int, seeds: int) -> str:
     )
     note = (
         f"± {spread}; in brackets the paper; enc + dec: passes of one modality through an encoder "
-        "and a decoder, per scene and training step."
+        "and a decoder, per scene and training step; params: parameters in millions.\n\n"
+        f"VAEs of one sensor alone: {alone}. What the sensors themselves saw of these scenes, the "
+        f"ceiling of every figure: {reach}."
     )
     return "\n".join(lines) + f"\n\n{note}\n"

@@ -22,7 +22,7 @@ from detector.params import DetectorParams, Detectors
         ({"width_multiple": 0.01}, ["width_multiple", "0.0625"]),
         ({"width_multiple": 1.5}, ["width_multiple"]),
         ({"depth_multiple": 0}, ["depth_multiple"]),
-        ({"epochs": 0}, ["epochs"]),
+        ({"epochs": 0}, ["epochs", "greater than 0"]),
         ({"epochs": "4"}, ["epochs"]),
         ({"batch": 1}, ["batch", "2"]),
         ({"learning_rate": 0}, ["learning_rate"]),

@@ -110,7 +110,9 @@ def test_the_summary_tells_which_method_survives() -> None:
         "good": survivor(0.8, 0.5, {0.5: 0.7, 1.0: 0.6}),
         "bad": survivor(0.8, 0.6, {0.5: 0.6, 1.0: 0.2}),
     }
-    good, bad = fault_table.summarise(cells, found, FAULTY)
+    cost = {"train_seconds": 1234.0, "encodes": 3.0, "decodes": 21.0, "parameters": 9.0e6}
+    costs = {"good": cost, "bad": cost | {"decodes": 3.0}}
+    good, bad = fault_table.summarise(cells, found, FAULTY, costs)
     assert good["faulty"] == pytest.approx(0.65)
     assert good["kept"] == pytest.approx(100 * 0.65 / 0.8)
     assert (good["difference"], good["difference_lo"]) == pytest.approx((0.15, 0.15))
@@ -119,8 +121,12 @@ def test_the_summary_tells_which_method_survives() -> None:
     assert (bad["better_with"], bad["better_without"]) == (0, 6)
     assert bad["worst"] == pytest.approx(0.2)
     assert bad["worst_case"].endswith(" 1")
-    rows = fault_table.conditions(cells, found, FAULTY)
+    rows = fault_table.conditions(cells, found, FAULTY, costs)
     assert len(rows) == 2 * 3 * 2 * 2 * 3
-    assert "0.65 [0.57, 0.73]" in fault_table.as_markdown([good], FAULTY)
+    assert {(row["cell"], row["decodes"]) for row in rows} == {("good", 21.0), ("bad", 3.0)}
+    text = fault_table.as_markdown([good, bad], FAULTY)
+    assert "0.65 [0.57, 0.73]" in text
+    for decodes in (3, 21):
+        assert f"| 1,234 | 3 + {decodes} | 9.0 |" in text
     assert len(as_csv(rows).splitlines()) == len(rows) + 1
     json.dumps([good, bad])

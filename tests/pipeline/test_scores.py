@@ -318,6 +318,18 @@ def test_a_part_that_fails_keeps_those_made_before_it(
     assert len(made) == kept, "made anew"
 
 
+def test_a_part_may_ask_for_one_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    parts = scores.Parts("score-x-0", {}, [], 9)
+
+    def after(number: int) -> dict[str, np.ndarray]:
+        before = parts.of(str(number - 1))["value"] if number else -1
+        return {"value": np.int64(before + 1)}
+
+    found = parts.all({str(n): partial(after, n) for n in range(9)})
+    assert [int(found[str(n)]["value"]) for n in range(9)] == list(range(9))
+
+
 class Finds:
     """A detector that finds the objects of the first n scenes, n the value of the pictures."""
 
@@ -369,7 +381,10 @@ def test_the_best_component_has_the_best_precision_on_what_it_generates(
         return {m: np.full((8, 16, 16, 1), found[m], np.uint8) for m in names}
 
     parts = scores.Parts("score-x-0", {}, [], len(live))
-    assert score.best_component(parts, decode, judge, given, live) == best
+    parts.all(
+        {score.tried(given, c): partial(score.quality, decode, judge, given, c) for c in live}
+    )
+    assert score.best_component(parts, given, live) == best
 
 
 def test_a_mixture_crosses_by_a_component_a_scene_and_gains_by_its_best(smoke: Path) -> None:
@@ -438,6 +453,8 @@ def test_samples_of_the_prior_agree_when_both_modalities_show_the_same_objects(
     assert asked == [40, 40]
     same, other = (joint["map50"][0] for joint in found)
     assert same > 2 * other
+    # What other scenes agree by chance is told beside it: here the depth of the scene before.
+    assert found[0]["map50_chance"] == pytest.approx(found[1]["map50"])
     depth = judge.detect("depth", judge.scenes.seen["depth"][:40])
     sure = sum(int((d.scores >= 0.1).sum()) for d in depth)
     assert found[0]["objects"][0] == pytest.approx(sure / 40)
@@ -470,12 +487,13 @@ def test_a_detector_learns_on_the_training_split_and_is_reported_on_the_others(
     dataset = open_dataset(stage.DATASET)
     given: list[np.ndarray] = []
 
+    before = json.loads((quick / "results/detectors/radar.json").read_text())
+
     def watched(*arrays: Any, **_: Any) -> dict[str, float]:
         given.extend(arrays[:4:2])
-        return {"train_seconds": 1.0}
+        return {**before["validation"], "train_seconds": 1.0}
 
     monkeypatch.setattr(yolo, "train", watched)
-    before = json.loads((quick / "results/detectors/radar.json").read_text())
     train_detector.main("radar")
     assert np.array_equal(given[0], dataset.array("radar", "train"))
     assert np.array_equal(given[1], dataset.array("radar", "validation"))
@@ -558,19 +576,37 @@ def test_the_best_component_is_chosen_on_validation(
     quick: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen_on: list[np.ndarray] = []
-    real = score.best_component
+    real = score.quality
 
-    def watched(parts: Any, decode: Any, judge: Judge, *rest: Any) -> int:
+    def watched(decode: Any, judge: Judge, given: Any, component: int) -> dict[str, np.ndarray]:
+        assert given == stage.MODALITIES  # for the synergy; the rest is drawn
         chosen_on.append(judge.scenes.numbers)
-        return real(parts, decode, judge, *rest)
+        return real(decode, judge, given, component)
 
-    monkeypatch.setattr(score, "best_component", watched)
-    monkeypatch.setattr(score, "CHOOSING", 10)
+    monkeypatch.setattr(score, "quality", watched)
+    change(quick, "score.choosing", 10)
     score.main("moe-none-0")
-    assert len(chosen_on) == 1  # for the synergy; the rest is drawn
+    assert len(chosen_on) == 3
     held_out = open_dataset(stage.DATASET).scenes("validation")
     assert len(held_out) > 10
-    assert np.array_equal(chosen_on[0], held_out[:10])
+    for numbers in chosen_on:
+        assert np.array_equal(numbers, held_out[:10])
+    told = json.loads((quick / "results/scores/moe-none-0.json").read_text())
+    assert told["choosing"] == 10
+
+
+def test_a_unimodal_vae_stands_beside_what_its_sensor_shows(smoke: Path, judge: Judge) -> None:
+    """The ceiling is on the scenes of the score and on the same resamples."""
+    for m, seen in judge.scenes.seen.items():
+        told = json.loads((smoke / f"results/scores/{m}-0.json").read_text())
+        found = judge.detect(m, seen)
+        expected = mean_average_precision(found, judge.scenes.truths[m], judge.n_classes)
+        for name, value in expected.items():
+            assert told["ceiling"][m][name] == pytest.approx(value, abs=1e-5)
+        with np.load(smoke / f"data/bootstrap/{m}-0.npz") as file:
+            assert file[f"ceiling/{m}"] == pytest.approx(judge.map50(m, found))
+    fused = json.loads((smoke / "results/scores/poe-none-0.json").read_text())
+    assert fused["ceiling"] is None
 
 
 def test_lcd_is_scored_with_the_prior_for_a_missing_sensor_too(quick: Path) -> None:

@@ -14,6 +14,11 @@ from pipeline.tables import as_csv
 
 NOISE = np.concatenate([[0.0], np.linspace(-0.08, 0.08, 201)])  # a figure's own resamples
 
+ALONE = {
+    "image": {"mean": 0.5, "paper": 0.91, "ceiling": 0.98},
+    "radar": {"mean": 0.8, "paper": None, "ceiling": 0.99},
+}
+
 
 def figures(cross: float, joint: float, noise: np.ndarray = NOISE) -> dict[str, np.ndarray]:
     """A run with one figure for all cross columns and one for all synergy columns."""
@@ -31,7 +36,7 @@ def build(
 ) -> list[dict[str, Any]]:
     unimodal = {(m, seed): alone + noise for m in MODALITIES for seed in (0, 1)}
     costs = {
-        key: {"train_seconds": 10.0 + key[1], "encodes": 3.0, "decodes": 21.0, "parameters": 9.0}
+        key: {"train_seconds": 10.0 + key[1], "encodes": 3.0, "decodes": 21.0, "parameters": 9.0e6}
         for key in runs
     }
     return table3.build(dict.fromkeys(cells, ("poe", "none")), runs, unimodal, costs)
@@ -96,13 +101,13 @@ def test_mean_and_deviation_over_seeds() -> None:
     assert row["cross_image_std"] == pytest.approx(0.2 / 2**0.5)
     assert row["cross_image_lo"] == pytest.approx(0.5)  # the seeds' noises cancel on each resample
     assert row["train_seconds"] == 10.5
-    assert "0.50 ± 0.14 (0.70)" in table3.as_markdown([row], 500, 2)
+    assert "0.50 ± 0.14 (0.70)" in table3.as_markdown([row], ALONE, 500, 2)
 
 
 def test_no_gain_has_no_minus() -> None:
     (row,) = build({("poe-none", 0): figures(0.4, 0.4999)}, alone=0.5, noise=0 * NOISE)
     assert row["synergy_image"] == pytest.approx(-0.02)
-    assert "| +0.0 ± " in table3.as_markdown([row], 500, 1)
+    assert "| +0.0 ± " in table3.as_markdown([row], ALONE, 500, 1)
 
 
 def test_a_gain_over_nothing_is_left_empty() -> None:
@@ -110,7 +115,7 @@ def test_a_gain_over_nothing_is_left_empty() -> None:
     assert row["synergy_image"] is None
     assert row["gain_image"] == pytest.approx(0.6)
     assert ",,,,,5.6,," in as_csv([row], table3.COLUMNS)
-    assert "–" in table3.as_markdown([row], 500, 1)
+    assert "–" in table3.as_markdown([row], ALONE, 500, 1)
 
 
 def test_a_gain_over_nothing_on_some_resamples_has_no_interval() -> None:
@@ -121,11 +126,14 @@ def test_a_gain_over_nothing_on_some_resamples_has_no_interval() -> None:
 
 def test_the_cost_stands_beside_the_figures() -> None:
     rows = build({("poe-none", 0): figures(0.4, 0.6)})
-    assert "| 0.40 ± 0.08 (0.70) |" in table3.as_markdown(rows, 500, 1)
-    assert "| 10 | 3 + 21 |" in table3.as_markdown(rows, 500, 1)
+    text = table3.as_markdown(rows, ALONE, 500, 1)
+    assert "| 0.40 ± 0.08 (0.70) |" in text
+    assert "| 10 | 3 + 21 | 9.0 |" in text
+    assert "VAEs of one sensor alone: image 0.50 (0.91), radar 0.80." in text
+    assert "the ceiling of every figure: image 0.98, radar 0.99." in text
     header, line = as_csv(rows, table3.COLUMNS).splitlines()
     assert header.endswith(",train_seconds,encodes,decodes,parameters")
-    assert line.endswith(",10.0,3.0,21.0,9.0")
+    assert line.endswith(",10.0,3.0,21.0,9000000.0")
 
 
 def test_figures_of_other_cells_are_not_read() -> None:
