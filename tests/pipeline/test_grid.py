@@ -352,6 +352,25 @@ def test_a_study_is_taken_over_without_its_models(
     assert "poe" in (home / "results/table3.md").read_text()
 
 
+def test_what_a_study_brought_along_is_in_dvcs_cache(
+    studied: Path, smoke: Path, tmp_path: Path
+) -> None:
+    """So that it is not made anew, and comes back when something else lay in its place."""
+    home = brought_back(studied, smoke, tmp_path / "home")
+    shutil.copytree(studied / "data/detectors", home / "data/detectors")
+    run(home, "python", "-m", "pipeline", "adopt")
+    assert ran(run(home, "dvc", "repro", "train_detector").stdout) == set()
+    brought = ("detectors", "samples", "bootstrap", "faults", "curves")
+    for name in brought:
+        shutil.rmtree(home / "data" / name)
+    (home / "data/detectors").mkdir()
+    (home / "data/detectors/image.safetensors").write_bytes(b"of another training")
+    run(home, "dvc", "checkout", "--force", "--allow-missing", "dvc.yaml")
+    for name in brought:
+        for file in (studied / "data" / name).rglob("*.*"):
+            assert (home / file.relative_to(studied)).read_bytes() == file.read_bytes()
+
+
 def test_a_study_of_other_params_is_refused_by_key(
     studied: Path, smoke: Path, tmp_path: Path
 ) -> None:
