@@ -193,7 +193,7 @@ asked() { sed -nE "s/^#SBATCH.*--$1=([0-9]+).*/\1/p" "$script"; }
 script=$1
 export SLURM_JOB_ID=$$ SLURM_NTASKS=$(asked ntasks) SLURM_CPUS_PER_TASK=$(asked cpus-per-task)
 set -m
-bash "$script" &
+timeout 300 bash "$script" &
 wait $!
 code=$?
 kill -- -$!
