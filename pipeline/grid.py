@@ -520,8 +520,8 @@ def _difference(
             if name not in described:
                 return f"{name} is not in its record"
             if Path(name).exists() and _described(name)["md5"] != described[name]["md5"]:
-                ours = described[name]["md5"] in written
-                way = "; remove it, or bring the study's" if ours else ""
+                made = described[name]["md5"] in written
+                way = "; remove it, or bring the study's" if made else ""
                 return f"{name} differs from the study's{way}"
             # What the study wrote itself may be absent; what it was given may not.
             if not Path(name).exists() and described[name]["md5"] not in written:
