@@ -136,8 +136,6 @@ def _slots(options: Options) -> int:
     if "jobs" not in options:
         threads = stage.section("vae", VAEParams).training.threads
         return max(len(available_cores()) // threads, 1)
-    if options.jobs < 1:
-        stage.fail(f"--jobs {options.jobs}: must be 1 or more")
     return int(options.jobs)
 
 
@@ -194,15 +192,18 @@ def _parser() -> argparse.ArgumentParser:
     told = "; ".join(f"{name}: {presets.about(name).rstrip('.')}" for name in presets.names())
     one.add_argument("name", choices=presets.names(), help=told)
     one = add("preview", preview, "render a contact sheet with the present params", "preview")
-    one.add_argument("--scene", type=int, default=0, help="number of the first scene shown")
-    one.add_argument("--scenes", type=int, default=8, help="how many scenes")
+    one.add_argument(
+        "--scene", type=_least(0), default=0, metavar="NUMBER", help="first scene shown, 0 or more"
+    )
+    one.add_argument("--scenes", type=_least(1), default=8, help="how many scenes, 1 or more")
     one.add_argument("--out", type=Path, default=Path("data/preview.png"), help="PNG file to write")
     one = add("render", stages, "render the scenes that are missing", "render --workers 8")
     one.add_argument(
         "--workers",
-        type=int,
+        type=_least(1),
         default=argparse.SUPPRESS,
-        help="processes here, or workers of the cluster, 1 or more; one per core if left out",
+        metavar="PROCESSES",
+        help="at once, here or on the cluster, 1 or more (default: WORKERS, else one per core)",
     )
     one.add_argument(
         "--scheduler",
@@ -223,12 +224,15 @@ def _parser() -> argparse.ArgumentParser:
     _add_jobs(one)
     one.add_argument(
         "--minutes",
-        type=float,
+        type=_least(0, float),
         default=argparse.SUPPRESS,
-        help="stop after so many minutes with what is finished; the next call goes on",
+        help="stop after so long, 0 or more, with what is finished; the next call goes on "
+        "(default: never)",
     )
     one = add("adopt", adopt, "take over what a study did on another machine", "adopt")
-    one.add_argument("--record", type=Path, default=Path("data/study.json"), help="the study's")
+    one.add_argument(
+        "--record", type=Path, default=Path("data/study.json"), help="the study's record"
+    )
     add("score", stages, "score every trained model (and train what is not)", "score")
     add("report", stages, "write the tables, the pictures and results/report.html", "report")
     one = add("export", export, "copy the scenes into another format", "export coco /tmp/coco")
@@ -243,12 +247,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _least(least: int, kind: type[int] | type[float] = int) -> Callable[[str], float]:
+    """The type of an option that takes a number, `least` or more."""
+
+    def number(text: str) -> float:
+        if not (value := kind(text)) >= least:  # nor is NaN
+            raise argparse.ArgumentTypeError(f"{text}: must be {least} or more")
+        return value
+
+    return number
+
+
 def _add_jobs(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--jobs",
-        type=int,
+        type=_least(1),
         default=argparse.SUPPRESS,
-        help="stages at once, 1 or more; if left out, as many trainings as the cores hold",
+        metavar="STAGES",
+        help="at once, 1 or more (default: as many trainings as the cores hold)",
     )
 
 

@@ -458,31 +458,48 @@ def study(slots: int, seconds: float | None = None) -> None:
 
 
 def adopt(path: Path = STUDY) -> None:
-    """Take a study's stages over into dvc.lock, so that DVC treats them as its own.
+    """Take a study's stages over into dvc.lock and what they wrote into DVC's cache, as its own.
 
     Big outputs, such as the models, need not be brought along: `dvc repro --allow-missing` then
     runs what is left. A stage is refused when anything that it read differs from what is here.
     """
+    from dvc.lock import LockError
+    from dvc.repo import Repo
+
     if not path.exists():
         fail(f"{path}: no such file; a study leaves it beside data/ and results/")
+    studied = _recorded(path)
+    try:
+        with Repo() as repo, repo.lock:
+            taken = _taken_over(studied)
+            # What is in no cache is made anew, and `dvc checkout` has nothing to put back.
+            for stage in repo.index.stages:
+                if stage.addressing in taken:
+                    stage.commit(allow_missing=True)
+    except LockError as error:
+        fail(f"{' '.join(str(error).split())} Then adopt again.")
+    print(f"{len(taken)} stages taken over. To go on: dvc repro --allow-missing")
+    if len(taken) < len(studied):
+        raise SystemExit(1)
+
+
+def _taken_over(studied: dict[str, Entry]) -> list[str]:
+    """Write a study's stages into dvc.lock; those that are not refused."""
     params, jobs = read_params(), {job.name: job for job in plan()}
     yaml, lock = YAML(), Path("dvc.lock")
     content: Any = yaml.load(lock.read_text()) if lock.exists() else {"schema": "2.0", "stages": {}}
-    studied = _recorded(path)
     written = {out["md5"] for one in studied.values() for out in one["outs"]}
-    refused = 0
+    taken = []
     for name, known in studied.items():
         if difference := _difference(jobs.get(name), known, params, written):
             print(f"{name}: {difference}", file=sys.stderr)
-            refused += 1
         else:
             content["stages"][name] = known
+            taken.append(name)
     text = io.StringIO()
     yaml.dump(content, text)
     write_bytes(lock, text.getvalue().encode())
-    print(f"{len(studied) - refused} stages taken over. To go on: dvc repro --allow-missing")
-    if refused:
-        raise SystemExit(1)
+    return taken
 
 
 def _difference(
@@ -503,7 +520,9 @@ def _difference(
             if name not in described:
                 return f"{name} is not in its record"
             if Path(name).exists() and _described(name)["md5"] != described[name]["md5"]:
-                return f"{name} differs from the study's"
+                made = described[name]["md5"] in written
+                way = "; remove it, or bring the study's" if made else ""
+                return f"{name} differs from the study's{way}"
             # What the study wrote itself may be absent; what it was given may not.
             if not Path(name).exists() and described[name]["md5"] not in written:
                 return f"{name} is missing"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,22 +13,21 @@ import torch
 from ruamel.yaml import YAML
 
 from pipeline import presets, stage, status
-from pipeline.__main__ import main
+from pipeline.__main__ import _parser, main
 from tests.conftest import ROOT, clone, run
 from tests.pipeline.test_stages import change
 
-COMMANDS = (
-    "preset",
-    "preview",
-    "render",
-    "train",
-    "study",
-    "adopt",
-    "score",
-    "report",
-    "export",
-    "status",
+PARSER = _parser()
+COMMANDS: dict[str, argparse.ArgumentParser] = next(
+    action.choices for action in PARSER._actions if isinstance(action.choices, dict)
 )
+UNITS = {  # what the number of an option counts, as its help calls it
+    "--scene": "NUMBER",
+    "--scenes": "SCENES",
+    "--workers": "PROCESSES",
+    "--jobs": "STAGES",
+    "--minutes": "MINUTES",
+}
 
 
 def test_help_names_what_a_person_does(capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,14 +35,63 @@ def test_help_names_what_a_person_does(capsys: pytest.CaptureFixture[str]) -> No
         main(["--help"])
     assert stop.value.code == 0
     shown = capsys.readouterr().out
+    daily = {"preset", "preview", "render", "train", "study", "adopt", "score", "report", "export"}
+    assert daily | {"status", "check"} <= COMMANDS.keys()
     assert [name for name in COMMANDS if f"\n    {name} " not in shown] == []
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
+def test_every_command_says_what_it_does_with_an_example_that_parses(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
-    assert f"python -m pipeline {command}" in capsys.readouterr().out.split("example:")[1]
+    assert stop.value.code == 0
+    told, example = capsys.readouterr().out.split("example:")
+    about = told.split("\n\n")[1]
+    assert about.endswith(".")
+    assert len(about.split()) >= 4
+    words = example.split()
+    assert words[:4] == ["python", "-m", "pipeline", command]
+    PARSER.parse_args(words[3:])
+    assert [action.dest for action in COMMANDS[command]._actions if not action.help] == []
+
+
+def test_every_number_has_its_unit_its_range_and_its_default() -> None:
+    numbers = {
+        action.option_strings[0]: (action, one)
+        for one in COMMANDS.values()
+        for action in one._actions
+        if action.type not in (None, Path)
+    }
+    assert numbers.keys() == UNITS.keys()
+    for name, (action, one) in numbers.items():
+        shown = " ".join(one.format_help().split())
+        told = shown.split(f" {name} {UNITS[name]} ")[1].split(" --")[0]
+        assert re.search(r"\b[01] or more\b", told), name
+        assert re.search(r"\(default: \S.*\)", told), name
+        if action.default is not argparse.SUPPRESS:
+            assert f"(default: {action.default})" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("preview --scenes 0", "argument --scenes: 0: must be 1 or more"),
+        ("preview --scene -1", "argument --scene: -1: must be 0 or more"),
+        ("render --workers 0", "argument --workers: 0: must be 1 or more"),
+        ("train --jobs 0", "argument --jobs: 0: must be 1 or more"),
+        ("study --jobs two", "argument --jobs: invalid number value: 'two'"),
+        ("study --minutes nan", "argument --minutes: nan: must be 0 or more"),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused(
+    words: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(words.split())
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.endswith(f"error: {said}\n")
 
 
 @pytest.mark.parametrize(

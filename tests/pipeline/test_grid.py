@@ -9,6 +9,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +180,19 @@ time.sleep(float(sys.argv[1]))
 """
 
 
+@contextmanager
+def another_dvc(folder: Path, seconds: float = 99) -> Iterator[None]:
+    """A DVC command at work in the folder."""
+    command = [sys.executable, "-c", HOLD, str(seconds)]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout
+            assert other.stdout.readline() == "held\n"
+            yield
+        finally:
+            other.kill()
+
+
 @pytest.mark.parametrize(("seconds", "attempts"), [(8, 12), (99, 1)])
 def test_recording_waits_for_another_dvc_command(
     here: Path, monkeypatch: pytest.MonkeyPatch, seconds: int, attempts: int
@@ -187,12 +202,8 @@ def test_recording_waits_for_another_dvc_command(
     run(here, "dvc", "init", "-q")
     (here / "dvc.yaml").write_text("stages: {one: {cmd: touch out, outs: [out]}}\n")
     (here / "out").touch()
-    command = [sys.executable, "-c", HOLD, str(seconds)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout
-        assert other.stdout.readline() == "held\n"
+    with another_dvc(here, seconds):
         why = grid._record(Job("one", "touch out", (), (), ("out",)))
-        other.kill()
     if seconds < 99:
         assert why is None
         assert set(locked(here)) == {"one"}
@@ -352,6 +363,30 @@ def test_a_study_is_taken_over_without_its_models(
     assert "poe" in (home / "results/table3.md").read_text()
 
 
+def test_what_a_study_brought_along_is_in_dvcs_cache(
+    studied: Path, smoke: Path, tmp_path: Path
+) -> None:
+    """So that it is not made anew, and comes back when something else lay in its place."""
+    home = brought_back(studied, smoke, tmp_path / "home")
+    shutil.copytree(studied / "data/detectors", home / "data/detectors")
+    before = locked(home)
+    with another_dvc(home):
+        refused = run(home, "python", "-m", "pipeline", "adopt", check=False)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert locked(home) == before
+    run(home, "python", "-m", "pipeline", "adopt")
+    assert ran(run(home, "dvc", "repro", "train_detector").stdout) == set()
+    brought = ("detectors", "samples", "bootstrap", "faults", "curves")
+    for name in brought:
+        shutil.rmtree(home / "data" / name)
+    (home / "data/detectors").mkdir()
+    (home / "data/detectors/image.safetensors").write_bytes(b"of another training")
+    run(home, "dvc", "checkout", "--force", "--allow-missing", "dvc.yaml")
+    for name in brought:
+        for file in (studied / "data" / name).rglob("*.*"):
+            assert (home / file.relative_to(studied)).read_bytes() == file.read_bytes()
+
+
 def test_a_study_of_other_params_is_refused_by_key(
     studied: Path, smoke: Path, tmp_path: Path
 ) -> None:
@@ -362,7 +397,10 @@ def test_a_study_of_other_params_is_refused_by_key(
     refused = run(home, "python", "-m", "pipeline", "adopt", check=False)
     assert refused.returncode == 1
     assert "train_vae@poe-none-0: vae.latent was 32, here it is 48" in refused.stderr
-    assert "score_unimodal@image-0: results/scores/image-0.json differs" in refused.stderr
+    assert (
+        "score_unimodal@image-0: results/scores/image-0.json differs from the study's; "
+        "remove it, or bring the study's\n"
+    ) in refused.stderr
     assert "train_vae@poe-none-0" not in set(locked(home)) - set(before)
     missing = run(
         home, "python", "-m", "pipeline", "adopt", "--record", "data/none.json", check=False

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,56 @@ def test_an_interrupted_score_or_report_says_what_is_kept(
     assert f"{name}: interrupted; {kept}" in shown
     assert "To go on: dvc repro" in shown
     assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize(
+    ("command", "reads", "made", "said"),
+    [
+        (
+            "pipeline.summary",
+            "results/scores/poe-none-0.json",
+            "results/metrics",
+            "summary: interrupted; the scores are kept. Finished stages are kept. "
+            "To go on: dvc repro\n",
+        ),
+        (
+            "pipeline.check",
+            "models/fusions/poe.py",
+            "data/checked",
+            "pipeline.check: interrupted as it started; nothing is lost, "
+            "and the same command goes on\n",
+        ),
+    ],
+    ids=["summary", "check"],
+)
+def test_a_quick_stage_interrupted_says_what_is_kept(
+    project: Path, command: str, reads: str, made: str, said: str
+) -> None:
+    """It takes a second; a pipe in the place of a file that it reads lets it wait there."""
+    file = project / reads
+    content, before = file.read_bytes(), contents(project / made)
+    file.unlink()
+    os.mkfifo(file)
+    stopped = start(project, "python", "-m", command)
+    ends: list[int] = []
+
+    def waits() -> bool:
+        with suppress(OSError):  # until somebody reads
+            ends.append(os.open(file, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(ends)
+
+    shown = interrupt_when(stopped, waits, signal.SIGINT)
+    os.close(ends[0])
+    assert (stopped.returncode, shown) == (130, said)
+    file.unlink()
+    file.write_bytes(content)
+    shutil.rmtree(project / made, ignore_errors=True)  # as DVC does before it runs a command
+    run(project, "python", "-m", command)
+    assert contents(project / made) == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])

@@ -2,7 +2,8 @@
 
 A fenced block is typed as it stands: `bash` and `python` are run, `yaml` is set in params.yaml,
 `diff` is applied, a block after "Write `file`:" becomes that file. `bash background` runs beside
-the page and is stopped at its end. `bash gpu` needs what CI has not, and its page says so.
+the page and is stopped at its end. `bash gpu` and `bash slurm` need what CI has not, and the page
+says so: lines of the one must be refused for want of a GPU, the other has stand-ins for Slurm.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from fnmatch import fnmatch
+from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ from ruamel.yaml import YAML
 from models.vae import MultimodalVAE
 from scenegen.dataset import open_dataset
 from tests.conftest import ROOT, run
-from tests.pipeline.test_stages import STAGES, stale
+from tests.pipeline.test_stages import STAGES, change, stale
 from tests.pipeline.test_team import committed, ran
 
 PAGES = ROOT / "docs/tasks"
@@ -110,9 +110,20 @@ def follow(page: str, project: Path) -> str:
                 patch = project / ".cache/page.diff"
                 patch.write_text(text)
                 run(project, "git", "apply", "--unidiff-zero", str(patch))
+            elif kind == "bash gpu":
+                for command in text.splitlines():
+                    refused(command, project)
             else:
-                assert kind in ("bash gpu", "mermaid"), f"nobody runs {kind}"
+                assert kind in ("bash slurm", "mermaid"), f"nobody runs {kind}"
     return "\n".join(shown)
+
+
+def refused(command: str, project: Path) -> None:
+    """For want of a GPU, before any stage runs."""
+    done = run(project, "bash", "-c", command, check=False, CUDA_VISIBLE_DEVICES="")
+    assert done.returncode, command
+    assert "torch finds 0 GPUs here" in done.stderr
+    assert ran(done.stdout) == set()
 
 
 # What a page promises besides that its commands succeed: (what they printed, the project).
@@ -144,6 +155,9 @@ def share(shown: str, project: Path) -> None:
 
 def experiments(shown: str, project: Path) -> None:
     assert "narrow" in shown
+    wide = {"check", "train_vae@poe-ecg-0", "score@poe-ecg-0"}
+    assert ran(shown) == wide | {"train_vae@poe-none-0"}
+    assert re.search(r"results/models/poe-ecg-0.json +parameters +\d+ +\d+ +[1-9]", shown)
     assert "vae.latent" in shown
     assert "narrow-latent" in run(project, "git", "branch").stdout
     assert (project / "dvc_plots/index.html").exists()
@@ -157,31 +171,47 @@ def machines(shown: str, project: Path) -> None:
     # The same bytes: what `train` found stale after it is the model that was taken away.
     assert "3 stages done" in shown
     assert (project / "data/models/poe-none-0.safetensors").exists()
-    under_slurm(project)
-
-
-def under_slurm(project: Path) -> None:
-    """Run the page's job as its nodes would, `srun` being all that is not there."""
-    shutil.rmtree(project / "data/shapes3d")
-    binaries = project / ".venv/bin"
-    binaries.mkdir(parents=True)
-    (binaries / "activate").write_text(f'export PATH="{Path(sys.executable).parent}:$PATH"\n')
-    srun = binaries / "srun"
-    srun.write_text('#!/bin/bash\nwhile [[ $1 == --* ]]; do shift; done\nexec "$@"\n')
-    srun.chmod(0o755)
-    numbers = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SLURM_CPUS_PER_TASK": "1"}
-    job = subprocess.Popen(
-        ["bash", "render.sh"],
-        cwd=project,
-        env={**os.environ, **numbers, "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}"},
-        start_new_session=True,
+    render, train = (
+        block.text
+        for block in blocks((PAGES / "machines.md").read_text())
+        if block.kind == "bash slurm"
     )
-    try:
-        assert job.wait(120) == 0
-    finally:
-        with suppress(ProcessLookupError):  # what a job leaves behind, Slurm ends
-            os.killpg(job.pid, signal.SIGTERM)
+    shutil.rmtree(project / "data/shapes3d")
+    under_slurm(project, render)
     assert len(open_dataset(project / "data/shapes3d")) == 240
+    (project / "data/models/poe-none-0.safetensors").unlink()
+    shutil.rmtree(project / ".dvc/cache/runs")
+    assert "3 stages done" in under_slurm(project, train)
+    assert "--cpus-per-task=2 --gpus-per-task=1 " in (project / "grid.sh").read_text()
+    assert stale(project) <= {"summary", "report"}
+
+
+# As on a cluster of one node: a job's environment is what its #SBATCH line asks for, and what it
+# leaves behind ends with it.
+SBATCH = r"""#!/bin/bash
+asked() { sed -nE "s/^#SBATCH.*--$1=([0-9]+).*/\1/p" "$script"; }
+script=$1
+export SLURM_JOB_ID=$$ SLURM_NTASKS=$(asked ntasks) SLURM_CPUS_PER_TASK=$(asked cpus-per-task)
+set -m
+timeout 300 bash "$script" &
+wait $!
+code=$?
+kill -- -$!
+exit $code
+"""
+SRUN = '#!/bin/bash\nwhile [[ $1 == --* ]]; do shift; done\nexec "$@"\n'
+
+
+def under_slurm(project: Path, commands: str) -> str:
+    """Submit the page's job as one does, `sbatch` and `srun` being all that is not there."""
+    binaries = project / ".venv/bin"
+    binaries.mkdir(parents=True, exist_ok=True)
+    (binaries / "activate").write_text("")  # this interpreter's environment is the one
+    for name, text in (("sbatch", SBATCH), ("srun", SRUN)):
+        (binaries / name).write_text(text)
+        (binaries / name).chmod(0o755)
+    commands = f'PATH="{binaries}:$PATH"\n{commands}'
+    return run(project, "bash", "-euo", "pipefail", "-c", commands).stdout
 
 
 def modality(shown: str, project: Path) -> None:
@@ -196,6 +226,9 @@ def own_images(shown: str, project: Path) -> None:
 
 def gpu(shown: str, project: Path) -> None:
     assert "params.yaml is valid" in shown
+    assert shown.count("12 stages") == 2  # done there, taken over here
+    assert ran(shown) == {"check", "summary", "report"}
+    assert not (project / "data/models").exists()
 
 
 def interrupt(shown: str, project: Path) -> None:
@@ -247,7 +280,15 @@ def uncommitted(project: Path) -> None:
     run(project, "git", "reset", "-q")
 
 
-PREPARED = {"machines.md": without_scenes, "experiments.md": uncommitted}
+def one_cell(project: Path) -> None:
+    """A grid that a study goes through in a minute or two, and an environment for `make`."""
+    change(project, "grid.cells", {"poe-none": {"fusion": "poe", "objective": "none"}})
+    run(project, "git", "commit", "-qam", "One cell")
+    (project / ".venv").mkdir()
+    (project / ".venv/ready").touch()
+
+
+PREPARED = {"machines.md": without_scenes, "experiments.md": uncommitted, "gpu.md": one_cell}
 
 
 @pytest.mark.parametrize("name", RUN)
@@ -285,29 +326,24 @@ def test_a_page_is_read_in_a_minute(page: Path) -> None:
 def test_what_ci_cannot_run_says_so() -> None:
     for page in PAGES.glob("*.md"):
         text = page.read_text()
-        for match in re.finditer(r"^```bash gpu$", text, re.MULTILINE):
+        for match in re.finditer(r"^```bash (gpu|slurm)$", text, re.MULTILINE):
             assert "<!-- needs" in text[: match.start()].splitlines()[-1]
 
 
-def test_the_picture_of_the_pipeline_is_dvc_yamls() -> None:
-    """Every stage is in it, and every arrow is a dependency."""
+def test_the_picture_of_the_pipeline_is_dvcs_own_with_its_stages_grouped() -> None:
+    """It draws no arrow that DVC does not, and leaves out those alone that others imply."""
     page = (PAGES / "experiments.md").read_text()
     picture = next(b.text for b in blocks(page) if b.kind == "mermaid")
-    drawn = re.findall(r"^  (\w+) --> (\w+)$", picture, re.MULTILINE)
-    assert {name for arrow in drawn for name in arrow} == set(STAGES)
-    for above, name in drawn:
-        outs = [
-            next(iter(out)) if isinstance(out, dict) else out
-            for kind in ("outs", "metrics", "plots")
-            for out in STAGES[above].get(kind, [])
-        ]
-        assert any(_overlap(d, o) for d in STAGES[name]["deps"] for o in outs), (above, name)
+    drawn = set(re.findall(r"^  (\w+) --> (\w+)$", picture, re.MULTILINE))
+    dag = run(ROOT, "dvc", "dag", "--md", "dvc.yaml").stdout
+    names = dict(re.findall(r'(node\d+)\["(\w+)', dag))
+    whole = {(names[a], names[b]) for a, b in re.findall(r"(node\d+)-->(node\d+)", dag)}
+    assert set(names.values()) == set(STAGES)
+    assert drawn <= whole
+    assert implied(drawn) == implied(whole)
 
 
-def _overlap(dep: str, out: str) -> bool:
-    """Whether a dependency lies in an output or holds it, for some value of the matrix."""
-    dep, out = (re.sub(r"\$\{[^}]*\}", "*", path) for path in (dep, out))
-    return any(
-        fnmatch(inner, outer) or fnmatch(inner, f"{outer}/*")
-        for inner, outer in ((dep, out), (out, dep))
-    )
+def implied(arrows: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """The arrows, and every longer way along them."""
+    longer = arrows | {(a, d) for a, b in arrows for c, d in arrows if b == c}
+    return arrows if longer == arrows else implied(longer)

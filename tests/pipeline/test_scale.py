@@ -1,0 +1,71 @@
+"""docs/tasks/scale.md says what follows from the committed results and the figures it names."""
+
+from __future__ import annotations
+
+import json
+import re
+from statistics import mean
+
+from ruamel.yaml import YAML
+
+from scenegen.manifest import read_manifest
+from scenegen.splits import split_scenes
+from tests.conftest import ROOT
+
+PAGE = (ROOT / "docs/tasks/scale.md").read_text()
+SIDE_BY_SIDE = 2  # stages of the committed run
+
+
+def measured(pattern: str, text: str = PAGE) -> list[float]:
+    """The numbers in brackets of the one place that reads like this."""
+    (found,) = re.finditer(pattern, text)
+    return [float(number) for number in found.groups()]
+
+
+def said(*texts: str) -> None:
+    assert [t for t in texts if t not in PAGE] == [], "docs/tasks/scale.md should say so"
+
+
+def test_a_million_scenes() -> None:
+    scenes = read_manifest(ROOT / "results/paper").count
+    stages = YAML(typ="safe").load(ROOT / "results/paper/dvc.lock")["stages"]
+    size = next(o["size"] for o in stages["render"]["outs"] if o["path"] == "data/shapes3d")
+    about = (ROOT / "results/paper/README.md").read_text()
+    (seconds,) = measured(r"dvc repro render`: (\d+) s", about)
+    shard = YAML(typ="safe").load(ROOT / "params.yaml")["scenes"]["shard_size"]
+    core_hours, gigabytes = 4 * seconds / scenes * 1e6 / 3600, size / scenes * 1e6 / 1e9
+    md5, check = measured(r"\| ([\d.]+) and ([\d.]+) GB/s of one core")
+    share = len(split_scenes("train", 1000)) / 1000
+    bytes_a_scene = 64 * 64 * (3 + 1 + 1)
+    said(
+        f"{core_hours:.0f} core-hours: {core_hours / 4:.0f} h on 4 cores, "
+        f"{core_hours / 64 * 60:.0f} min on 64",
+        f"{seconds:.0f} s for {scenes:,} on four",
+        f"| {gigabytes:.0f} GB | {size / 1e6:.0f} MB for {scenes:,} |",
+        f"| {1e6 / shard:,.0f} shards of {shard}; "
+        f"`shard_size: {10 * shard}` makes {1e5 / shard:,.0f} |",
+        f"({gigabytes / md5:.0f} s for MD5, then its record), {gigabytes / check:.0f} s by",
+        f"| {bytes_a_scene * share * 1e6 / 1e9:.0f} GB: all training scenes",
+        f"{bytes_a_scene / 1e3:.0f} kB a scene, {100 * share:.0f} % of the scenes",
+        f"some 100,000 scenes for each {bytes_a_scene * share * 1e5 / 1e9:.1f} GB",
+    )
+
+
+def test_a_thousand_cells() -> None:
+    cells = YAML(typ="safe").load(ROOT / "params.yaml")["grid"]["cells"]
+    models, files = (
+        [(ROOT / f"results/{kind}/{cell}-0.json").read_text() for cell in cells]
+        for kind in ("models", "scores")
+    )
+    costs = [json.loads(model) for model in models]
+    seconds = [cost["train_seconds"] for cost in costs]
+    scores = measured(r"\| (\d+) and (\d+) s a cell on average")
+    weights = max(cost["parameters"] for cost in costs)
+    kilobytes = max(len(file) for file in files) / 1e3
+    said(
+        f"{min(seconds):,.0f} to {max(seconds):,.0f} s a cell, {mean(seconds):.0f} s on average",
+        f"| training | {1000 * mean(seconds) / SIDE_BY_SIDE / 3600:.0f} h on those four",
+        f"| {1000 * sum(scores) / SIDE_BY_SIDE / 3600:.0f} h on those four |",
+        f"| {1000 * weights * 4 / 1e9:.0f} GB | {weights / 1e6:.1f} M parameters in float32",
+        f"{kilobytes:.0f} MB of scores | up to {kilobytes:.0f} kB a cell",
+    )
