@@ -76,6 +76,25 @@ def photos(params: DataParams) -> list[Photo]:
     return read(Path(params.folder), params.test_share, params.seed, PUBLISHED)
 
 
+def whole(paths: Sequence[Path]) -> None:
+    """Read every photograph once: one that is damaged must not cost the features of the others.
+
+    Raises:
+        RawFileError: a line for each that is truncated or no picture.
+    """
+    lines = []
+    bar = Progress(len(paths), 0, "photographs, read", show=True)
+    for count, path in enumerate(paths, start=1):
+        try:
+            picture(path, 1)
+        except RawFileError as error:
+            lines.append(str(error))
+        bar.update(count)
+    bar.close()
+    if lines:
+        raise RawFileError("\n".join(lines))
+
+
 def as_input(pictures: Sequence[NDArray[np.uint8]], device: str) -> Tensor:
     """uint8 pictures [S, S, 3] -> float [B, 3, S, S], ImageNet's mean 0 and deviation 1."""
     x = torch.from_numpy(np.stack(pictures)).to(device).permute(0, 3, 1, 2).float() / 255
@@ -150,11 +169,12 @@ def resnet(path: Path, device: str, published: RawFile = RESNET) -> nn.Module:
 def extract(model: nn.Module, paths: Sequence[Path], side: int, device: str) -> NDArray[np.float32]:
     """Features [N, D] of photographs, read a batch at a time."""
     parts = []
+    bar = Progress(len(paths), 0, "features, pictures", show=True)
     for start in range(0, len(paths), BATCH):
         few = [picture(path, side) for path in paths[start : start + BATCH]]
         parts.append(model(as_input(few, device)).cpu().numpy())
-        if start and start % (BATCH * 20) == 0:
-            print(f"features: {start:,} of {len(paths):,}", flush=True)
+        bar.update(start + len(few))
+    bar.close()
     return np.concatenate(parts)
 
 
@@ -166,6 +186,7 @@ def main() -> None:
     try:
         provided(data, params)
         known = photos(data)
+        whole([p.path for p in known])
         if params.extractor == "resnet101":
             model = resnet(Path(params.weights), device)
         else:
