@@ -41,6 +41,7 @@ CUT: dict[str, Any] = {
     "score": {"samples": 20, "choose": 20},
     "report": {"examples": 3},
 }
+ONE = {"grid": {"seeds": [0]}}  # where two would take too long
 
 
 def papers(folder: Path, study: str, cut: Mapping[str, Any] = CUT) -> None:
@@ -87,7 +88,7 @@ def cub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: Path) -> Calla
     def make(birds: Mapping[str, int], tests: int, layout: str = "originals") -> Path:
         counts = Counts(sum(birds.values()), len(birds), tests)
         monkeypatch.setattr(features, "PUBLISHED", counts)
-        papers(tmp_path, "cub", {**CUT, "features": {"weights": str(weights)}})
+        papers(tmp_path, "cub", CUT | {"features": {"weights": str(weights)}} | ONE)
         folder = tmp_path / "data/raw/cub"
         if layout == "mmvae":
             return mmvae(folder)
@@ -161,7 +162,6 @@ def papers_table(study: str) -> tuple[str, str]:
     for row in rows:
         for key, printed in paper[row["fusion"], row["objective"]].items():
             assert float(row[f"{key}_paper"]) == pytest.approx(printed)
-            assert row[f"{key}_std"] or key.startswith("synergy"), (row["cell"], key)
     assert "This is not the paper" not in (results / "report.html").read_text()
     origin, _, *table = (results / f"{name}.md").read_text().splitlines()
     assert len(table) == 2 + 11
@@ -182,6 +182,7 @@ def test_table_1_of_mnists_and_svhns_own_files(
     assert origin.startswith("Made on the files of MNIST and SVHN. The paper's figures are its own")
     assert table.startswith("| objective | fusion | joint | S→M | M→S |")
     assert "(58.9)" in table
+    assert "±" in table  # two seeds
 
 
 def test_table_2_of_cubs_own_files(cub: Callable[..., Path]) -> None:
