@@ -170,7 +170,7 @@ def papers_table(study: str) -> tuple[str, str]:
 
 def test_table_1_of_mnists_and_svhns_own_files(
     files: tuple[Path, list[RawFile], list[RawFile], dict[str, np.ndarray]],
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     raw, mnist, svhn, _ = files
     monkeypatch.chdir(tmp_path)
@@ -183,9 +183,12 @@ def test_table_1_of_mnists_and_svhns_own_files(
     assert table.startswith("| objective | fusion | joint | S→M | M→S |")
     assert "(58.9)" in table
     assert "±" in table  # two seeds
+    assert capsys.readouterr().err.count("scores, parts: 4/4, ") == 2 * 11
 
 
-def test_table_2_of_cubs_own_files(cub: Callable[..., Path]) -> None:
+def test_table_2_of_cubs_own_files(
+    cub: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     birds = {f"{number:03d}.Bird": 11 for number in range(1, 6)}
     folder, draws = cub(birds, 1), np.random.default_rng(0)
     # Forty canonical directions need as many ways in which photographs and captions differ.
@@ -201,3 +204,11 @@ def test_table_2_of_cubs_own_files(cub: Callable[..., Path]) -> None:
     assert origin.startswith("Made on the files of CUB Image-Captions. The paper's figures are its")
     assert table.startswith("| objective | fusion | C→I | I→C |")
     assert "(0.45)" in table
+    shown = capsys.readouterr().err
+    for work in (
+        "photographs, read: 55/55",
+        "features, pictures: 55/55",
+        "FastText, passes: 10/10",
+    ):
+        assert f"{work}, " in shown
+    assert shown.count("scores, parts: 4/4, ") == 11
