@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from gensim.models import FastText
-from gensim.models.callbacks import CallbackAny2Vec
 from numpy.typing import NDArray
 
 from studies.cub.params import TextParams
@@ -100,7 +98,7 @@ def learn(
     train: Sentences,
     every: Sentences,
     params: TextParams,
-    callbacks: Sequence[CallbackAny2Vec] = (),
+    callbacks: Sequence[object] = (),
 ) -> Language:
     """FastText vectors and SIF statistics of the training captions, and of them alone.
 
@@ -112,6 +110,8 @@ def learn(
         every: tokens of all captions.
         callbacks: of gensim, which tell how far FastText is.
     """
+    from gensim.models import FastText  # two seconds that trainings and scores do without
+
     fast = FastText(
         [[*sentence, END] for sentence in train],
         vector_size=params.size,

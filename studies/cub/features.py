@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchvision.models import resnet101
 
 from models.progress import Progress
 from pipeline import stage
@@ -157,6 +156,8 @@ def resnet(path: Path, device: str, published: RawFile = RESNET) -> nn.Module:
     Raises:
         RawFileError: the file is missing, truncated or another one.
     """
+    from torchvision.models import resnet101  # seconds that the embedded study does without
+
     expected = replace(published, path=path.name)
     provide([expected], path.parent, download=False)
     model = resnet101()

@@ -23,7 +23,6 @@ from torchvision.models import resnet101
 
 from scenegen.params import CLASSES
 from scenegen.records import record_dtype
-from studies.cub import captions as captions_module
 from studies.cub import cca, data, features, text
 from studies.cub.captions import END, Language, learn, sif_weights, tokens
 from studies.cub.features import SmallCNN, as_input, extract, fit_small, resnet
@@ -423,7 +422,7 @@ def test_fasttext_has_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
             asked.update(options)
             super().__init__(*arguments, **options)
 
-    monkeypatch.setattr(captions_module, "FastText", Noting)
+    monkeypatch.setattr("gensim.models.FastText", Noting)
     learn(CORPUS, CORPUS, TEXT)
     assert (asked["workers"], asked["seed"]) == (1, TEXT.seed)
 
