@@ -28,10 +28,11 @@ def training(study: Study, run: str) -> AbstractContextManager[None]:
     )
 
 
-def onward(study: Study, run: str) -> Callable[[dict[str, float]], None]:
+def resumption(study: Study, run: str) -> Callable[[dict[str, float]], None]:
     """What says in a line at which step a killed training is taken up again.
 
-    `train` alone knows which checkpoint fits, and begins by logging that one's rows.
+    `train` alone knows which checkpoint fits, and begins by logging that one's rows. They differ
+    from those of checkpoints that do not fit, unless what changed since alters no number.
     """
     last = []
     for path in (study.checkpoints / run).glob("[!.]*.safetensors"):
@@ -72,7 +73,7 @@ def train_run(study: Study, run: str, data: Mapping[str, np.ndarray]) -> None:
         out=model,
         checkpoints=study.checkpoints / run,
         device=stage.device(),
-        log=onward(study, run),
+        log=resumption(study, run),
     )
     stage.write_bytes(
         study.data / f"curves/{run}.json", json.dumps(summary["history"]).encode() + b"\n"
