@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
 import numpy as np
+from safetensors import safe_open
 
 from models.params import Cell, VAEParams
 from models.training import train
@@ -25,6 +26,24 @@ def training(study: Study, run: str) -> AbstractContextManager[None]:
             study.checkpoints / run, "one every vae.training.checkpoint_every steps"
         ),
     )
+
+
+def resumption(study: Study, run: str) -> Callable[[dict[str, float]], None]:
+    """What says in a line at which step a killed training is taken up again.
+
+    `train` alone knows which checkpoint fits, and begins by logging that one's rows. They differ
+    from those of checkpoints that do not fit, unless what changed since alters no number.
+    """
+    last = []
+    for path in (study.checkpoints / run).glob("[!.]*.safetensors"):
+        with safe_open(path, "np") as file:
+            last.append(json.loads(file.metadata()["history"])[-1])
+
+    def log(row: dict[str, float]) -> None:
+        if row in last:
+            print(f"{run}: goes on from step {row['step']:.0f}", flush=True)
+
+    return log
 
 
 def train_run(study: Study, run: str, data: Mapping[str, np.ndarray]) -> None:
@@ -54,6 +73,7 @@ def train_run(study: Study, run: str, data: Mapping[str, np.ndarray]) -> None:
         out=model,
         checkpoints=study.checkpoints / run,
         device=stage.device(),
+        log=resumption(study, run),
     )
     stage.write_bytes(
         study.data / f"curves/{run}.json", json.dumps(summary["history"]).encode() + b"\n"

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from gensim.models import FastText
 from numpy.typing import NDArray
 
 from studies.cub.params import TextParams
@@ -95,7 +94,12 @@ def _weighted(
     return total / lengths[:, None]
 
 
-def learn(train: Sentences, every: Sentences, params: TextParams) -> Language:
+def learn(
+    train: Sentences,
+    every: Sentences,
+    params: TextParams,
+    callbacks: Sequence[object] = (),
+) -> Language:
     """FastText vectors and SIF statistics of the training captions, and of them alone.
 
     A word that only other captions have gets the vector of its n-grams, SIF weight 1, and is never
@@ -104,7 +108,10 @@ def learn(train: Sentences, every: Sentences, params: TextParams) -> Language:
     Args:
         train: tokens of the training captions.
         every: tokens of all captions.
+        callbacks: of gensim, which tell how far FastText is.
     """
+    from gensim.models import FastText  # two seconds that trainings and scores do without
+
     fast = FastText(
         [[*sentence, END] for sentence in train],
         vector_size=params.size,
@@ -114,6 +121,7 @@ def learn(train: Sentences, every: Sentences, params: TextParams) -> Language:
         bucket=params.buckets,
         seed=params.seed,
         workers=1,
+        callbacks=callbacks,
     )
     counts = Counter(word for sentence in train for word in sentence)
     words = [END, *sorted({word for sentence in every for word in sentence})]

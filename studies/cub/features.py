@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchvision.models import resnet101
 
 from models.progress import Progress
 from pipeline import stage
@@ -74,6 +73,25 @@ def photos(params: DataParams) -> list[Photo]:
     if params.source == "embedded":
         return read(FOLDER, params.test_share, params.seed)
     return read(Path(params.folder), params.test_share, params.seed, PUBLISHED)
+
+
+def whole(paths: Sequence[Path]) -> None:
+    """Read every photograph once: one that is damaged must not cost the features of the others.
+
+    Raises:
+        RawFileError: a line for each that is truncated or no picture.
+    """
+    lines = []
+    bar = Progress(len(paths), 0, "photographs, read", show=True)
+    for count, path in enumerate(paths, start=1):
+        try:
+            picture(path, 1)
+        except RawFileError as error:
+            lines.append(str(error))
+        bar.update(count)
+    bar.close()
+    if lines:
+        raise RawFileError("\n".join(lines))
 
 
 def as_input(pictures: Sequence[NDArray[np.uint8]], device: str) -> Tensor:
@@ -138,6 +156,8 @@ def resnet(path: Path, device: str, published: RawFile = RESNET) -> nn.Module:
     Raises:
         RawFileError: the file is missing, truncated or another one.
     """
+    from torchvision.models import resnet101  # seconds that the embedded study does without
+
     expected = replace(published, path=path.name)
     provide([expected], path.parent, download=False)
     model = resnet101()
@@ -150,11 +170,12 @@ def resnet(path: Path, device: str, published: RawFile = RESNET) -> nn.Module:
 def extract(model: nn.Module, paths: Sequence[Path], side: int, device: str) -> NDArray[np.float32]:
     """Features [N, D] of photographs, read a batch at a time."""
     parts = []
+    bar = Progress(len(paths), 0, "features, pictures", show=True)
     for start in range(0, len(paths), BATCH):
         few = [picture(path, side) for path in paths[start : start + BATCH]]
         parts.append(model(as_input(few, device)).cpu().numpy())
-        if start and start % (BATCH * 20) == 0:
-            print(f"features: {start:,} of {len(paths):,}", flush=True)
+        bar.update(start + len(few))
+    bar.close()
     return np.concatenate(parts)
 
 
@@ -166,6 +187,7 @@ def main() -> None:
     try:
         provided(data, params)
         known = photos(data)
+        whole([p.path for p in known])
         if params.extractor == "resnet101":
             model = resnet(Path(params.weights), device)
         else:

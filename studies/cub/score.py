@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.progress import Progress
 from models.vae import MultimodalVAE
 from pipeline import stage
 from studies.cub.data import Pairs, Space, load, store
@@ -59,6 +60,7 @@ def score(
             "image->text": against_truth(space, captions, truth)["text"],
         }, captions
 
+    bar = Progress(4, 0, "scores, parts", show=True)
     few = truth_of(train, params.choose)
     component = best_component(
         vae,
@@ -67,15 +69,23 @@ def score(
         seed=params.seed,
         point=params.point,
     )
+    bar.update(1)
     prior = sample(vae, params.samples, params.seed)
+    joint = round(space.score(prior["image"], space.language.nearest(prior["text"])), 5)
+    bar.update(2)
     scores, captions = cross("absent")
+    # Dropout reverts elements to the prior expert, so lcd may take a missing modality as that.
+    as_prior = cross("prior")[0] if vae.cell.objective == "lcd" else None
+    bar.update(3)
+    both = against_truth(space, draw(seen, component=component), truth)
+    bar.update(4)
+    bar.close()
     each = test.ids.shape[1]
     return {
-        "joint": round(space.score(prior["image"], space.language.nearest(prior["text"])), 5),
+        "joint": joint,
         "cross": scores,
-        # Dropout reverts elements to the prior expert, so lcd may take a missing modality as that.
-        "cross_missing_as_prior": cross("prior")[0] if vae.cell.objective == "lcd" else None,
-        "all": against_truth(space, draw(seen, component=component), truth),
+        "cross_missing_as_prior": as_prior,
+        "all": both,
         "component": None if component is None else vae.modalities[component],
     }, space.language.nearest(captions["text"][::each][:CAPTIONS])
 

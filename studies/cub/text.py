@@ -6,7 +6,10 @@ Everything is learned from the training captions and pictures alone.
 from __future__ import annotations
 
 import numpy as np
+from gensim.models import FastText
+from gensim.models.callbacks import CallbackAny2Vec
 
+from models.progress import Progress
 from pipeline import stage
 from studies.cub import cca
 from studies.cub.captions import learn, tokens
@@ -15,6 +18,22 @@ from studies.cub.params import CCAParams, TextParams
 from studies.study import CUB
 
 __all__ = ["main"]
+
+
+class Passes(CallbackAny2Vec):  # type: ignore[misc]
+    """Shows how many passes FastText has made over the captions."""
+
+    def __init__(self, total: int) -> None:
+        self.bar, self.done = Progress(total, 0, "FastText, passes", show=True), 0
+
+    def on_epoch_end(self, model: FastText) -> None:
+        """One pass is done."""
+        self.done += 1
+        self.bar.update(self.done)
+
+    def on_train_end(self, model: FastText) -> None:
+        """All are."""
+        self.bar.close()
 
 
 def main() -> None:
@@ -26,7 +45,7 @@ def main() -> None:
     sentences = [tokens(sentence) for sentence in captions.reshape(-1)]
     of_test = np.repeat(test, each)
     train = [s for s, held_out in zip(sentences, of_test, strict=True) if not held_out]
-    language = learn(train, sentences, params)
+    language = learn(train, sentences, params, [Passes(params.epochs)])
     ids = language.ids(sentences, params.words)
     pictures, texts = np.repeat(features, each, 0), language.embed(ids)
     sizes = CUB.section("cca", CCAParams)

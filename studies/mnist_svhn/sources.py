@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
-from torchvision.datasets import MNIST, SVHN
 
 from studies.mnist_svhn.params import EmbeddedParams
 from studies.mnist_svhn.streetnumbers import street_numbers
@@ -91,6 +90,8 @@ def from_files(
 
 def _mnist(folder: Path, files: Sequence[RawFile]) -> Splits:
     """torchvision reads unpacked files; they are unpacked anew, from what was just checked."""
+    from torchvision.datasets import MNIST  # seconds that the embedded study does without
+
     with tempfile.TemporaryDirectory() as scratch:
         raw = Path(scratch) / "MNIST/raw"
         raw.mkdir(parents=True)
@@ -106,6 +107,8 @@ def _mnist(folder: Path, files: Sequence[RawFile]) -> Splits:
 
 
 def _svhn(folder: Path, files: Sequence[RawFile]) -> Splits:
+    from torchvision.datasets import SVHN
+
     class Checked(SVHN):
         """torchvision's loader, which compares with the checksums asked for here."""
 

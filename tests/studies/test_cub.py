@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,6 @@ from torchvision.models import resnet101
 
 from scenegen.params import CLASSES
 from scenegen.records import record_dtype
-from studies.cub import captions as captions_module
 from studies.cub import cca, data, features, text
 from studies.cub.captions import END, Language, learn, sif_weights, tokens
 from studies.cub.features import SmallCNN, as_input, extract, fit_small, resnet
@@ -31,16 +31,16 @@ from studies.cub.params import DataParams, FeatureParams, SceneCount, TextParams
 from studies.cub.scenes import caption, class_name, colour, scene_params, write_layout
 from studies.rawfiles import RawFile, RawFileError
 from tests.conftest import ROOT
-from tests.studies.test_mnist_svhn import described
+from tests.studies.conftest import described
 
 BIRDS = {"001.Albatross": 3, "002.Auklet": 2, "003.Crow": 2, "004.Finch": 1}
 TEXT = TextParams(words=6, size=8, window=3, min_count=2, epochs=3, buckets=1000, sif=1e-3, seed=0)
 
 
-def originals(folder: Path) -> Path:
-    """A tiny CUB in the layout of the originals: eight photographs of four classes."""
+def originals(folder: Path, birds: Mapping[str, int] = BIRDS) -> Path:
+    """A tiny CUB in the layout of the originals: photographs by class, eight unless told."""
     rows, labels, draws = [], [], np.random.default_rng(0)
-    for number, (name, count) in enumerate(BIRDS.items(), start=1):
+    for number, (name, count) in enumerate(birds.items(), start=1):
         for place in range(count):
             relative = f"{name}/{name[4:]}_{place}"
             rows.append(f"{len(rows) + 1} {relative}.jpg")
@@ -55,7 +55,7 @@ def originals(folder: Path) -> Path:
     root = folder / "CUB_200_2011"
     (root / "images.txt").write_text("\n".join(rows) + "\n")
     (root / "image_class_labels.txt").write_text("\n".join(labels) + "\n")
-    listed = (f"{n} {name}" for n, name in enumerate(BIRDS, start=1))
+    listed = (f"{n} {name}" for n, name in enumerate(birds, start=1))
     (root / "classes.txt").write_text("\n".join(listed) + "\n")
     return folder
 
@@ -422,7 +422,7 @@ def test_fasttext_has_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
             asked.update(options)
             super().__init__(*arguments, **options)
 
-    monkeypatch.setattr(captions_module, "FastText", Noting)
+    monkeypatch.setattr("gensim.models.FastText", Noting)
     learn(CORPUS, CORPUS, TEXT)
     assert (asked["workers"], asked["seed"]) == (1, TEXT.seed)
 

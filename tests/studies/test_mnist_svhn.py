@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import struct
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -14,14 +11,11 @@ import matplotlib
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
-from scipy.io import savemat
 
 from studies.mnist_svhn.classifier import classify, fit
 from studies.mnist_svhn.params import ClassifierParams, EmbeddedParams
 from studies.mnist_svhn.score import as_pictures
 from studies.mnist_svhn.sources import (
-    MNIST_FILES,
-    SVHN_FILES,
     Labelled,
     embedded,
     from_files,
@@ -29,43 +23,7 @@ from studies.mnist_svhn.sources import (
 )
 from studies.mnist_svhn.streetnumbers import street_number, street_numbers
 from studies.rawfiles import RawFile, RawFileError, provide
-
-
-def idx(array: np.ndarray) -> bytes:
-    """An array of bytes as a gzipped IDX file."""
-    head = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
-    return gzip.compress(head + array.astype(np.uint8).tobytes())
-
-
-def described(path: Path, name: str, urls: tuple[str, ...] = ()) -> RawFile:
-    """What a file that is there would be published as."""
-    digest = hashlib.md5(path.read_bytes()).hexdigest()
-    return RawFile(name, path.stat().st_size, f"md5:{digest}", urls)
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> tuple[Path, list[RawFile], list[RawFile], dict[str, np.ndarray]]:
-    """A folder with 12 and 6 digits, 8 and 5 street numbers, in the formats of MNIST and SVHN."""
-    draws = np.random.default_rng(0)
-    made: dict[str, np.ndarray] = {}
-    (tmp_path / "MNIST/raw").mkdir(parents=True)
-    for split, prefix, count in (("train", "train", 12), ("test", "t10k", 6)):
-        made[f"digits_{split}"] = draws.integers(0, 256, (count, 28, 28), np.uint8)
-        made[f"labels_{split}"] = np.arange(count, dtype=np.uint8) % 10
-        for kind, array in (("images-idx3", "digits"), ("labels-idx1", "labels")):
-            name = f"{prefix}-{kind}-ubyte.gz"
-            (tmp_path / "MNIST/raw" / name).write_bytes(idx(made[f"{array}_{split}"]))
-    for split, count in (("train", 8), ("test", 5)):
-        made[f"streets_{split}"] = draws.integers(0, 256, (count, 32, 32, 3), np.uint8)
-        labels = np.arange(1, count + 1, dtype=np.uint8)
-        labels[-1] = 10  # SVHN writes 10 for the digit 0
-        savemat(
-            tmp_path / f"{split}_32x32.mat",
-            {"X": made[f"streets_{split}"].transpose(1, 2, 3, 0), "y": labels[:, None]},
-        )
-    mnist = [described(tmp_path / f.path, f.path) for f in MNIST_FILES]
-    svhn = [described(tmp_path / f.path, f.path) for f in SVHN_FILES]
-    return tmp_path, mnist, svhn, made
+from tests.studies.conftest import described
 
 
 def test_the_real_formats_are_read_pixel_for_pixel(files) -> None:  # type: ignore[no-untyped-def]
@@ -75,7 +33,7 @@ def test_the_real_formats_are_read_pixel_for_pixel(files) -> None:  # type: igno
         np.testing.assert_array_equal(digits[split].pictures, made[f"digits_{split}"])
         np.testing.assert_array_equal(digits[split].labels, made[f"labels_{split}"])
         np.testing.assert_array_equal(streets[split].pictures, made[f"streets_{split}"])
-    assert streets["train"].labels.tolist() == [1, 2, 3, 4, 5, 6, 7, 0]
+    assert streets["train"].labels.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2]
     assert isinstance(digits["test"], Labelled)
 
 

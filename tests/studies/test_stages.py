@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from studies.cub import data
 from studies.mnist_svhn.pairs import FILE
 from tests.conftest import ROOT, run
 
@@ -83,11 +85,8 @@ def test_a_stage_runs_once_and_says_how_to_go_on(tmp_path: Path) -> None:
     assert not (folder / FILE).exists()
 
 
-def test_an_interrupted_training_names_its_checkpoint(tmp_path: Path) -> None:
-    folder = params(
-        tmp_path, "mnist_svhn", ("checkpoint_every: 250", "checkpoint_every: 2"),
-        ("  steps: 1000 ", "  steps: 1000000 "),
-    )  # fmt: skip
+def digits(folder: Path) -> None:
+    """Eighty pairs to train on, of noise."""
     (folder / FILE).parent.mkdir(parents=True)
     draws = np.random.default_rng(0)
     arrays = {
@@ -98,6 +97,70 @@ def test_an_interrupted_training_names_its_checkpoint(tmp_path: Path) -> None:
         "pairs": np.repeat(np.arange(80)[:, None], 2, 1),
     }
     np.savez(folder / FILE, **{f"train_{name}": value for name, value in arrays.items()})
+
+
+def birds(folder: Path) -> None:
+    """Twenty pictures of noise with ten captions each, as the stages before training leave them."""
+    draws = np.random.default_rng(0)
+    words = ("red", "blue", "bird", "wing", "beak", "tail")
+    said = [[" ".join(draws.choice(words, 4)) for _ in range(10)] for _ in range(20)]
+    data.store(
+        folder / data.FEATURES,
+        features=draws.normal(size=(20, 64)).astype(np.float32),
+        test=np.arange(20) % 4 == 0,
+        captions=np.array(said),
+        paths=np.array(["-"] * 20),
+    )
+    run(folder, "python", "-m", "studies.cub.text", **HERE)
+
+
+KILLED = {"mnist_svhn": digits, "cub": birds}
+
+
+@pytest.mark.parametrize("study", KILLED)
+def test_a_killed_training_goes_on_to_the_same_bytes_and_shows_how_far_it_is(
+    tmp_path: Path, study: str
+) -> None:
+    left, said = [], []
+    for name in ("broken", "whole"):
+        folder = params(
+            tmp_path / name, study, ("checkpoint_every: 250", "checkpoint_every: 10"),
+            ("  steps: 1000 ", "  steps: 100 "),
+            ("    batch: 64 ", "    batch: 8 "),
+            *([("  size: 10  ", "  size: 4   ")] if study == "cub" else []),
+        )  # fmt: skip
+        KILLED[study](folder)
+        command = (sys.executable, "-m", f"studies.{study}.train", "poe-ecg-0")
+        model = folder / f"data/studies/{study}/models/poe-ecg-0.safetensors"
+        if name == "broken":
+            checkpoints = folder / f".cache/checkpoints/{study}/poe-ecg-0"
+            process = subprocess.Popen(
+                command, cwd=folder, env={**os.environ, **HERE}, stderr=subprocess.DEVNULL
+            )
+            while process.poll() is None and not any(checkpoints.glob("[!.]*.safetensors")):
+                time.sleep(0.01)
+            process.kill()
+            assert process.wait() == -signal.SIGKILL
+            assert not model.exists()
+        done = run(folder, *command, **HERE)
+        said.append(done.stdout)
+        assert re.search(r"^poe\+ecg: 100/100, [\d.]+ steps/s, 0 s left", done.stderr, re.M)
+        curves = folder / f"data/studies/{study}/curves/poe-ecg-0.json"
+        left.append((model.read_bytes(), curves.read_bytes()))
+    broken, whole = said
+    resumed = re.fullmatch(r"poe-ecg-0: goes on from step (\d+)\n", broken)
+    assert resumed, broken
+    assert 10 <= int(resumed[1]) < 100
+    assert whole == ""
+    assert left[0] == left[1]
+
+
+def test_an_interrupted_training_names_its_checkpoint(tmp_path: Path) -> None:
+    folder = params(
+        tmp_path, "mnist_svhn", ("checkpoint_every: 250", "checkpoint_every: 2"),
+        ("  steps: 1000 ", "  steps: 1000000 "),
+    )  # fmt: skip
+    digits(folder)
     kept = folder / ".cache/checkpoints/mnist_svhn/mnist-0"
 
     def ready() -> bool:
