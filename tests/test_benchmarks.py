@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from sklearn.neighbors import KNeighborsClassifier
+
+from benchmarks import radar
+from scenegen.dataset import open_dataset
 
 
 def test_training_is_measured_beside_multivae() -> None:
@@ -38,3 +43,13 @@ def test_training_is_measured_beside_multivae() -> None:
             cost = rate[f"poe+none {line['case'].split()[1]}"] / mine
             assert line["cost_vs_none"] == pytest.approx(cost, rel=0.005, abs=0.006)
     assert [line["case"] for line in lines if line["cost_vs_none"] is None] == [lines[0]["case"]]
+
+
+def test_what_radar_can_tell_is_the_nearest_neighbours(smoke: Path) -> None:
+    dataset = open_dataset(smoke / "data/shapes3d")
+    (known, names), (asked, truth) = (radar.objects(dataset, s) for s in ("train", "validation"))
+    assert len(truth) == sum(len(labels) for _, labels in dataset.boxes("radar", "validation"))
+    nearest = KNeighborsClassifier(1, algorithm="brute").fit(known, names)
+    assert radar.accuracy(known, names, asked, truth) == nearest.score(asked, truth)
+    assert radar.accuracy(known, names, known, names) == 1
+    assert radar.accuracy(known, names, asked, truth) > 0.6  # of three classes

@@ -100,6 +100,56 @@ def test_the_page_shows_what_a_figure_cost_and_how_sure_it_is(smoke: Path) -> No
     assert "one component drawn per scene" in page
 
 
+def test_ceilings_stand_beside_the_vaes_of_one_sensor(smoke: Path) -> None:
+    page = (smoke / "results/report.html").read_text()
+    table = page.split('<table id="ceilings"')[1].split("</table>")[0]
+    told = json.loads((smoke / "results/table3.json").read_text())["unimodal"]
+    for modality, row in told.items():
+        scored = json.loads((smoke / f"results/scores/{modality}-0.json").read_text())
+        assert row["ceiling"] == pytest.approx(scored["ceiling"][modality]["map50"], abs=1e-5)
+        assert 0 < row["ceiling_lo"] < row["ceiling"] < row["ceiling_hi"]
+        shown = table.split(f'<th scope="row">{modality}')[1].split("</tr>")[0]
+        alone, theirs, ceiling, *_ = re.findall(r"<td[^>]*>(.*?)</td>", shown, re.DOTALL)
+        figures = (row["mean"], row["paper"], row["ceiling"])
+        assert all(map(_shows, (alone, theirs, ceiling), figures))
+        assert f"{row['ceiling_lo']:.2f} to {row['ceiling_hi']:.2f}" in ceiling
+        assert f"{modality} {row['ceiling']:.2f}" in (smoke / "results/table3.md").read_text()
+
+
+def test_faults_show_what_a_method_cost(smoke: Path) -> None:
+    page = (smoke / "results/report.html").read_text()
+    table = page.split('<section id="faults"')[1].split("</table>")[0]
+    with open(smoke / "results/faults.csv", newline="") as file:
+        costs = {row["cell"]: row for row in csv.DictReader(file)}
+    for cell in cells(smoke):
+        cost = json.loads((smoke / f"results/scores/{cell}-0.json").read_text())["cost"]
+        assert {name: float(costs[cell][name]) for name in cost} == pytest.approx(cost)
+        assert f">{cell}" in table
+        passes = f"{cost['encodes']:g} + {cost['decodes']:g}"
+        assert passes in table.split(f">{cell}")[1].split("</th>")[0]
+        assert (
+            f"| {passes} | {cost['parameters'] / 1e6:.1f} |"
+            in (smoke / "results/faults.md").read_text()
+        )
+
+
+def test_joint_agreement_stands_beside_that_by_chance(project: Path) -> None:
+    file = project / "results/scores/poe-ecg-0.json"
+    told = json.loads(file.read_text())
+    agreed = {"map50": 0.61, "map50_95": 0.32, "map50_chance": 0.07, "objects": 1.4, "ci": {}}
+    told["joint"] = {"image-depth": agreed}
+    file.write_text(json.dumps(told))
+    run(project, "python", "-m", "pipeline.report")
+    page = (project / "results/report.html").read_text()
+    table = page.split('<section id="cost"')[1].split("</table>")[0]
+    heads = re.findall(r"<th scope=\"col\">(.*?)</th>", table)
+    shown = table.split('<th scope="row">poe-ecg')[1].split("</tr>")[0]
+    cells_of = re.findall(r"<td[^>]*>(.*?)</td>", shown, re.DOTALL)
+    by_head = dict(zip(heads[1:], cells_of, strict=True))
+    assert (by_head["joint: mAP@0.5"], by_head["by chance"]) == ("0.61", "0.07")
+    assert (by_head["mAP@0.5:0.95"], by_head["objects"]) == ("0.32", "1.40")
+
+
 def test_the_table_stands_beside_the_papers_with_differences(smoke: Path) -> None:
     page = (smoke / "results/report.html").read_text()
     table = page.split('<table id="table3"')[1].split("</table>")[0]
