@@ -20,6 +20,13 @@ settings.register_profile(
 settings.load_profile("steady")
 
 
+def shipped(name: str) -> str:
+    """A file as the repository ships it, not what a run or its user has made of it."""
+    return subprocess.run(
+        ["git", "show", f"HEAD:{name}"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+
+
 def clone(to: Path) -> Path:
     """A clone of this repository with the working tree's own changes laid over it."""
     subprocess.run(["git", "clone", "-q", "--no-hardlinks", str(ROOT), str(to)], check=True)

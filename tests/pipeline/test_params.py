@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,9 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from pipeline import params, presets
-from tests.conftest import ROOT, run
+from tests.conftest import ROOT, run, shipped
 
-# What the repository ships, not what its user has made of it.
-SHIPPED = subprocess.run(
-    ["git", "show", "HEAD:params.yaml"], cwd=ROOT, capture_output=True, text=True, check=True
-).stdout
+SHIPPED = shipped("params.yaml")
 
 
 def put(tmp_path: Path, key: str, value: Any) -> Path:

@@ -10,9 +10,9 @@ from ruamel.yaml import YAML
 
 from scenegen.manifest import read_manifest
 from scenegen.splits import split_scenes
-from tests.conftest import ROOT
+from tests.conftest import ROOT, shipped
 
-PAGE = (ROOT / "docs/tasks/scale.md").read_text()
+PAGE = shipped("docs/tasks/scale.md")
 SIDE_BY_SIDE = 2  # stages of the committed run
 
 
@@ -28,11 +28,11 @@ def said(*texts: str) -> None:
 
 def test_a_million_scenes() -> None:
     scenes = read_manifest(ROOT / "results/paper").count
-    stages = YAML(typ="safe").load(ROOT / "results/paper/dvc.lock")["stages"]
+    stages = YAML(typ="safe").load(shipped("results/paper/dvc.lock"))["stages"]
     size = next(o["size"] for o in stages["render"]["outs"] if o["path"] == "data/shapes3d")
-    about = (ROOT / "results/paper/README.md").read_text()
+    about = shipped("results/paper/README.md")
     (seconds,) = measured(r"dvc repro render`: (\d+) s", about)
-    shard = YAML(typ="safe").load(ROOT / "params.yaml")["scenes"]["shard_size"]
+    shard = YAML(typ="safe").load(shipped("params.yaml"))["scenes"]["shard_size"]
     core_hours, gigabytes = 4 * seconds / scenes * 1e6 / 3600, size / scenes * 1e6 / 1e9
     md5, check = measured(r"\| ([\d.]+) and ([\d.]+) GB/s of one core")
     share = len(split_scenes("train", 1000)) / 1000
@@ -52,9 +52,9 @@ def test_a_million_scenes() -> None:
 
 
 def test_a_thousand_cells() -> None:
-    cells = YAML(typ="safe").load(ROOT / "params.yaml")["grid"]["cells"]
+    cells = YAML(typ="safe").load(shipped("params.yaml"))["grid"]["cells"]
     models, files = (
-        [(ROOT / f"results/{kind}/{cell}-0.json").read_text() for cell in cells]
+        [shipped(f"results/{kind}/{cell}-0.json") for cell in cells]
         for kind in ("models", "scores")
     )
     costs = [json.loads(model) for model in models]
