@@ -20,7 +20,7 @@ from studies.study import CUB
 __all__ = ["main"]
 
 
-class Passes(CallbackAny2Vec):  # type: ignore[misc]
+class Passes(CallbackAny2Vec):
     """Shows how many passes FastText has made over the captions."""
 
     def __init__(self, total: int) -> None:

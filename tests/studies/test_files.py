@@ -25,6 +25,7 @@ from pipeline import presets
 from studies.cub import features
 from studies.cub.layout import Counts
 from studies.mnist_svhn import data
+from studies.mnist_svhn.pairs import FILE
 from studies.mnist_svhn.sources import from_files
 from studies.rawfiles import RawFile
 from studies.study import STUDIES
@@ -171,7 +172,7 @@ def test_table_1_of_mnists_and_svhns_own_files(
     files: tuple[Path, list[RawFile], list[RawFile], dict[str, np.ndarray]],
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    raw, mnist, svhn, _ = files
+    raw, mnist, svhn, made = files
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DEVICE", "cpu")
     monkeypatch.setattr(data, "from_files", partial(from_files, mnist=mnist, svhn=svhn))
@@ -182,6 +183,9 @@ def test_table_1_of_mnists_and_svhns_own_files(
     assert table.startswith("| objective | fusion | joint | S→M | M→S |")
     assert "(58.9)" in table
     assert "±" in table  # two seeds
+    with np.load(FILE) as file:
+        for split in ("train", "test"):  # one pair for each digit
+            assert len(file[f"{split}_pairs"]) == len(made[f"digits_{split}"])
     assert capsys.readouterr().err.count("scores, parts: 4/4, ") == 2 * 11
 
 

@@ -154,7 +154,11 @@ def test_the_paper_preset_has_the_papers_rows_and_setting(study: str) -> None:
     assert preset["vae"]["latent"] == latent
     assert preset["vae"]["training"]["learning_rate"] == rate
     assert len(preset["grid"]["seeds"]) == 5
-    if study == "cub":
+    assert preset["grid"]["unimodal"] == {"samples": importance}
+    if study == "mnist_svhn":
+        assert preset["data"]["repeats"] == 1  # a pair for each digit: 60,000 and 10,000
+    else:
+        assert (preset["text"]["size"], preset["features"]["extractor"]) == (300, "resnet101")
         assert preset["cca"] == {"size": 40, "ridge": 0.0}  # the field's k, and next to no ridge
 
 
