@@ -275,7 +275,7 @@ def _fit(
     loss = v8DetectionLoss(network)
     network.train()
     label = f"detector, from epoch {first + 1}" if first else "detector"
-    with Progress(total, label, progress, done=first * steps) as bar:
+    with Progress(total, label, progress, done=min(first * steps, total)) as bar:
         for epoch in range(first, epochs):
             order, generator = _draws(seed, epoch, len(data.images))
             for step in range(min(steps, total - epoch * steps)):

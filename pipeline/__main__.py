@@ -209,7 +209,7 @@ def _parser() -> argparse.ArgumentParser:
         "--scheduler",
         metavar="tcp://HOST:PORT",
         default=argparse.SUPPRESS,
-        help="render on the Dask cluster whose scheduler is there",
+        help="render on the Dask cluster whose scheduler is there (default: on this machine)",
     )
     one = add("train", train, "train and score all that is stale, several at once", "train")
     _add_jobs(one)
@@ -217,7 +217,8 @@ def _parser() -> argparse.ArgumentParser:
         "--scheduler",
         metavar="tcp://HOST:PORT",
         default=argparse.SUPPRESS,
-        help="on the Dask cluster whose scheduler is there, over a file system that it shares",
+        help="on the Dask cluster whose scheduler is there, over a file system that it shares "
+        "(default: on this machine)",
     )
     what = "train and score everything from the shards alone, without DVC and Blender"
     one = add("study", study, what, "study --jobs 8 --minutes 30")

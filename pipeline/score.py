@@ -157,7 +157,7 @@ def joint_agreement(vae: MultimodalVAE, judge: Judge, params: ScoreParams) -> Pa
 
 
 def ceiling(judge: Judge, modalities: Sequence[str]) -> Part:
-    """What the detectors find in the sensors' own pictures: no generated picture does better."""
+    """What the detectors find in the sensors' own pictures, the measure of what a VAE generates."""
     part: Part = {}
     for m in modalities:
         seen = judge.scenes.seen[m]
@@ -183,9 +183,16 @@ def examples(parts: Mapping[str, Part], modalities: Sequence[str]) -> Part:
 
 
 def replicates(parts: Mapping[str, Part], modalities: Sequence[str]) -> Part:
-    """`SUBSET/TARGET` -> mAP@0.5 [1 + R]: the figure, then its resamples, to be paired later."""
-    found = {f"{name}/{m}": figures(part, m) for name, part in parts.items() for m in modalities}
-    return {name: values["map50"] for name, values in found.items() if values}
+    """Figures [1 + R], each with its resamples, to be paired later.
+
+    `SUBSET/TARGET` is mAP@0.5, `SUBSET/TARGET/METRIC` another.
+    """
+    return {
+        f"{name}/{m}" + ("" if metric == "map50" else f"/{metric}"): values
+        for name, part in parts.items()
+        for m in modalities
+        for metric, values in figures(part, m).items()
+    }
 
 
 @dataclass(frozen=True)
@@ -226,8 +233,9 @@ class Plan:
     @property
     def count(self) -> int:
         """How many parts that are."""
-        tried = sum(len(self.live[given]) for given in self.chosen)
-        return len(self.asked) + len(self.as_prior) + tried + self.apart + self.jointly + self.alone
+        choices = sum(len(self.live[given]) for given in self.chosen)
+        once = self.apart + self.jointly + self.alone
+        return len(self.asked) + len(self.as_prior) + choices + once
 
 
 def planned(vae: MultimodalVAE, scenes: Scene, params: ScoreParams) -> Plan:
@@ -255,9 +263,14 @@ def planned(vae: MultimodalVAE, scenes: Scene, params: ScoreParams) -> Plan:
 
 
 def rules(
-    run: str, vae: MultimodalVAE, scenes: Scene, params: ScoreParams, plan: Plan
+    run: str,
+    vae: MultimodalVAE,
+    scenes: Scene,
+    params: ScoreParams,
+    plan: Plan,
+    chosen_on: int | None,
 ) -> dict[str, Any]:
-    """Of what a score file is, and how it was decoded."""
+    """Of what a score file is, how it was decoded, and how many scenes chose a component."""
     mixture = len(plan.live[tuple(vae.modalities)]) > 1
     return {
         "run": run,
@@ -273,7 +286,7 @@ def rules(
         "mixture": mixture,
         "cross_component": params.cross_component if mixture else None,
         "synergy_component": params.synergy_component if mixture else None,
-        "choosing": params.choosing if plan.chosen else None,
+        "choosing": chosen_on,
         "drawn_per_element": vae.cell.fusion == "rce",
     }
 
@@ -318,8 +331,10 @@ def main(run: str) -> None:
         return make
 
     makers: dict[str, Callable[[], Part]] = {}
+    chosen_on = None
     if plan.chosen:
         held_out = judge_of("validation", params.choosing, 0)
+        chosen_on = len(held_out.scenes.numbers)
         makers |= {
             tried(g, c): partial(quality, decode, held_out, g, c)
             for g in plan.chosen
@@ -357,7 +372,7 @@ def main(run: str) -> None:
     stage.write_json(
         Path(f"results/scores/{run}.json"),
         {
-            **rules(run, vae, judge.scenes, params, plan),
+            **rules(run, vae, judge.scenes, params, plan, chosen_on),
             "component": name_of(vae, component, len(plan.live[names])),
             "components": {
                 "+".join(g): name_of(vae, c, len(plan.live[names])) for g, c in taken.items()

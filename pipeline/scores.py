@@ -229,7 +229,9 @@ class Judge:
         """mAP against the scenes' truth, and errors of pixels in [0, 1]."""
         truths = self.scenes.truths[modality]
         precision = match(detections, truths, self.n_classes).average_precision(self.copies)
-        agnostic = match(*one_class(detections, truths), 1, overlaps=1).average_precision()
+        agnostic = match(*one_class(detections, truths), 1, overlaps=1).average_precision(
+            self.copies
+        )
         errors = pixel_errors(generated, self.scenes.seen[modality])
         weights = self.copies / self.copies.sum(1, keepdims=True)
         return {
@@ -246,9 +248,10 @@ def agreement(
     n_classes: int,
     resamples: NDArray[np.int64],
 ) -> Figures:
-    """Do two modalities of the same samples show the same objects? mAP, [0, 0] where none do.
+    """Do two modalities of the same samples show the same objects?
 
-    What is surely detected in the reference (a score of 0.5 or more) serves as the truth.
+    What is surely detected in the reference (a score of 0.5 or more) serves as the truth; where
+    that is nothing, mAP is nan.
 
     Returns:
         `map50`, `map50_95`; `map50_chance`, the agreement with the sample before; and `objects`,
@@ -314,7 +317,7 @@ class Parts:
             total: how many parts there are, for the progress bar.
         """
         versions = {name: version(name) for name in ("torch", "ultralytics", "pycocotools")}
-        decided = [asked, versions, stage.device()]
+        decided = [asked, versions, stage.device(), torch.cuda.is_available()]
         digest = hashlib.sha256(json.dumps(decided, sort_keys=True, default=str).encode())
         code = Path(__file__).parent.parent
         rooms = [code / "models", code / "detector", code / "pipeline"]

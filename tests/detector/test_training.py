@@ -198,8 +198,10 @@ def test_one_file_without_pickle(tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_every_network_and_precision_trains(tmp_path: Path, network: str, precision: str) -> None:
     _train(tmp_path / "a", network=network, precision=precision, epochs=1, image_size=64)
+    trained = yolo.load(tmp_path / "a", "cpu").network.state_dict()
+    assert all(tensor.isfinite().all() for tensor in trained.values())
     found = yolo.load(tmp_path / "a", "cpu").detect(draw(3, 0)[0])
-    assert len(found) == 3
+    assert all(np.isfinite(d.boxes).all() and (d.scores > 0).all() for d in found)
 
 
 def test_the_full_network_trains(tmp_path: Path) -> None:
@@ -213,7 +215,10 @@ def test_the_full_network_trains(tmp_path: Path) -> None:
     )
     # Its backbone and neck with ultralytics' anchor-free head; with the head of 2018 it is 61.9 M.
     assert told["parameters"] == pytest.approx(103.7e6, rel=0.005)
-    assert len(yolo.load(out, "cpu").detect(draw(3, 0)[0])) == 3
+    trained = yolo.load(out, "cpu").network.state_dict()
+    begun = yolo._build(yolo._config(params, 3, CLASSES), 0).fuse(verbose=False).state_dict()
+    assert all(tensor.isfinite().all() for tensor in trained.values())
+    assert any(not torch.equal(trained[key], begun[key]) for key in trained)
 
 
 @pytest.mark.parametrize(("epochs", "steps"), [(0.01, 1), (0.5, 5), (1.5, 15)])

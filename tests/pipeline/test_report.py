@@ -116,6 +116,26 @@ def test_ceilings_stand_beside_the_vaes_of_one_sensor(smoke: Path) -> None:
         assert f"{modality} {row['ceiling']:.2f}" in (smoke / "results/table3.md").read_text()
 
 
+def test_synergy_is_shown_by_every_figure(smoke: Path) -> None:
+    page = (smoke / "results/report.html").read_text()
+    table = page.split('<table id="gains"')[1].split("</table>")[0]
+    told = json.loads((smoke / "results/table3.json").read_text())["gains"]
+    assert [row["cell"] for row in told] == list(cells(smoke))
+    for row in told:
+        together = json.loads((smoke / f"results/scores/{row['cell']}-0.json").read_text())
+        shown = table.split(f'<th scope="row">{row["cell"]}')[1].split("</tr>")[0]
+        cells_of = iter(re.findall(r"<td[^>]*>(.*?)</td>", shown, re.DOTALL))
+        for metric in ("map50_95", "ssim", "mse"):
+            for m in stage.MODALITIES:
+                alone = json.loads((smoke / f"results/scores/{m}-0.json").read_text())
+                found = row["metrics"][metric][m]
+                gain = together["synergy"][m][metric] - alone["synergy"][m][metric]
+                assert found["gain"] == pytest.approx(gain, abs=2e-5)
+                assert found["lo"] <= found["gain"] <= found["hi"]
+                assert _shows(next(cells_of), found["gain"])
+        assert next(cells_of, None) is None
+
+
 def test_faults_show_what_a_method_cost(smoke: Path) -> None:
     page = (smoke / "results/report.html").read_text()
     table = page.split('<section id="faults"')[1].split("</table>")[0]

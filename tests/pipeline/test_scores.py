@@ -80,7 +80,7 @@ def test_intervals_hold_the_figure_and_identical_models_do_not_differ(
     assert once["ssim"][0] == pytest.approx(1)
     shown = summary(once)
     assert set(shown) == {"map50", "map50_95", "map50_agnostic", "mse", "ssim", "ci"}
-    assert set(shown["ci"]) == {"map50", "map50_95", "mse", "ssim"}
+    assert set(shown["ci"]) == set(shown) - {"ci"}
 
 
 def test_figures_in_the_files_lie_within_their_intervals(smoke: Path) -> None:
@@ -102,11 +102,14 @@ def test_files_of_every_model_are_paired(smoke: Path) -> None:
         told = json.loads((smoke / f"results/scores/{file.stem}.json").read_text())
         with np.load(file) as arrays:
             sizes |= {len(arrays[name]) for name in arrays.files}
-            for subset, row in told["subsets"].items():
+            for subset, row in [*told["subsets"].items(), ("synergy", told["synergy"])]:
                 for target, entry in row.items():
-                    assert arrays[f"{subset}/{target}"][0] == pytest.approx(
-                        entry["map50"], abs=1e-5
-                    )
+                    for metric in ("map50", "map50_95", "map50_agnostic", "ssim", "mse"):
+                        name = f"{subset}/{target}" + ("" if metric == "map50" else f"/{metric}")
+                        assert arrays[name][0] == pytest.approx(entry[metric], abs=1e-5)
+                        assert list(bounds(arrays[name])) == pytest.approx(
+                            entry["ci"][metric], abs=1e-5
+                        )
     assert sizes == {1 + RESAMPLES}
 
 
@@ -292,6 +295,13 @@ def test_parts_of_another_model_are_not_used(
     last = parts({"seed": 1})
     last.all({"a": make})
     assert len(made) == 3
+    monkeypatch.setattr(scores, "version", lambda name: f"another {name}")
+    parts({"seed": 1}).all({"a": make})
+    assert len(made) == 4
+    monkeypatch.setattr(stage, "device", lambda: "cuda:7")
+    last = parts({"seed": 1})
+    last.all({"a": make})
+    assert len(made) == 5
     assert len(list(Path(".cache/checkpoints").rglob("*.npz"))) == 1
     last.clear()
     assert not Path(".cache/checkpoints/score-x-0").exists()
@@ -485,18 +495,22 @@ def test_a_detector_learns_on_the_training_split_and_is_reported_on_the_others(
     quick: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = open_dataset(stage.DATASET)
-    given: list[np.ndarray] = []
+    given: list[Any] = []
 
     before = json.loads((quick / "results/detectors/radar.json").read_text())
 
     def watched(*arrays: Any, **_: Any) -> dict[str, float]:
-        given.extend(arrays[:4:2])
+        given.extend(arrays[:4])
         return {**before["validation"], "train_seconds": 1.0}
 
     monkeypatch.setattr(yolo, "train", watched)
     train_detector.main("radar")
-    assert np.array_equal(given[0], dataset.array("radar", "train"))
-    assert np.array_equal(given[1], dataset.array("radar", "validation"))
+    for split, pictures, boxes in zip(
+        ("train", "validation"), given[::2], given[1::2], strict=True
+    ):
+        assert np.array_equal(pictures, dataset.array("radar", split))
+        for one, other in zip(boxes, dataset.boxes("radar", split), strict=True):
+            assert all(map(np.array_equal, one, other))
     told = json.loads((quick / "results/detectors/radar.json").read_text())
     detector = load_detector(scores.detector_file("radar"))
     for split in ("validation", "test"):
@@ -584,15 +598,17 @@ def test_the_best_component_is_chosen_on_validation(
         return real(decode, judge, given, component)
 
     monkeypatch.setattr(score, "quality", watched)
-    change(quick, "score.choosing", 10)
-    score.main("moe-none-0")
-    assert len(chosen_on) == 3
     held_out = open_dataset(stage.DATASET).scenes("validation")
-    assert len(held_out) > 10
-    for numbers in chosen_on:
-        assert np.array_equal(numbers, held_out[:10])
-    told = json.loads((quick / "results/scores/moe-none-0.json").read_text())
-    assert told["choosing"] == 10
+    for asked in (10, 10_000):
+        chosen_on.clear()
+        change(quick, "score.choosing", asked)
+        score.main("moe-none-0")
+        assert len(chosen_on) == 3
+        for numbers in chosen_on:
+            assert np.array_equal(numbers, held_out[:asked])
+        told = json.loads((quick / "results/scores/moe-none-0.json").read_text())
+        assert told["choosing"] == min(asked, len(held_out))
+    assert 10 < len(held_out) < 10_000
 
 
 def test_a_unimodal_vae_stands_beside_what_its_sensor_shows(smoke: Path, judge: Judge) -> None:
@@ -609,6 +625,25 @@ def test_a_unimodal_vae_stands_beside_what_its_sensor_shows(smoke: Path, judge: 
             assert file[f"ceiling/{m}"] == pytest.approx(judge.map50(m, found))
     fused = json.loads((smoke / "results/scores/poe-none-0.json").read_text())
     assert fused["ceiling"] is None
+
+
+def test_rce_draws_an_expert_for_every_element(quick: Path) -> None:
+    trained = MultimodalVAE.load(quick / "data/models/poe-none-0.safetensors", "cpu")
+    vae = MultimodalVAE(trained.params, Cell(fusion="rce", objective="none"), trained.shapes)
+    vae.load_state_dict(trained.state_dict())
+    vae.eval().save(quick / "data/models/rce-none-0.safetensors")
+    shutil.copy(quick / "results/models/poe-none-0.json", quick / "results/models/rce-none-0.json")
+    score.main("rce-none-0")
+    told = json.loads((quick / "results/scores/rce-none-0.json").read_text())
+    assert (told["drawn_per_element"], told["mixture"], told["choosing"]) == (True, False, None)
+    scenes = Scene.load(open_dataset(stage.DATASET), "test", vae.modalities, 8)
+    with np.load(quick / "data/samples/rce-none-0.npz") as kept:
+        again = generate(vae, scenes, ("depth", "radar"), seed=0)
+        assert np.abs(kept["depth+radar/image"].astype(int) - again["image"]).max() <= 1
+    drawn = generate(vae, scenes, ("depth", "radar"), seed=1)
+    assert not np.array_equal(drawn["image"], again["image"])
+    fused = json.loads((quick / "results/scores/poe-none-0.json").read_text())
+    assert fused["drawn_per_element"] is False
 
 
 def test_lcd_is_scored_with_the_prior_for_a_missing_sensor_too(quick: Path) -> None:

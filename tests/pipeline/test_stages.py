@@ -107,6 +107,7 @@ CHANGES = [
     ("vae.training.learning_rate", 0.0007, TRAININGS),
     ("detector.radar.epochs", 7, {"train_detector@radar"}),
     ("report.examples", 5, {"report"}),
+    ("score.choosing", 50, {"score@moe-none-0", "score@poe-none-0", "score@poe-ecg-0"}),
     ("grid.cells.bce-lcd", {"fusion": "bce", "objective": "lcd"},
      {"train_vae@bce-lcd-0", "score@bce-lcd-0", "score_faults@bce-lcd-0", "summary", "report"}),
     ("score.faults.severities", [0.5],

@@ -14,6 +14,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from safetensors import safe_open
 
+from pipeline.stage import MODALITIES
 from scenegen.dataset import open_dataset
 from tests.conftest import run
 from tests.pipeline.test_stages import change, stale
@@ -254,6 +255,10 @@ def test_metrics_and_params_diff_tell_what_changed(project: Path) -> None:
 
 @pytest.mark.parametrize("command", [("show",), ("diff", "HEAD")])
 def test_plots_are_pictures_of_every_run(project: Path, command: tuple[str, ...]) -> None:
+    bars = project / "results/scores.csv"
+    header, first, *rest = bars.read_text().splitlines()
+    changed = f"{first.rsplit(',', 1)[0]},0.98765"
+    bars.write_text("\n".join([header, changed, *rest]) + "\n")
     run(project, "dvc", "plots", *command)
     page = (project / "dvc_plots/index.html").read_text()
     assert page.count("mAP@0.5 of what each model generates") == 1
@@ -265,12 +270,20 @@ def test_plots_are_pictures_of_every_run(project: Path, command: tuple[str, ...]
     for run_name in ("moe-none-0", "poe-none-0", "poe-ecg-0", "image-0"):
         assert page.count(f'"run": "{run_name}"') >= 5
     assert "<DVC_METRIC" not in page
+    assert "0.98765" in page
+    revisions = {"workspace", "HEAD"} if command[0] == "diff" else {"workspace"}
+    assert set(re.findall(r'"rev": "(\w+)"', page)) == revisions
 
 
 def test_an_experiment_runs_what_its_param_affects(project: Path) -> None:
+    cells = {"poe-none": {"fusion": "poe", "objective": "none"}}
+    change(project, "grid.cells", cells)
+    run(project, "git", *IDENTITY, "commit", "-qam", "One cell")
     options = ("-S", "vae.latent=64", "-S", "vae.training.steps=4", "-n", "wide")
-    done = run(project, "dvc", "exp", "run", *options, "train_vae@poe-none-0")
-    assert ran(done.stdout) == {"check", "train_vae@poe-none-0"}
+    done = run(project, "dvc", "exp", "run", *options)
+    alone = {f"{stage}@{m}-0" for stage in ("train_unimodal", "score_unimodal") for m in MODALITIES}
+    fused = {f"{stage}@poe-none-0" for stage in ("train_vae", "score", "score_faults")}
+    assert ran(done.stdout) == {"check", "summary", "report"} | alone | fused
     with safe_open(project / "data/models/poe-none-0.safetensors", "np") as model:
         latents = {s for key in model.keys() for s in model.get_slice(key).get_shape()}  # noqa: SIM118
     assert 64 in latents

@@ -16,7 +16,7 @@ from scipy.io import savemat
 from studies.mnist_svhn.sources import MNIST_FILES, SVHN_FILES
 from studies.rawfiles import RawFile
 from studies.study import STUDIES
-from tests.conftest import clone, run
+from tests.conftest import clone, run, shipped
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +33,8 @@ def studies_smoke(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         if not finished:
             folder.parent.mkdir()
             clone(folder)
+            name = f"studies/{study}/params.yaml"
+            (folder / name).write_text(shipped(name))
             run(folder, "python", "-m", "studies", "preset", study, "smoke")
             run(folder, "dvc", "repro", f"studies/{study}/dvc.yaml")
         return folder

@@ -30,7 +30,7 @@ from studies.cub.layout import ARCHIVE, Counts, picture, provide_cub, read
 from studies.cub.params import DataParams, FeatureParams, SceneCount, TextParams
 from studies.cub.scenes import caption, class_name, colour, scene_params, write_layout
 from studies.rawfiles import RawFile, RawFileError
-from tests.conftest import ROOT
+from tests.conftest import ROOT, shipped
 from tests.studies.conftest import described
 
 BIRDS = {"001.Albatross": 3, "002.Auklet": 2, "003.Crow": 2, "004.Finch": 1}
@@ -190,7 +190,7 @@ def test_half_of_mmvaes_archive_is_refused(tmp_path: Path) -> None:
 
 def test_cubs_own_files_have_to_be_all_there(tmp_path: Path) -> None:
     (originals(tmp_path) / "testclasses.txt").write_text("004.Finch\n")
-    sections = YAML(typ="safe").load((ROOT / "studies/cub/params.yaml").read_text())
+    sections = YAML(typ="safe").load(shipped("studies/cub/params.yaml"))
     asked = DataParams(**sections["data"] | {"source": "files", "folder": str(tmp_path)})
     with pytest.raises(RawFileError) as refusal:
         features.photos(asked)
@@ -494,7 +494,7 @@ def test_the_extractor_learns_from_training_pictures_alone(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "studies/cub").mkdir(parents=True)
-    sections = YAML(typ="safe").load((ROOT / "studies/cub/params.yaml").read_text())
+    sections = YAML(typ="safe").load(shipped("studies/cub/params.yaml"))
     sections["features"] |= {"side": 32, "size": 8, "epochs": 2}
     with open(tmp_path / "studies/cub/params.yaml", "w") as file:
         YAML().dump(sections, file)

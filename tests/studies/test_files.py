@@ -29,7 +29,7 @@ from studies.mnist_svhn.pairs import FILE
 from studies.mnist_svhn.sources import from_files
 from studies.rawfiles import RawFile
 from studies.study import STUDIES
-from tests.conftest import ROOT
+from tests.conftest import ROOT, shipped
 from tests.studies.conftest import described
 from tests.studies.test_cub import BIRDS, mmvae, originals
 from tests.studies.test_smoke import TABLES
@@ -50,7 +50,7 @@ def papers(folder: Path, study: str, cut: Mapping[str, Any]) -> None:
     home = folder / f"studies/{study}"
     home.mkdir(parents=True)
     (folder / "models").symlink_to(ROOT / "models")
-    text = (ROOT / f"studies/{study}/params.yaml").read_text()
+    text = shipped(f"studies/{study}/params.yaml")
     text = presets.render("paper", text, ROOT / f"studies/{study}/presets")
     (folder / "cut.yaml").write_text(json.dumps(cut))
     (home / "params.yaml").write_text(presets.render("cut", text, folder))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import importlib
 import json
+import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,8 +20,9 @@ from studies import table
 from studies.cub.paper import TABLE2
 from studies.mnist_svhn.paper import TABLE1
 from studies.study import STUDIES
-from tests.conftest import ROOT, run
+from tests.conftest import ROOT, clone, run, shipped
 from tests.pipeline.imports import closure
+from tests.pipeline.test_report import browse
 from tests.pipeline.test_stages import leaves
 
 YAML_READER = YAML(typ="safe")
@@ -28,6 +31,13 @@ STAGES = {
     for name in STUDIES
 }
 EVERY = [(study, name) for study, stages in STAGES.items() for name in stages]
+# Appended to a page: how much of it is too wide, its pictures, and those of them that are there.
+PROBE = """
+const page = document.documentElement, pictures = [...document.images];
+const loaded = pictures.filter((picture) => picture.complete && picture.naturalWidth);
+window.parent.document.body.dataset.probe =
+  `${page.scrollWidth - page.clientWidth} ${pictures.length} ${loaded.length}`;
+"""
 LEAST, MOST = {"mnist_svhn": 0, "cub": -1}, {"mnist_svhn": 100, "cub": 1}  # percent; cosines
 TABLES = {"mnist_svhn": ("table1", TABLE1), "cub": ("table2", TABLE2)}
 
@@ -84,6 +94,22 @@ def test_the_page_is_self_contained_and_says_whose_data_it_shows(
     assert "http" not in page.replace("data:image", "")
 
 
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Debian's chromium")
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (375, True)])
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_page_in_a_browser(
+    studies_smoke: dict[str, Path], tmp_path: Path, study: str, width: int, dark: bool
+) -> None:
+    page = (studies_smoke[study] / f"studies/{study}/results/report.html").read_text()
+    probed = tmp_path / "probed.html"
+    probed.write_text(page.replace("</body>", f"<script>{PROBE}</script></body>"))
+    document, said = browse(probed, tmp_path / "profile", width=width, dark=dark)
+    assert said == []
+    wide, pictures, loaded = map(int, re.findall(r'data-probe="(-?\d+) (\d+) (\d+)"', document)[0])
+    assert wide <= 0
+    assert loaded == pictures == page.count("<img ") > 0
+
+
 @pytest.mark.parametrize("study", STUDIES)
 def test_a_second_repro_has_nothing_to_do(studies_smoke: dict[str, Path], study: str) -> None:
     assert (
@@ -92,8 +118,8 @@ def test_a_second_repro_has_nothing_to_do(studies_smoke: dict[str, Path], study:
     )
 
 
-def test_the_roots_repro_leaves_the_studies_alone() -> None:
-    plan = run(ROOT, "dvc", "repro", "--dry", "--force").stdout
+def test_the_roots_repro_leaves_the_studies_alone(tmp_path: Path) -> None:
+    plan = run(clone(tmp_path / "project"), "dvc", "repro", "--dry", "--force").stdout
     assert "train_vae" in plan
     assert "studies" not in plan
 
@@ -117,7 +143,7 @@ def test_every_param_reaches_a_stage_as_a_leaf(study: str) -> None:
         for key in section[f"studies/{study}/params.yaml"]
         for modality in STUDIES[study].modalities
     }
-    params = YAML_READER.load((ROOT / f"studies/{study}/params.yaml").read_text())
+    params = YAML_READER.load(shipped(f"studies/{study}/params.yaml"))
     wanted = set(leaves({k: v for k, v in params.items() if k != "grid"}, "")) | {
         ".grid.cells",
         ".grid.seeds",
@@ -134,7 +160,7 @@ PRESETS = [(s, p.stem) for s in STUDIES for p in (ROOT / f"studies/{s}/presets")
 def test_every_preset_makes_valid_params(tmp_path: Path, study: str, preset: str) -> None:
     home = tmp_path / f"studies/{study}"
     home.mkdir(parents=True)
-    text = (ROOT / f"studies/{study}/params.yaml").read_text()
+    text = shipped(f"studies/{study}/params.yaml")
     (home / "params.yaml").write_text(text)
     (home / "presets").symlink_to(ROOT / f"studies/{study}/presets")
     (tmp_path / "models").symlink_to(ROOT / "models")
@@ -155,7 +181,9 @@ def test_the_paper_preset_has_the_papers_rows_and_setting(study: str) -> None:
     assert preset["vae"]["training"]["learning_rate"] == rate
     assert len(preset["grid"]["seeds"]) == 5
     assert preset["grid"]["unimodal"] == {"samples": importance}
+    assert preset["vae"]["training"]["schedule"] == "constant"
     if study == "mnist_svhn":
+        assert preset["vae"]["network"]["kind"] == "cnn"
         assert preset["data"]["repeats"] == 1  # a pair for each digit: 60,000 and 10,000
     else:
         assert (preset["text"]["size"], preset["features"]["extractor"]) == (300, "resnet101")
@@ -178,7 +206,7 @@ def test_bad_params_are_refused_in_one_line_before_any_work(
 ) -> None:
     home = tmp_path / f"studies/{study}"
     home.mkdir(parents=True)
-    text = (ROOT / f"studies/{study}/params.yaml").read_text()
+    text = shipped(f"studies/{study}/params.yaml")
     assert old in text
     (home / "params.yaml").write_text(text.replace(old, new, 1))
     done = run(tmp_path, "python", "-m", f"studies.{study}.check", check=False,
@@ -195,7 +223,7 @@ def test_every_table_says_which_data_it_was_made_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: str, source: str
 ) -> None:
     home, data = tmp_path / f"studies/{study}", tmp_path / f"data/studies/{study}"
-    params = YAML_READER.load((ROOT / f"studies/{study}/params.yaml").read_text())
+    params = YAML_READER.load(shipped(f"studies/{study}/params.yaml"))
     params["data"]["source"] = source
     params["grid"] |= {"cells": {"poe-ecg": {"fusion": "poe", "objective": "ecg"}}, "seeds": [0]}
     first, second = STUDIES[study].modalities

@@ -16,7 +16,7 @@ import pytest
 
 from studies.cub import data
 from studies.mnist_svhn.pairs import FILE
-from tests.conftest import ROOT, run
+from tests.conftest import ROOT, run, shipped
 
 HERE = {"PYTHONPATH": str(ROOT), "DEVICE": "cpu"}
 
@@ -25,7 +25,7 @@ def params(folder: Path, study: str, *changes: tuple[str, str]) -> Path:
     """The folder with the study's params in it, changed, and nothing else."""
     home = folder / f"studies/{study}"
     home.mkdir(parents=True)
-    text = (ROOT / home.relative_to(folder) / "params.yaml").read_text()
+    text = shipped(f"studies/{study}/params.yaml")
     for old, new in changes:
         assert text.count(old) == 1, old
         text = text.replace(old, new)
