@@ -181,7 +181,7 @@ def as_markdown(
     note = (
         f"± {spread}; in brackets the paper; enc + dec: passes of one modality through an encoder "
         "and a decoder, per scene and training step; params: parameters in millions.\n\n"
-        f"VAEs of one sensor alone: {alone}. What the sensors themselves saw of these scenes, the "
-        f"ceiling of every figure: {reach}."
+        f"VAEs of one sensor alone: {alone}. The ceiling, what is found in the sensors' own "
+        f"pictures of these scenes: {reach}."
     )
     return "\n".join(lines) + f"\n\n{note}\n"

@@ -130,7 +130,7 @@ def test_the_cost_stands_beside_the_figures() -> None:
     assert "| 0.40 ± 0.08 (0.70) |" in text
     assert "| 10 | 3 + 21 | 9.0 |" in text
     assert "VAEs of one sensor alone: image 0.50 (0.91), radar 0.80." in text
-    assert "the ceiling of every figure: image 0.98, radar 0.99." in text
+    assert "own pictures of these scenes: image 0.98, radar 0.99." in text
     header, line = as_csv(rows, table3.COLUMNS).splitlines()
     assert header.endswith(",train_seconds,encodes,decodes,parameters")
     assert line.endswith(",10.0,3.0,21.0,9000000.0")
