@@ -142,9 +142,9 @@ def quality(
     return {"quality": np.mean([judge.map50(m, judge.detect(m, generated[m]))[0] for m in targets])}
 
 
-def best_component(parts: Parts, given: Subset, live: Sequence[int]) -> int:
-    """The component with the best quality, once all were tried."""
-    return max(live, key=lambda c: float(parts.of(tried(given, c))["quality"]))
+def best_component(tries: Mapping[str, Part], given: Subset, live: Sequence[int]) -> int:
+    """The component with the best quality, of parts that `tried` names."""
+    return max(live, key=lambda c: float(tries[tried(given, c)]["quality"]))
 
 
 def joint_agreement(vae: MultimodalVAE, judge: Judge, params: ScoreParams) -> Part:
@@ -316,32 +316,33 @@ def main(run: str) -> None:
         plan.count,
     )
 
-    def chosen(given: Subset, by_best: bool) -> int | None:
-        return best_component(parts, given, plan.live[given]) if by_best else None
+    best, chosen_on = {}, None
+    if plan.chosen:
+        held_out = judge_of("validation", params.choosing, 0)
+        chosen_on = len(held_out.scenes.numbers)
+        tries = parts.all(
+            {
+                tried(g, c): partial(quality, decode, held_out, g, c)
+                for g in plan.chosen
+                for c in plan.live[g]
+            }
+        )
+        best = {g: best_component(tries, g, plan.live[g]) for g in plan.chosen}
 
     def entry(given: Subset, by_best: bool = False, **how: Any) -> Callable[[], Part]:
-        # Table III looks at what is missing, and at everything if nothing is.
+        # Table III looks at what is missing, and at everything if nothing is; so does the prior.
         missing = [m for m in names if m not in given] or names
-        targets = names if plan.everything else missing
+        targets = names if plan.everything and not how else missing
+        component = best[given] if by_best else None
 
         def make() -> Part:
-            generated = decode(judge.scenes, given, component=chosen(given, by_best), **how)
+            generated = decode(judge.scenes, given, component=component, **how)
             return scored(judge, generated, targets)
 
         return make
 
-    makers: dict[str, Callable[[], Part]] = {}
-    chosen_on = None
-    if plan.chosen:
-        held_out = judge_of("validation", params.choosing, 0)
-        chosen_on = len(held_out.scenes.numbers)
-        makers |= {
-            tried(g, c): partial(quality, decode, held_out, g, c)
-            for g in plan.chosen
-            for c in plan.live[g]
-        }
     # The longest of the table's first: the last ones should end together.
-    makers |= {
+    makers = {
         f"subset-{'+'.join(g)}": entry(g, g in plan.crosses_by_best) for g in plan.asked[::-1]
     }
     makers |= {f"prior-{'+'.join(g)}": entry(g, missing="prior") for g in plan.as_prior}
@@ -357,8 +358,8 @@ def main(run: str) -> None:
     prior = {name: made[f"prior-{name}"] for name in map("+".join, plan.as_prior)}
     synergy = made.get("synergy", by_name["+".join(names)])
     joint = made.get("joint")
-    component = chosen(names, plan.gains_by_best)
-    taken = {g: chosen(g, by_best=True) for g in plan.crosses_by_best}
+    component = best[names] if plan.gains_by_best else None
+    taken = {g: best[g] for g in plan.crosses_by_best}
     stage.write_bytes(
         Path(f"data/samples/{run}.npz"),
         packed({"scenes": judge.scenes.numbers[:PICTURES], **examples(by_name, names)}),

@@ -13,13 +13,15 @@ import io
 import json
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import combinations
+from multiprocessing import active_children, get_context
 from pathlib import Path
-from threading import Lock
 from typing import Any, Literal, TypeVar
 
 import cv2
@@ -36,6 +38,7 @@ from models.vae import MultimodalVAE
 from pipeline import stage
 from pipeline.bootstrap import bounds
 from scenegen.dataset import Dataset
+from scenegen.worker import start_worker
 
 __all__ = [
     "Figures",
@@ -330,42 +333,72 @@ class Parts:
         done = len(list(self.folder.glob("*.npz")))
         if done:
             print(f"{name}: {done} of {total} parts were finished before", flush=True)
-        self.begun: dict[str, Future[Part]] = {}
-        self.alone = Lock()
         self.progress = Progress(total, name.replace("-", " ", 1), done=done)
 
     def all(self, makers: Mapping[str, Callable[[], Part]]) -> dict[str, Part]:
-        """The parts of these names, each from disk or made now; two are made at a time.
+        """The parts of these names, each from disk or made now: one at a time on each core.
 
-        Half of a part's time is Python, for which one core serves, and half networks, for which
-        all do. They begin in order: a maker may ask `of` for a part that stands before its own.
+        Half of a part's time is Python, which keeps all threads of a process but one waiting.
         """
-        sys.setswitchinterval(1e-4)  # by default one in Python lets the other's torch wait 5 ms
-        with ThreadPoolExecutor(2) as pool:
-            for name, make in makers.items():
-                self.begun[name] = pool.submit(self._one, name, make)
-            try:
-                return {name: self.of(name) for name in makers}
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        left = [name for name in makers if not self._path(name).exists()]
+        with _processes(len(left), lambda name: self._make(name, makers[name])) as pool:
+            begun = {pool.submit(_inherited, name): name for name in left}
+            for future in as_completed(begun):
+                future.result()
+                self.progress.advance(note=begun[future])
+        return {name: self._read(name) for name in makers}
 
-    def of(self, name: str) -> Part:
-        """A part that was begun, once it is there."""
-        return self.begun[name].result()
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name.replace('/', '-')}.npz"
 
-    def _one(self, name: str, make: Callable[[], Part]) -> Part:
-        path = self.folder / f"{name.replace('/', '-')}.npz"
-        if path.exists():
-            with np.load(path) as file:
-                return {key: file[key] for key in file.files}
-        made = make()
-        stage.write_bytes(path, packed(made))
-        with self.alone:
-            self.progress.advance(note=name)
-        return made
+    def _make(self, name: str, make: Callable[[], Part]) -> None:
+        stage.write_bytes(self._path(name), packed(make()))
+
+    def _read(self, name: str) -> Part:
+        with np.load(self._path(name)) as file:
+            return {key: file[key] for key in file.files}
 
     def clear(self) -> None:
         """All is done and written: forget the parts."""
         self.progress.bar.close()
         shutil.rmtree(self.everything, ignore_errors=True)
+
+
+_work: list[Callable[[str], None]] = []  # of the processes below; a closure cannot be sent to them
+
+
+def _inherited(name: str) -> None:
+    _work[-1](name)
+
+
+@contextmanager
+def _processes(most: int, work: Callable[[str], None]) -> Iterator[Executor]:
+    """Run `_inherited(name)` as `work(name)`: processes of one thread, up to one for each core.
+
+    They are forked, so that what is loaded is there. Where that is unsafe (a GPU, macOS), two
+    threads. On an error, and on Ctrl-C, what is under way is given up.
+    """
+    threads, of_cv2 = torch.get_num_threads(), cv2.getNumThreads()
+    _work.append(work)
+    pool: Executor
+    if sys.platform != "linux" or (torch.cuda.is_available() and stage.device() != "cpu"):
+        pool = ThreadPoolExecutor(2)
+    else:
+        torch.set_num_threads(1)  # a forked process that begins with threads waits for lost ones
+        cv2.setNumThreads(1)
+        pool = ProcessPoolExecutor(
+            max(1, min(threads, most)), get_context("fork"), start_worker, (None,)
+        )
+    try:
+        yield pool
+    except BrokenProcessPool:
+        stage.fail(f"a process was killed (out of memory?); {stage.PARTS_KEPT}")
+    except BaseException:
+        for process in active_children():
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+        _work.pop()
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(of_cv2)
