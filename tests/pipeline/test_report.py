@@ -416,7 +416,9 @@ def shown_picture(css: str, tile: list[str]) -> np.ndarray:
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Debian's chromium")
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (375, True)])
+@pytest.mark.parametrize(
+    ("width", "dark"), [(1280, False), (1280, True), (375, False), (375, True)]
+)
 def test_the_page_in_a_browser(smoke: Path, tmp_path: Path, width: int, dark: bool) -> None:
     page = (smoke / "results/report.html").read_text()
     probed = tmp_path / "probed.html"
