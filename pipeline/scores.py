@@ -186,7 +186,7 @@ def pixel_errors(
     """
     x, y = (np.float32(1 / 255) * pictures for pictures in (generated, seen))
     n, height, width, channels = x.shape
-    # OpenCV takes pictures of up to 512 channels: scenes become channels. 64 stay in a core's cache.
+    # Scenes become channels, of which OpenCV takes up to 512; 64 stay in a core's cache.
     together = max(1, 64 // channels)
     mse = np.square(x - y).mean((1, 2, 3), dtype=np.float64)
     ssim = np.empty(n)
