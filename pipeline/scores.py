@@ -12,7 +12,9 @@ import gc
 import hashlib
 import io
 import json
+import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
@@ -21,8 +23,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import combinations
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, connection, get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any, Literal, TypeVar
 
 import cv2
@@ -36,10 +39,9 @@ from detector.progress import Progress
 from detector.yolo import Detector
 from detector.yolo import load as load_detector
 from models.vae import MultimodalVAE
-from pipeline import stage
+from pipeline import SIGNALS, stage
 from pipeline.bootstrap import bounds
 from scenegen.dataset import Dataset
-from scenegen.worker import start_worker
 
 __all__ = [
     "Figures",
@@ -372,6 +374,22 @@ def _inherited(name: str) -> None:
     _work[-1](name)
 
 
+def _begin() -> None:
+    """Prepare one: it ends at once and without a word on Ctrl-C, and with its parent.
+
+    As a render's processes do; importing that would make scores depend on all of Blender's code.
+    """
+    for kind in SIGNALS:
+        signal.signal(kind, signal.SIG_DFL)
+    Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent() -> None:
+    if parent := parent_process():
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
 @contextmanager
 def _processes(most: int, work: Callable[[str], None]) -> Iterator[Executor]:
     """Run `_inherited(name)` as `work(name)`: processes of one thread, up to one for each core.
@@ -388,9 +406,7 @@ def _processes(most: int, work: Callable[[str], None]) -> Iterator[Executor]:
         torch.set_num_threads(1)  # a forked process that begins with threads waits for lost ones
         cv2.setNumThreads(1)
         gc.freeze()  # else each process would look through, and so copy, all that is loaded
-        pool = ProcessPoolExecutor(
-            max(1, min(threads, most)), get_context("fork"), start_worker, (None,)
-        )
+        pool = ProcessPoolExecutor(max(1, min(threads, most)), get_context("fork"), _begin)
     try:
         yield pool
     except BrokenProcessPool:
