@@ -318,15 +318,17 @@ def test_a_part_that_fails_keeps_those_made_before_it(
     monkeypatch.chdir(tmp_path)
     log = tmp_path / "made"
     log.touch()
+    parts = scores.Parts("score-x-0", {}, [], 9)
 
     def make(number: int) -> dict[str, np.ndarray]:
         if number == 4:
+            while not all((parts.folder / f"{n}.npz").exists() for n in (0, 1)):
+                time.sleep(0.01)
             raise OSError("disk full")
         with open(log, "a") as file:
             file.write(f"{number}\n")
         return {"value": np.float64(number)}
 
-    parts = scores.Parts("score-x-0", {}, [], 9)
     with pytest.raises(OSError, match="disk full"):
         parts.all({f"{n}": partial(make, n) for n in range(9)})
     kept = {path.stem for path in parts.folder.glob("*.npz")}
