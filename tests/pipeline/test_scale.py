@@ -8,6 +8,7 @@ from statistics import mean
 
 from ruamel.yaml import YAML
 
+from pipeline.stage import MODALITIES
 from scenegen.manifest import read_manifest
 from scenegen.splits import split_scenes
 from tests.conftest import ROOT, shipped
@@ -35,6 +36,9 @@ def test_a_million_scenes() -> None:
     shard = YAML(typ="safe").load(shipped("params.yaml"))["scenes"]["shard_size"]
     core_hours, gigabytes = 4 * seconds / scenes * 1e6 / 3600, size / scenes * 1e6 / 1e9
     md5, check = measured(r"\| ([\d.]+) and ([\d.]+) GB/s of one core")
+    trained = sum(
+        json.loads(shipped(f"results/detectors/{m}.json"))["train_seconds"] for m in MODALITIES
+    )
     share = len(split_scenes("train", 1000)) / 1000
     bytes_a_scene = 64 * 64 * (3 + 1 + 1)
     said(
@@ -47,12 +51,15 @@ def test_a_million_scenes() -> None:
         f"({gigabytes / md5:.0f} s for MD5, then its record), {gigabytes / check:.0f} s by",
         f"| {bytes_a_scene * share * 1e6 / 1e9:.0f} GB: all training scenes",
         f"{bytes_a_scene / 1e3:.0f} kB a scene, {100 * share:.0f} % of the scenes",
-        f"some 100,000 scenes for each {bytes_a_scene * share * 1e5 / 1e9:.1f} GB",
+        f"{bytes_a_scene * share * 1e5 / 1e9:.1f} GB for each 100,000 scenes",
+        f"| {trained / scenes * 1e6 / SIDE_BY_SIDE / 3600:.1f} h on those four "
+        f"| {trained:.0f} s for",
     )
 
 
 def test_a_thousand_cells() -> None:
     cells = YAML(typ="safe").load(shipped("params.yaml"))["grid"]["cells"]
+    assert len(cells) == 5
     models, files = (
         [shipped(f"results/{kind}/{cell}-0.json") for cell in cells]
         for kind in ("models", "scores")
@@ -62,10 +69,25 @@ def test_a_thousand_cells() -> None:
     scores = measured(r"\| (\d+) and (\d+) s a cell on average")
     weights = max(cost["parameters"] for cost in costs)
     kilobytes = max(len(file) for file in files) / 1e3
+    faults = len(shipped("results/faults.csv")) / len(cells) / 1e3
+    stages = YAML(typ="safe").load(shipped("dvc.lock"))["stages"]
+    behind = max(
+        sum(
+            out["size"]
+            for stage in ("score", "score_faults")
+            for out in stages[f"{stage}@{cell}-0"]["outs"]
+            if out["path"].startswith("data/")
+        )
+        / 1e6
+        for cell in cells
+    )
     said(
         f"{min(seconds):,.0f} to {max(seconds):,.0f} s a cell, {mean(seconds):.0f} s on average",
         f"| training | {1000 * mean(seconds) / SIDE_BY_SIDE / 3600:.0f} h on those four",
         f"| {1000 * sum(scores) / SIDE_BY_SIDE / 3600:.0f} h on those four |",
         f"| {1000 * weights * 4 / 1e9:.0f} GB | {weights / 1e6:.1f} M parameters in float32",
-        f"{kilobytes:.0f} MB of scores | up to {kilobytes:.0f} kB a cell",
+        f"{kilobytes:.0f} MB of scores, {faults:.0f} of faults | "
+        f"up to {kilobytes:.0f} and {faults:.0f} kB a cell",
+        f"| {behind:.1f} GB | up to {behind:.1f} MB a cell |",
+        f"| {len(shipped('results/report.html')) / 1e6:.1f} MB for five cells |",
     )
