@@ -1,6 +1,9 @@
 # Two commands do everything: `make` and `make test`. `make help` lists the rest.
 PYTHON ?= python3.11
 VENV := .venv
+INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
+PIN = uv pip compile --quiet --generate-hashes --no-annotate --no-header --no-emit-index-url \
+	--no-emit-find-links --python-version 3.11
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
 
@@ -18,22 +21,27 @@ $(VENV)/ready: requirements.txt
 	@# What another Python left there goes; one of 3.11 is kept and completed.
 	"$(PYTHON)" -m venv $$([ -x $(VENV)/bin/python3.11 ] || echo --clear) $(VENV)
 	@# The file names every package and version there is to install: nothing is left to resolve.
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.txt
+	$(INSTALL) -r requirements.txt
 	@touch $@
 
-test: $(VENV)/ready  ## run every test (a real smoke run of the pipeline is among them)
+$(VENV)/test-ready: requirements-test.txt $(VENV)/ready
+	@# The same versions, and what only tests, lint and benchmarks need.
+	$(INSTALL) -r requirements-test.txt
+	@touch $@
+
+test: $(VENV)/test-ready  ## run every test (a real smoke run of the pipeline is among them)
 	python -m pytest
 
-lint: $(VENV)/ready  ## check format, rules and types
+lint: $(VENV)/test-ready  ## check format, rules and types
 	ruff format --check .
 	ruff check .
-	mypy scenegen models detector pipeline studies
+	mypy scenegen models detector pipeline studies benchmarks
 
-format: $(VENV)/ready  ## format the code
+format: $(VENV)/test-ready  ## format the code
 	ruff format .
 	ruff check --fix .
 
-bench: $(VENV)/ready  ## measure rendering and training speed; one JSON line each
+bench: $(VENV)/test-ready  ## measure rendering and training speed; one JSON line each
 	python -m benchmarks.render
 	python -m benchmarks.train
 
@@ -48,9 +56,9 @@ smoke default table3 grid paper: $(VENV)/ready  ## apply that preset to params.y
 	@python -m pipeline check
 	dvc repro
 
-requirements: $(VENV)/ready  ## pin requirements.in, with hashes and without hosts
-	uv pip compile --quiet --generate-hashes --no-annotate --no-header --no-emit-index-url \
-		--no-emit-find-links --python-version 3.11 requirements.in -o requirements.txt
+requirements: $(VENV)/test-ready  ## pin requirements*.in, with hashes and without hosts
+	$(PIN) requirements-test.in -o requirements-test.txt
+	$(PIN) requirements.in -c requirements-test.txt -o requirements.txt
 
 clean:  ## remove checkpoints and scratch files; outputs and DVC's cache stay
 	rm -rf .cache
