@@ -186,6 +186,9 @@ class Cell(_Section):
     per: Literal["step", "sample"] = Field(
         default="step", description="rmd: one random subset per step (paper), or per sample"
     )
+    share: float = Field(
+        default=0.5, gt=0, lt=1, description="split: weight of the full set; the rest is the sides'"
+    )
     tc: float = Field(
         default=5 / 6, ge=0, le=1, description="mvtcae: share of the total-correlation part"
     )
@@ -227,8 +230,8 @@ def check_cell(params: VAEParams, cell: Cell) -> None:
             f"training.kl_warmup: {params.training.kl_warmup} with samples {cell.samples}: an "
             "importance-weighted bound has no KL term to weigh; use kl_warmup 0 or samples 1"
         )
-    if cell.objective == "jmvae" and len(params.modalities) < 2:
-        raise ValueError("objective: 'jmvae' needs 2 or more modalities")
+    if cell.objective in ("jmvae", "split") and len(params.modalities) < 2:
+        raise ValueError(f"objective: {cell.objective!r} needs 2 or more modalities")
 
 
 def _refusal(cell: Cell) -> str:

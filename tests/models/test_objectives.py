@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models import likelihoods
 from models.mixture import Draws, gaussian_kl
-from models.params import Cell, fusion_names
+from models.params import Cell, ModalityParams, VAEParams, check_cell, fusion_names
 from models.vae import MultimodalVAE
 from tests.models.conftest import LATENT, draws, small_batch, small_model
 
@@ -107,6 +107,61 @@ def test_rmd_is_one_random_subset_that_reconstructs_all(per: str) -> None:
         mixed += len(set(rows.tolist())) > 1
     assert steps == set(range(7))
     assert (mixed > 0) == (per == "sample")
+
+
+def test_split_is_the_full_set_and_two_sides_that_share_the_modalities() -> None:
+    model, x = small_model(Cell(objective="split", share=0.4)), small_batch()
+    every = torch.stack([elbo(model, x, s, "abc") for s in all_subsets("abc")])  # [7, B]
+    for seed in range(20):
+        value = model.bound(x, fixed(seed)).value
+        assert value.shape == (3, 5)
+        torch.testing.assert_close(value[0], 0.4 * every[-1])
+        rows = (every - value[1:, None] / 0.3).abs().argmin(1)  # [2, B]
+        torch.testing.assert_close(0.3 * every.gather(0, rows), value[1:])
+        for one, other in rows.T.tolist():
+            sides = all_subsets("abc")[one], all_subsets("abc")[other]
+            assert sorted("".join(sides)) == list("abc"), sides
+
+
+def test_split_draws_every_proper_subset_alike() -> None:
+    model = small_model(Cell(objective="split"))
+    layout = model._layout(60_000, torch.zeros(1))
+    present = model.make_plan(layout, model.cell, draws()).present  # [E, T, B]
+    code = (present[:, 1].long() * torch.tensor([[1], [2], [4]])).sum(0)
+    counts = torch.bincount(code, minlength=8)
+    assert counts[0] == counts[7] == 0
+    assert (counts[1:7] - 10_000).abs().max() < 500, counts
+
+
+@pytest.mark.parametrize(
+    "cell", [Cell(objective="split"), Cell(fusion="largest", objective="jmvae")]
+)
+def test_one_modality_has_nothing_to_split(cell: Cell) -> None:
+    one = VAEParams(modalities={"a": ModalityParams()})
+    with pytest.raises(ValueError, match=f"objective: '{cell.objective}' needs 2 or more"):
+        check_cell(one, cell)
+
+
+def test_split_of_two_modalities_is_ecg_over_three() -> None:
+    x = small_batch("ab")
+    split = small_model(Cell(objective="split", share=1 / 3), "ab").bound(x, fixed())
+    ecg = small_model(Cell(objective="ecg"), "ab").bound(x, fixed())
+    torch.testing.assert_close(split.value.sum(0), ecg.value.sum(0) / 3)
+
+
+def test_split_is_ecg_over_seven_on_average() -> None:
+    class Chosen(FixedDraws):
+        """Draws the given row of the six proper subsets; rows 0 to 2 and their rest are all."""
+
+        def uniform(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+            return torch.full(shape, (row + 0.5) / 6, dtype=like.dtype)
+
+    x = small_batch()
+    ecg = small_model(Cell(objective="ecg")).bound(x, fixed()).value.sum(0) / 7
+    model, total = small_model(Cell(objective="split", share=1 / 7)), torch.zeros_like(ecg)
+    for row in range(3):
+        total = total + model.bound(x, Chosen(torch.Generator().manual_seed(0))).value.sum(0)
+    torch.testing.assert_close(total / 3, ecg)
 
 
 @pytest.mark.parametrize("fusion", PRODUCT_LIKE)
@@ -279,7 +334,8 @@ def test_rce_and_moe_agree_with_equal_experts() -> None:
 
 @pytest.mark.parametrize("fusion", fusion_names())
 @pytest.mark.parametrize(
-    ("objective", "terms"), [("ecg", 7), ("weighted", 7), ("rmd", 1), ("subsampling", 5)]
+    ("objective", "terms"),
+    [("ecg", 7), ("weighted", 7), ("rmd", 1), ("split", 3), ("subsampling", 5)],
 )
 def test_number_of_terms(fusion: str, objective: str, terms: int) -> None:
     model = small_model(Cell(fusion=fusion, objective=objective))
