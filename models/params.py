@@ -229,6 +229,12 @@ def check_cell(params: VAEParams, cell: Cell) -> None:
         )
     if cell.objective == "jmvae" and len(params.modalities) < 2:
         raise ValueError("objective: 'jmvae' needs 2 or more modalities")
+    untrained = (cell.fusion, cell.objective, cell.subsets) == ("largest", "subsampling", 0)
+    if untrained and len(params.modalities) > 2:
+        raise ValueError(
+            f"subsets: 0 with fusion 'largest' and {len(params.modalities)} modalities never trains "
+            "the encoders of pairs; use subsets 1 or more"
+        )
 
 
 def _refusal(cell: Cell) -> str:
@@ -243,6 +249,8 @@ def _refusal(cell: Cell) -> str:
             f"objective: {cell.objective!r} with fusion 'largest' never trains the encoders of "
             "pairs; use jmvae, ecg, rmd or subsampling"
         )
+    if cell.objective == "jmvae" and cell.cross == 0:
+        return "cross: 0 with objective 'jmvae' never trains the encoders of smaller subsets"
     if cell.samples > 1 and (cell.objective in ("mvtcae", "jmvae") or cell.beta != 1):
         return (
             f"samples: {cell.samples} with objective {cell.objective!r} and beta {cell.beta}: "

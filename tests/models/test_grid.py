@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.mixture import Draws
-from models.params import Cell, fusion_names, objective_names
+from models.params import Cell, check_cell, fusion_names, objective_names
 from models.vae import MultimodalVAE
 from tests.models.conftest import LATENT, draws, small_batch, small_params
 
@@ -119,12 +119,22 @@ def test_an_unknown_entry_is_named() -> None:
         ({"gradient": "dreg", "samples": 2, "fusion": "moe"}, "'dreg' with fusion 'moe' is biased"),
         ({"alpha": 1.5}, "alpha"),
         ({"rho": 1.0}, "rho"),
+        ({"fusion": "largest", "objective": "jmvae", "cross": 0.0}, "cross: 0 .* never trains"),
+        (
+            {"fusion": "largest", "objective": "subsampling", "subsets": 0},
+            "subsets: 0 .* 3 modalities never trains",
+        ),
         ({"colour": 1}, "colour"),
     ],
 )
 def test_contradictions_are_refused(options: dict[str, object], reason: str) -> None:
-    with pytest.raises(ValidationError, match=reason):
-        Cell.model_validate(options)
+    with pytest.raises(ValueError, match=reason):
+        check_cell(small_params(), Cell.model_validate(options))
+
+
+def test_two_modalities_have_no_pair_left_untrained() -> None:
+    cell = Cell(fusion="largest", objective="subsampling", subsets=0)
+    check_cell(small_params("ab"), cell)
 
 
 def test_every_parameter_of_a_full_objective_learns() -> None:
