@@ -78,9 +78,9 @@ class NetworkParams(_Section):
     """Encoders and decoders of images; vectors and sequences have one design each."""
 
     kind: Literal["residual", "cnn", "mixer"] = Field(
-        default="residual",
-        description="residual: patches and residual blocks; cnn: the paper's; mixer: MLPs across "
-        "patches and channels",
+        default="mixer",
+        description="mixer: MLPs across patches and channels; residual: patches and residual "
+        "blocks; cnn: the paper's",
     )
     width: int = Field(
         default=32,
