@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.mixture import Draws
 from models.params import Cell, check_cell, fusion_names, objective_names
-from models.vae import MultimodalVAE
+from models.training import train
+from models.vae import Bound, MultimodalVAE
 from tests.models.conftest import LATENT, draws, small_batch, small_params
 
 SUBSETS_UNTRAINED = "never trains the encoders"
@@ -87,20 +88,38 @@ class Waits(TorchDispatchMode):
 
 @pytest.mark.parametrize("objective", objective_names())
 @pytest.mark.parametrize("fusion", fusion_names())
-def test_after_the_first_no_step_waits_for_the_device(fusion: str, objective: str) -> None:
+def test_after_the_first_no_step_waits_for_the_device(
+    fusion: str, objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if refusal(fusion, objective, 1):
         pytest.skip("refused: see test_every_cell")
-    cell = Cell(fusion=fusion, objective=objective)
-    model = MultimodalVAE(small_params(), cell, {"a": (3,), "b": (2,), "c": (4,)})
-    x = {name: value.float() for name, value in small_batch().items()}
-    optimiser = torch.optim.Adam(model.parameters(), fused=True)
-    for step in range(2):
-        with Waits() as waits:
-            loss = -model.bound(x, draws()).value.sum(0).mean()
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-        assert not step or waits.found == []
+    """In `train` itself, within an epoch, whose order is copied to the device once."""
+    settings = {"steps": 4, "batch": 5, "clip": 1000.0}
+    params = small_params()
+    params = params.model_copy(update={"training": params.training.model_copy(update=settings)})
+    x = {name: value.float().numpy() for name, value in small_batch(batch=20).items()}
+    bound, waits = MultimodalVAE.bound, Waits()
+
+    def noted(model: MultimodalVAE, *given: Any) -> Bound:
+        waits.found.append("bound")
+        return bound(model, *given)
+
+    monkeypatch.setattr(MultimodalVAE, "bound", noted)
+    with waits:
+        train(
+            params,
+            Cell(fusion=fusion, objective=objective),
+            x,
+            {name: values[:0] for name, values in x.items()},
+            seed=0,
+            out=tmp_path / "model.safetensors",
+            checkpoints=tmp_path,
+            device="cpu",
+            progress=False,
+        )
+    starts = [place for place, found in enumerate(waits.found) if found == "bound"]
+    assert waits.found[starts[1] : starts[3] + 1] == ["bound"] * 3
+    assert waits.found[starts[3] + 1 :], "the row of the curves, after the last step, does wait"
 
 
 def test_an_unknown_entry_is_named() -> None:
