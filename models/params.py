@@ -229,11 +229,12 @@ def check_cell(params: VAEParams, cell: Cell) -> None:
         )
     if cell.objective == "jmvae" and len(params.modalities) < 2:
         raise ValueError("objective: 'jmvae' needs 2 or more modalities")
-    untrained = (cell.fusion, cell.objective, cell.subsets) == ("largest", "subsampling", 0)
-    if untrained and len(params.modalities) > 2:
+    count = len(params.modalities)
+    never = (cell.fusion, cell.objective, cell.subsets) == ("largest", "subsampling", 0)
+    if never and count > 2:
         raise ValueError(
-            f"subsets: 0 with fusion 'largest' and {len(params.modalities)} modalities never trains "
-            "the encoders of pairs; use subsets 1 or more"
+            f"subsets: 0 with fusion 'largest' and {count} modalities never trains the encoders of "
+            "pairs; use subsets 1 or more"
         )
 
 

@@ -193,7 +193,7 @@ class MultimodalVAE(nn.Module):
         return log_p.unflatten(2, z.shape[1:3])
 
     def _live_rows(self, posterior: Mixture, plan: Plan) -> Tensor | None:
-        """Indices (component, term) of components present, None for all; found out once a device."""
+        """Indices (component, term) of components present, None for all; one look a device."""
         weight = posterior.log_weight
         if len(weight) == 1 or not plan.static:
             return None

@@ -201,7 +201,7 @@ def test_an_array_in_place_of_a_tensor_is_named(answer: str) -> None:
 
 
 def test_log_likelihood_of_no_samples_is_refused() -> None:
-    with pytest.raises(ValueError, match="^samples: 0, expected 1 or more$"):
+    with pytest.raises(ValueError, match=r"^samples: 0, expected 1 or more$"):
         small_model(Cell()).log_likelihood(small_batch(), 0)
 
 
