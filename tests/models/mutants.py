@@ -341,7 +341,7 @@ MUTANTS = (
     Mutant(
         "learning rate's schedule ignored",
         "training.py",
-        "settings.learning_rate * _rate(step, params)",
+        "settings.learning_rate * rate(step, along, settings)",
         "settings.learning_rate",
     ),
     Mutant(
@@ -355,6 +355,24 @@ MUTANTS = (
         "training.py",
         "max(harm, key=",
         "min(harm, key=",
+    ),
+    Mutant(
+        "a runaway's step is the window's last",
+        "training.py",
+        "(loss > limit).int().argmax()",
+        "len(loss) - 1",
+    ),
+    Mutant(
+        "a GPU's checkpoint resumed on a CPU",
+        "training.py",
+        "{settings}{torch.device(device).type}",
+        "{settings}",
+    ),
+    Mutant(
+        "checkpoints of something else pile up",
+        "training.py",
+        "            other.unlink(missing_ok=True)",
+        "            pass",
     ),
     Mutant(
         "weights of NaN saved",
