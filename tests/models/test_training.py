@@ -302,6 +302,20 @@ def test_a_loss_that_climbs_back_and_beyond_where_it_began_is_stopped() -> None:
         told([510.0], [100.0, -200.0, 200.0, 300.0, 400.0, 490.0])  # slowly, too
 
 
+def test_a_loss_that_starts_near_0_may_double() -> None:
+    """Of a likelihood of 300 and a KL of 310: its size is 610 and not 10."""
+    model = MultimodalVAE(PARAMS, Cell(), {"image": (8, 8, 3), "features": (5,)})
+    numbers = torch.tensor([[0.0, 0.0, -10.0, 310.0, 300.0, 0.0]])
+    history = [_curves(numbers[0], model, "")]
+    for loss in (30.0, 600.0, 640.0):
+        numbers[0, 2] = -loss
+        if loss < 620:
+            _check(numbers, 1, model, history)
+        else:
+            with pytest.raises(DivergedError, match=r"step 1: the loss diverges \(640\)"):
+                _check(numbers, 1, model, history)
+
+
 @pytest.mark.parametrize("before", [True, False])
 @pytest.mark.parametrize(
     ("part", "harm", "culprit"),
