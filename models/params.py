@@ -78,9 +78,9 @@ class NetworkParams(_Section):
     """Encoders and decoders of images; vectors and sequences have one design each."""
 
     kind: Literal["residual", "cnn", "mixer"] = Field(
-        default="residual",
-        description="residual: patches and residual blocks; cnn: the paper's; mixer: MLPs across "
-        "patches and channels",
+        default="mixer",
+        description="mixer: MLPs across patches and channels; residual: patches and residual "
+        "blocks; cnn: the paper's",
     )
     width: int = Field(
         default=32,
@@ -232,6 +232,13 @@ def check_cell(params: VAEParams, cell: Cell) -> None:
         )
     if cell.objective in ("jmvae", "split") and len(params.modalities) < 2:
         raise ValueError(f"objective: {cell.objective!r} needs 2 or more modalities")
+    count = len(params.modalities)
+    never = (cell.fusion, cell.objective, cell.subsets) == ("largest", "subsampling", 0)
+    if never and count > 2:
+        raise ValueError(
+            f"subsets: 0 with fusion 'largest' and {count} modalities never trains the encoders of "
+            "pairs; use subsets 1 or more"
+        )
 
 
 def _refusal(cell: Cell) -> str:
@@ -246,6 +253,8 @@ def _refusal(cell: Cell) -> str:
             f"objective: {cell.objective!r} with fusion 'largest' never trains the encoders of "
             "pairs; use jmvae, ecg, rmd or subsampling"
         )
+    if cell.objective == "jmvae" and cell.cross == 0:
+        return "cross: 0 with objective 'jmvae' never trains the encoders of smaller subsets"
     if cell.samples > 1 and (cell.objective in ("mvtcae", "jmvae") or cell.beta != 1):
         return (
             f"samples: {cell.samples} with objective {cell.objective!r} and beta {cell.beta}: "

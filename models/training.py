@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import hashlib
 import json
 import math
@@ -20,11 +22,11 @@ from torch import Tensor
 
 from models.mixture import Draws
 from models.networks import fast_bfloat16
-from models.params import Cell, VAEParams, check_cell
+from models.params import Cell, TrainingParams, VAEParams, check_cell
 from models.progress import Progress
 from models.vae import Bound, MultimodalVAE
 
-__all__ = ["DivergedError", "train"]
+__all__ = ["DivergedError", "batch_rows", "rate", "train"]
 
 Row = dict[str, float]
 
@@ -54,7 +56,8 @@ def train(
         data, validation: modality -> uint8 [N, H, W, C] (or float32 [N, D] and [N, T, D]).
         seed: decides weights, batches and noise.
         out: the safetensors file to write.
-        checkpoints: folder for checkpoints; one is resumed if it fits params, cell, seed and data.
+        checkpoints: folder of this training alone; a checkpoint there is resumed if it fits params,
+            cell, seed, data and kind of device, and goes with the first new one if it does not.
         device: `cpu`, `cuda`; by default cuda if there is one.
         progress: show a bar (or lines, in a log).
         log: called with each row of the curves as it is made; at once with those of a checkpoint.
@@ -64,12 +67,14 @@ def train(
         "validation_loss"}; losses are in nats per scene, seconds those of all resumes together.
 
     Raises:
-        DivergedError: names step, term and modality; the last good checkpoint is kept.
+        DivergedError: names step, term and modality; the last good checkpoint is kept. Where the
+            loss is finite and its gradient is not, names the modality or the weights alone.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_cell(params, cell)
     settings = params.training
     torch.set_num_threads(settings.threads)
+    keep_memory()
     seen = _resident(data, params, device)
     held_out = _resident(validation, params, device)
 
@@ -79,7 +84,7 @@ def train(
         print("precision: this CPU cannot multiply bfloat16; float32 it is", file=sys.stderr)
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
     noise = torch.Generator(device).manual_seed(seed)
-    path = Path(checkpoints) / f"{_fingerprint(params, cell, seed, seen)}.safetensors"
+    path = Path(checkpoints) / f"{_fingerprint(params, cell, seed, seen, device)}.safetensors"
     start, history, spent = _resume(path, model, optimiser, noise)
     for row in history:  # the caller's curves begin anew in a resumed run
         if log is not None:
@@ -90,10 +95,11 @@ def train(
     recent: list[Tensor] = []
     count = len(next(iter(seen.values())))
     for step in range(start, settings.steps):
-        rows = _batch(step, count, settings.batch, seed, device)
+        rows = batch_rows(step, count, settings.batch, seed, device)
         x = {name: model.prepared(name, values[rows]) for name, values in seen.items()}
+        along = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
         for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate * _rate(step, params)
+            group["lr"] = settings.learning_rate * rate(step, along, settings)
         bound = model.bound(x, Draws(noise), min(1.0, (step + 1) / max(1, settings.kl_warmup)))
         optimiser.zero_grad(set_to_none=True)
         (-bound.value.sum(0).mean()).backward()
@@ -132,6 +138,18 @@ def train(
     }
 
 
+def keep_memory() -> None:
+    """Have glibc keep what is freed, where it is the C library, until the process ends.
+
+    Else big tensors go back to the system after every step, and each of their pages is faulted in
+    anew: a tenth of a step's time.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+
+
 def _resident(data: Mapping[str, np.ndarray], params: VAEParams, device: str) -> dict[str, Tensor]:
     """The modalities that `params` names, as stored, on the device."""
     missing = sorted(set(params.modalities) - set(data))
@@ -154,12 +172,15 @@ def _fresh_model(
 ) -> MultimodalVAE:
     """A model whose weights `seed` decides, leaving the global random state as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed reseeds every GPU as well
         return MultimodalVAE(params, cell, shapes)
 
 
-def _batch(step: int, count: int, batch: int, seed: int, device: str) -> Tensor:
-    """Rows of step `step`: each epoch is a permutation that depends on (seed, epoch) alone."""
+def batch_rows(step: int, count: int, batch: int, seed: int, device: str) -> Tensor:
+    """Which of `count` rows step `step` trains on: int64 [batch], or [count] if that is less.
+
+    Each epoch is a permutation that depends on (seed, epoch) alone.
+    """
     batch = min(batch, count)
     epoch, place = divmod(step, count // batch)
     order = _permutation(epoch, count, seed, device)
@@ -178,12 +199,16 @@ def _permutation(epoch: int, count: int, seed: int, device: str) -> Tensor:
     return _LAST[key]
 
 
-def _rate(step: int, params: VAEParams) -> float:
-    """The learning rate at `step`, as a share of its peak."""
-    settings = params.training
+def rate(step: int, along: float, settings: TrainingParams) -> float:
+    """The learning rate at `step`, as a share of its peak.
+
+    Args:
+        step: decides the rate during the warm-up.
+        along: the share of the training after the warm-up that is done, 0 to 1; decides the rest.
+        settings: warm-up and schedule.
+    """
     if step < settings.warmup:
         return (step + 1) / settings.warmup
-    along = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
     if settings.schedule == "constant":
         return 1.0
     if settings.schedule == "cosine":
@@ -206,7 +231,11 @@ def _unpacked(numbers: Tensor, model: MultimodalVAE) -> tuple[Tensor, Tensor]:
 
 
 def _check(numbers: Tensor, first: int, model: MultimodalVAE, history: list[Row]) -> None:
-    """Stop at the first step whose numbers are not finite, or where the loss ran away."""
+    """Stop at the first step whose numbers are not finite, or where the loss ran away.
+
+    It ran away if the mean of these steps is above the first row by more than the loss has fallen
+    since, and the first row's size.
+    """
     bad = (~numbers.isfinite()).any(-1).nonzero()
     if len(bad):
         step = int(bad[0])
@@ -214,10 +243,17 @@ def _check(numbers: Tensor, first: int, model: MultimodalVAE, history: list[Row]
             f"step {first + step}: {_culprit(numbers[step], model)} is not finite; "
             "the last good checkpoint is kept"
         )
-    now = _curves(numbers.mean(0), model, "")
+    mean = _curves(numbers.mean(0), model, "")  # a single step may be an unlucky draw
     rows = history or [_curves(numbers[0], model, "")]
-    losses = [row["loss"] for row in rows]
-    if now["loss"] > max(losses) + 10 * (max(losses) - min(losses) + abs(losses[0])):
+    start = rows[0]["loss"]
+    fallen = start - min(row["loss"] for row in rows)
+    # Where likelihoods and KL cancel, a loss that starts near 0 may well double: its parts may not.
+    size = max(abs(start), sum(abs(rows[0][key]) for key in mean if key != "loss"))
+    limit = start + fallen + size
+    if mean["loss"] > limit:
+        loss = -_unpacked(numbers, model)[1][:, 0].sum(-1)
+        step = int((loss > limit).int().argmax())
+        now = _curves(numbers[step], model, "")
         # A KL harms by rising, a log-likelihood by falling.
         harm = {
             key: (value - rows[-1][key]) * (1 if key.startswith("kl_") else -1)
@@ -226,7 +262,7 @@ def _check(numbers: Tensor, first: int, model: MultimodalVAE, history: list[Row]
         }
         what, term = max(harm, key=lambda key: harm[key]).rsplit("_", 1)
         raise DivergedError(
-            f"step {first + len(numbers) - 1}: the loss diverges ({now['loss']:.4g}), worst in "
+            f"step {first + step}: the loss diverges ({now['loss']:.4g}), worst in "
             f"{'the KL' if what == 'kl' else what} of term {term}; "
             "the last good checkpoint is kept"
         )
@@ -237,9 +273,23 @@ def _check_weights(step: int, model: MultimodalVAE) -> None:
     bad = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
     if bad:
         raise DivergedError(
-            f"step {step}: the weights of {bad[0]} are not finite after it; "
+            f"step {step}: the weights of {_owner(bad, model)} are not finite after it; "
             "the last good checkpoint is kept"
         )
+
+
+def _owner(bad: list[str], model: MultimodalVAE) -> str:
+    """Whose parameters these are: one decoder's (whatever it spoiled), one encoder's, or the first.
+
+    A decoder's gradient reaches every encoder; all terms share the weights.
+    """
+    decoders = {name.split(".")[1] for name in bad if name.startswith("decoders.")}
+    encoders = {int(name.split(".")[1]) for name in bad if name.startswith("experts.")}
+    if len(decoders) == 1:
+        return f"the decoder of {decoders.pop()}"
+    if not decoders and len(encoders) == 1:
+        return f"the encoder of {' and '.join(model.expert_inputs()[encoders.pop()])}"
+    return bad[0]
 
 
 def _culprit(numbers: Tensor, model: MultimodalVAE) -> str:
@@ -277,9 +327,15 @@ def _curves(numbers: Tensor, model: MultimodalVAE, prefix: str) -> Row:
     return row
 
 
-def _fingerprint(params: VAEParams, cell: Cell, seed: int, data: Mapping[str, Tensor]) -> str:
-    """Names what a checkpoint was trained from: params, cell, seed, this package, the data."""
-    digest = hashlib.sha256(f"{params.model_dump_json()}{cell.model_dump_json()}{seed}".encode())
+def _fingerprint(
+    params: VAEParams, cell: Cell, seed: int, data: Mapping[str, Tensor], device: str
+) -> str:
+    """Names what a checkpoint was trained from: params, cell, seed, this package, data, device.
+
+    Of the device its kind: the noise of a GPU's generator cannot go on in a CPU's.
+    """
+    settings = f"{params.model_dump_json()}{cell.model_dump_json()}{seed}"
+    digest = hashlib.sha256(f"{settings}{torch.device(device).type}".encode())
     for file in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(file.read_bytes())
     for name, values in sorted(data.items()):
@@ -297,7 +353,10 @@ def _checkpoint(
     history: list[Row],
     seconds: float,
 ) -> None:
-    """Weights, Adam's moments, the noise's state, the curves and the time so far, atomically."""
+    """Weights, Adam's moments, the noise's state, the curves and the time so far, atomically.
+
+    Checkpoints of anything else, and what a kill left half written, go from the folder.
+    """
     tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{key}": value for key, value in state.items()}
@@ -309,6 +368,10 @@ def _checkpoint(
     with beside.open("rb") as file:
         os.fsync(file.fileno())
     os.replace(beside, path)
+    name = "[0-9a-f]" * 24 + ".safetensors"  # of a fingerprint: a user's own files stay
+    for other in (*path.parent.glob(name), *path.parent.glob(f".{name}.*")):
+        if other != path:
+            other.unlink(missing_ok=True)
 
 
 def _resume(

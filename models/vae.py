@@ -193,11 +193,11 @@ class MultimodalVAE(nn.Module):
         return log_p.unflatten(2, z.shape[1:3])
 
     def _live_rows(self, posterior: Mixture, plan: Plan) -> Tensor | None:
-        """Indices (component, term) of components present, None for all; found out once."""
+        """Indices (component, term) of components present, None for all; one look a device."""
         weight = posterior.log_weight
         if len(weight) == 1 or not plan.static:
             return None
-        if self._live is None:
+        if self._live is None or self._live.device != weight.device:
             self._live = weight.isfinite().all(-1).flatten().nonzero().flatten()
         return self._live
 
@@ -272,6 +272,7 @@ class MultimodalVAE(nn.Module):
             A mixture with T = 1: mean, var [C, 1, B, L].
 
         Raises:
+            TypeError: names the modality that is not a tensor.
             ValueError: names the modality that is unknown or has a wrong shape, dtype or range.
         """
         if missing not in ("absent", "prior"):
@@ -368,12 +369,23 @@ class MultimodalVAE(nn.Module):
     def log_likelihood(
         self, x: Mapping[str, Tensor], samples: int, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Importance-sampled log p(x) [B] in nats, from K draws of the full posterior.
+        """Importance-sampled log of the integral of p(z) prod_m p(x_m|z)^weight_m: [B] nats.
 
-        A mixture's draws are stratified: each component's K points are weighted by q of the whole
-        mixture, inside one log. Likelihood weights are applied as in training. Draws are new each
-        time, unless a `generator` is given.
+        With likelihood weights of 1 that is the evidence log p(x); with others that of a tempered
+        likelihood, which compares models of the same weights alone. It is too low on average, by
+        less the more samples. A mixture's draws are stratified: each component's K points are
+        weighted by q of the whole mixture, inside one log.
+
+        Args:
+            x: as in `posterior`, but every modality.
+            samples: K, 1 or more draws of (each component of) the full posterior.
+            generator: by default the draws are new each time.
+
+        Raises:
+            ValueError: names what is missing or wrong.
         """
+        if samples < 1:
+            raise ValueError(f"samples: {samples}, expected 1 or more")
         absent = sorted(set(self.shapes) - set(x))
         if absent:
             raise ValueError(f"x: {absent} is missing; log p(x) needs every modality")
@@ -412,7 +424,9 @@ class MultimodalVAE(nn.Module):
         return x
 
     def _checked(self, name: str, x: Tensor) -> Tensor:
-        """`prepared`, or a ValueError that names the modality and what is wrong with it."""
+        """`prepared`, or an error that names the modality and what is wrong with it."""
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name}: {type(x).__name__}, expected a torch.Tensor")
         x, shape = self.prepared(name, x), self.shapes[name]
         classes = self._classes(name)
         if classes:

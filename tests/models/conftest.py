@@ -12,13 +12,13 @@ from models.mixture import Draws, Experts
 from models.params import Cell, ModalityParams, TrainingParams, VAEParams
 from models.vae import MultimodalVAE
 
-SIZES = {"a": 3, "b": 2, "c": 4}
+SIZES = {"a": 3, "b": 2, "c": 4, "d": 2}
 LATENT = 2
 
 
 def small_params(names: str = "abc", latent: int = LATENT, scale: float = 0.7) -> VAEParams:
     """Vectors with normal likelihoods of different weights, in float32 arithmetic."""
-    weights = {"a": 1.0, "b": 2.0, "c": 0.5}
+    weights = {"a": 1.0, "b": 2.0, "c": 0.5, "d": 1.5}
     return VAEParams(
         modalities={n: ModalityParams(scale=scale, weight=weights[n]) for n in names},
         latent=latent,

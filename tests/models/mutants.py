@@ -3,7 +3,8 @@
     python -m tests.models.mutants [WORD ...]     # about 15 s a mutant; only names with a WORD
 
 A mutant that survives, or a line that is no longer there to be changed, ends in exit code 1.
-README.md has the table that a run printed. Not collected by pytest.
+README.md has the table that a run printed. Not collected by pytest, but for `test_mutants.py`,
+which holds the list against the code.
 """
 
 from __future__ import annotations
@@ -59,6 +60,24 @@ MUTANTS = (
         "vae.py",
         "each = log_w.logsumexp(0) - math.log(len(log_w))",
         "each = log_w.logsumexp(0)",
+    ),
+    Mutant(
+        "DReG's lost -log K",
+        "vae.py",
+        "each + log_w.detach().logsumexp(0) - math.log(len(log_w))",
+        "each + log_w.detach().logsumexp(0)",
+    ),
+    Mutant(
+        "K > 1: the curves' fit by equal shares",
+        "vae.py",
+        "fit = (weight * (share * log_p).sum(1)).sum(1)",
+        "fit = (weight * log_p.mean(1)).sum(1)",
+    ),
+    Mutant(
+        "K > 1: the curves' KL by equal shares",
+        "vae.py",
+        "(weight * (share * kl).sum(0)).sum(0)",
+        "(weight * kl.mean(0)).sum(0)",
     ),
     Mutant(
         "lost mixture weights, K > 1",
@@ -322,7 +341,7 @@ MUTANTS = (
     Mutant(
         "learning rate's schedule ignored",
         "training.py",
-        "settings.learning_rate * _rate(step, params)",
+        "settings.learning_rate * rate(step, along, settings)",
         "settings.learning_rate",
     ),
     Mutant(
@@ -336,6 +355,24 @@ MUTANTS = (
         "training.py",
         "max(harm, key=",
         "min(harm, key=",
+    ),
+    Mutant(
+        "a runaway's step is the window's last",
+        "training.py",
+        "(loss > limit).int().argmax()",
+        "len(loss) - 1",
+    ),
+    Mutant(
+        "a GPU's checkpoint resumed on a CPU",
+        "training.py",
+        "{settings}{torch.device(device).type}",
+        "{settings}",
+    ),
+    Mutant(
+        "checkpoints of something else pile up",
+        "training.py",
+        "            other.unlink(missing_ok=True)",
+        "            pass",
     ),
     Mutant(
         "weights of NaN saved",

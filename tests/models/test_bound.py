@@ -153,21 +153,29 @@ def test_moe_at_k_1_keeps_the_strata_outside_the_log() -> None:
 
 @pytest.mark.parametrize("fusion", ["poe", "moe", "mopoe"])
 def test_iwae_written_out(fusion: str) -> None:
-    """sum_c w_c log 1/K sum_k w_kc: the -log K, the weights and the mixture's log q count."""
+    """sum_c w_c log 1/K sum_k w_kc: the -log K, the weights and the mixture's log q count.
+
+    The curves' reconstructions and KL are means by the same importance weights.
+    """
     model, x = small_model(Cell(fusion=fusion, samples=3)), small_batch()
-    value = model.bound(x, draws()).value[0]
+    bound = model.bound(x, draws())
     q = model.posterior(x)
     z = q.sample(3, draws())[:, :, 0]  # [K, C, B, L]
     count = z.shape[1]
     prior = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(-1)
     each = torch.distributions.Normal(q.mean[:, 0], q.var[:, 0].sqrt())
     log_q = each.log_prob(z[:, :, None]).sum(-1).logsumexp(2) - math.log(count)
-    total = torch.zeros(5, dtype=torch.float64)
+    value, fit, kl = torch.zeros(5).double(), torch.zeros(3, 5).double(), torch.zeros(5).double()
     for c in range(count):
-        log_p = model.log_likelihoods(x, z[:, c]).sum(0)
-        ratio = log_p + prior[:, c] - log_q[:, c]
-        total = total + (ratio.logsumexp(0) - math.log(3)) / count
-    torch.testing.assert_close(value, total)
+        log_p = model.log_likelihoods(x, z[:, c])  # [M, K, B]
+        ratio = log_p.sum(0) + prior[:, c] - log_q[:, c]
+        value += (ratio.logsumexp(0) - math.log(3)) / count
+        share = (ratio - ratio.logsumexp(0)).exp()
+        fit += (share * log_p).sum(1) / count
+        kl += (share * (log_q[:, c] - prior[:, c])).sum(0) / count
+    torch.testing.assert_close(bound.value[0], value)
+    torch.testing.assert_close(bound.reconstruction[:, 0], fit.mean(1))
+    torch.testing.assert_close(bound.kl[0], kl.mean())
 
 
 @pytest.mark.parametrize(
@@ -247,6 +255,17 @@ def test_stl_and_dreg_are_unbiased(cell: Cell) -> None:
     assert (difference.mean(0).abs() < 4.5 * error + 1e-9).all()
     assert not torch.allclose(standard, other)
     assert error.max() < 0.06 * standard.mean(0).square().mean().sqrt(), "nothing is proved"
+
+
+@pytest.mark.parametrize("objective", ["none", "ecg"])
+@pytest.mark.parametrize("fusion", ONE_COMPONENT)
+def test_dreg_changes_gradients_alone(fusion: str, objective: str) -> None:
+    x, bounds = small_batch(), []
+    for gradient in ("standard", "dreg"):
+        options = {"fusion": fusion, "objective": objective, "samples": 4, "gradient": gradient}
+        bounds.append(small_model(Cell.model_validate(options)).bound(x, draws()))
+    for name in ("value", "reconstruction", "kl"):
+        torch.testing.assert_close(getattr(bounds[1], name), getattr(bounds[0], name))
 
 
 def test_stl_has_no_variance_at_the_exact_posterior() -> None:

@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.mixture import Draws
-from models.params import Cell, fusion_names, objective_names
-from models.vae import MultimodalVAE
+from models.params import Cell, check_cell, fusion_names, objective_names
+from models.training import train
+from models.vae import Bound, MultimodalVAE
 from tests.models.conftest import LATENT, draws, small_batch, small_params
 
 SUBSETS_UNTRAINED = "never trains the encoders"
@@ -87,20 +88,38 @@ class Waits(TorchDispatchMode):
 
 @pytest.mark.parametrize("objective", objective_names())
 @pytest.mark.parametrize("fusion", fusion_names())
-def test_after_the_first_no_step_waits_for_the_device(fusion: str, objective: str) -> None:
+def test_after_the_first_no_step_waits_for_the_device(
+    fusion: str, objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if refusal(fusion, objective, 1):
         pytest.skip("refused: see test_every_cell")
-    cell = Cell(fusion=fusion, objective=objective)
-    model = MultimodalVAE(small_params(), cell, {"a": (3,), "b": (2,), "c": (4,)})
-    x = {name: value.float() for name, value in small_batch().items()}
-    optimiser = torch.optim.Adam(model.parameters(), fused=True)
-    for step in range(2):
-        with Waits() as waits:
-            loss = -model.bound(x, draws()).value.sum(0).mean()
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-        assert not step or waits.found == []
+    """In `train` itself, within an epoch, whose order is copied to the device once."""
+    settings = {"steps": 4, "batch": 5, "clip": 1000.0}
+    params = small_params()
+    params = params.model_copy(update={"training": params.training.model_copy(update=settings)})
+    x = {name: value.float().numpy() for name, value in small_batch(batch=20).items()}
+    bound, waits = MultimodalVAE.bound, Waits()
+
+    def noted(model: MultimodalVAE, *given: Any) -> Bound:
+        waits.found.append("bound")
+        return bound(model, *given)
+
+    monkeypatch.setattr(MultimodalVAE, "bound", noted)
+    with waits:
+        train(
+            params,
+            Cell(fusion=fusion, objective=objective),
+            x,
+            {name: values[:0] for name, values in x.items()},
+            seed=0,
+            out=tmp_path / "model.safetensors",
+            checkpoints=tmp_path,
+            device="cpu",
+            progress=False,
+        )
+    starts = [place for place, found in enumerate(waits.found) if found == "bound"]
+    assert waits.found[starts[1] : starts[3] + 1] == ["bound"] * 3
+    assert waits.found[starts[3] + 1 :], "the row of the curves, after the last step, does wait"
 
 
 def test_an_unknown_entry_is_named() -> None:
@@ -119,12 +138,22 @@ def test_an_unknown_entry_is_named() -> None:
         ({"gradient": "dreg", "samples": 2, "fusion": "moe"}, "'dreg' with fusion 'moe' is biased"),
         ({"alpha": 1.5}, "alpha"),
         ({"rho": 1.0}, "rho"),
+        ({"fusion": "largest", "objective": "jmvae", "cross": 0.0}, "cross: 0 .* never trains"),
+        (
+            {"fusion": "largest", "objective": "subsampling", "subsets": 0},
+            "subsets: 0 .* 3 modalities never trains",
+        ),
         ({"colour": 1}, "colour"),
     ],
 )
 def test_contradictions_are_refused(options: dict[str, object], reason: str) -> None:
-    with pytest.raises(ValidationError, match=reason):
-        Cell.model_validate(options)
+    with pytest.raises(ValueError, match=reason):
+        check_cell(small_params(), Cell.model_validate(options))
+
+
+def test_two_modalities_have_no_pair_left_untrained() -> None:
+    cell = Cell(fusion="largest", objective="subsampling", subsets=0)
+    check_cell(small_params("ab"), cell)
 
 
 def test_every_parameter_of_a_full_objective_learns() -> None:

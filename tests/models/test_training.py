@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import signal
 import subprocess
 import sys
@@ -17,8 +18,9 @@ import torch
 from safetensors.torch import load_file
 
 from models.params import Cell, ModalityParams, NetworkParams, TrainingParams, VAEParams
-from models.training import DivergedError, _batch, _check, _curves, train
+from models.training import DivergedError, _check, _curves, _fingerprint, batch_rows, train
 from models.vae import Bound, MultimodalVAE
+from tests.models.conftest import small_model
 
 SCRIPT = """
 import os, signal, sys
@@ -39,6 +41,7 @@ PARAMS = VAEParams(
         steps=10, batch=8, threads=1, warmup=2, log_every=2, checkpoint_every=4, clip=1000.0
     ),
 )
+LONGER = PARAMS.model_copy(update={"training": PARAMS.training.model_copy(update={"steps": 100})})
 CELL = Cell(fusion="rce", objective="lcd")
 RANDOM = np.random.default_rng(0)
 DATA: dict[str, np.ndarray] = {
@@ -91,7 +94,9 @@ def test_a_killed_training_resumes_to_the_same_weights(
     assert not list(checkpoints.iterdir()), "a finished training leaves no checkpoint"
 
 
-def test_the_seed_decides_the_weights(tmp_path: Path) -> None:
+def test_the_seed_decides_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reseeded: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", reseeded.append)
     state = torch.get_rng_state()
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         run(tmp_path / name, seed=seed)
@@ -99,6 +104,30 @@ def test_the_seed_decides_the_weights(tmp_path: Path) -> None:
     a, c = (load_file(tmp_path / n / "model.safetensors") for n in "ac")
     assert not any(torch.equal(a[key], c[key]) for key in a)
     assert torch.equal(state, torch.get_rng_state()), "no global random state"
+    assert not reseeded, "nor that of any GPU"
+
+
+def at_once(folder: Path, barrier: Any) -> None:
+    """A training in a process of its own, begun when the others have begun."""
+    barrier.wait(300)
+    run(folder, params=LONGER)
+
+
+def test_how_many_run_at_once_changes_no_byte(tmp_path: Path) -> None:
+    run(tmp_path / "alone", params=LONGER)
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(2)
+    both = [context.Process(target=at_once, args=(tmp_path / n, barrier)) for n in ("one", "two")]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+        assert process.exitcode == 0
+    alone, one, two = (
+        (tmp_path / name / "model.safetensors").read_bytes() for name in ("alone", "one", "two")
+    )
+    assert one == alone
+    assert two == alone
 
 
 @pytest.mark.parametrize("change", ["seed", "data", "params", "cell"])
@@ -120,6 +149,34 @@ def test_a_checkpoint_of_something_else_is_not_resumed(change: str, tmp_path: Pa
     steps: list[float] = []
     run(tmp_path, **changes[change], log=lambda row: steps.append(row["step"]))
     assert steps[0] == 2
+
+
+def test_a_checkpoint_of_another_kind_of_device_is_not_resumed() -> None:
+    """A GPU's noise cannot go on in a CPU's generator."""
+    data = {name: torch.from_numpy(DATA[name]) for name in PARAMS.modalities}
+    cpu, cuda, second = (
+        _fingerprint(PARAMS, CELL, 0, data, device) for device in ("cpu", "cuda", "cuda:1")
+    )
+    assert cpu != cuda
+    assert cuda == second
+
+
+def test_a_new_checkpoint_removes_those_of_something_else(tmp_path: Path) -> None:
+    def stop(row: dict[str, float]) -> None:
+        if row["step"] == 6:
+            raise KeyboardInterrupt
+
+    folder = tmp_path / "checkpoints"
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, log=stop)
+    (old,) = folder.iterdir()
+    (folder / f".{old.name}.123").write_bytes(b"half written when a kill came")
+    (folder / "mine.safetensors").write_bytes(b"a user's")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, seed=1, log=stop)
+    (new,) = (path for path in folder.iterdir() if path.name != "mine.safetensors")
+    assert new.name != old.name
+    assert len(list(folder.iterdir())) == 2
 
 
 def test_curves_name_terms_and_modalities(tmp_path: Path) -> None:
@@ -197,8 +254,8 @@ def test_seconds_add_up_over_resumes(tmp_path: Path) -> None:
 
 def test_nan_names_the_step_and_the_modality_and_keeps_the_checkpoint(tmp_path: Path) -> None:
     bad = {**DATA, "features": DATA["features"].copy()}
-    row = _batch(5, 20, 8, 0, "cpu")[0].item()  # first met in step 5, unless an epoch saw it
-    first = next(s for s in range(10) if row in _batch(s, 20, 8, 0, "cpu"))
+    row = batch_rows(5, 20, 8, 0, "cpu")[0].item()  # first met in step 5, unless an epoch saw it
+    first = next(s for s in range(10) if row in batch_rows(s, 20, 8, 0, "cpu"))
     bad["features"][row] = np.nan
     every = PARAMS.training.model_copy(update={"checkpoint_every": 1, "log_every": 10})
     params = PARAMS.model_copy(update={"training": every})
@@ -227,28 +284,75 @@ def test_a_loss_that_runs_away_stops(tmp_path: Path) -> None:
         run(tmp_path, params=PARAMS.model_copy(update={"training": wild}), cell=Cell())
 
 
+def told(losses: list[float], history: list[float]) -> None:
+    """`_check` on steps and on rows of the curves with these losses, all of them in image."""
+    model = MultimodalVAE(PARAMS, Cell(), {"image": (8, 8, 3), "features": (5,)})
+    steps = torch.tensor([[0.0, 0.0, -loss, 0.0, -loss, 0.0] for loss in (*history, *losses)])
+    rows = [_curves(row, model, "") for row in steps[: len(history)]]
+    _check(steps[len(history) :], 7, model, rows)
+
+
+def test_a_loss_that_climbs_back_and_beyond_where_it_began_is_stopped() -> None:
+    """From 100 it fell to -200: it may reach 100 + 300 + 100."""
+    told([490.0, 490.0], [100.0, -200.0])
+    told([100.0, 900.0, 300.0], [100.0, -200.0])  # one bad draw among others
+    with pytest.raises(DivergedError, match=r"step 8: the loss diverges \(510\), worst in image"):
+        told([495.0, 510.0, 505.0], [100.0, -200.0])
+    with pytest.raises(DivergedError, match=r"step 7: "):
+        told([510.0], [100.0, -200.0, 200.0, 300.0, 400.0, 490.0])  # slowly, too
+
+
+def test_a_loss_that_starts_near_0_may_double() -> None:
+    """Of a likelihood of 300 and a KL of 310: its size is 610 and not 10."""
+    model = MultimodalVAE(PARAMS, Cell(), {"image": (8, 8, 3), "features": (5,)})
+    numbers = torch.tensor([[0.0, 0.0, -10.0, 310.0, 300.0, 0.0]])
+    history = [_curves(numbers[0], model, "")]
+    for loss in (30.0, 600.0, 640.0):
+        numbers[0, 2] = -loss
+        if loss < 620:
+            _check(numbers, 1, model, history)
+        else:
+            with pytest.raises(DivergedError, match=r"step 1: the loss diverges \(640\)"):
+                _check(numbers, 1, model, history)
+
+
 @pytest.mark.parametrize("before", [True, False])
 @pytest.mark.parametrize(
-    ("place", "harm", "culprit"),
-    [((1, 0), 1e7, "the KL"), ((2, 0), -1e7, "image"), ((3, 0), -1e7, "features")],
+    ("part", "harm", "culprit"),
+    [(1, 1e7, "the KL"), (2, -1e7, "a"), (3, -1e7, "b"), (4, -1e7, "c")],
 )
-def test_what_ran_away_is_named(
-    before: bool, place: tuple[int, int], harm: float, culprit: str
+@pytest.mark.parametrize(("objective", "term"), [("none", 0), ("ecg", 0), ("ecg", 5)])
+def test_what_went_wrong_is_named(
+    objective: str, term: int, part: int, harm: float, culprit: str, before: bool
 ) -> None:
-    """Two modalities, one term: [steps, experts + bound, KL, image, features]."""
-    model = MultimodalVAE(PARAMS, Cell(), {"image": (8, 8, 3), "features": (5,)})
-    numbers = torch.tensor([[0.0, 0.0, -900.0, 100.0, -300.0, -500.0]] * 3)
+    """[steps, experts + 5 parts (bound, KL, a, b, c) of each term]; steps 1 to 3."""
+    model = small_model(Cell(objective=objective))
+    table = torch.tensor([-1200.0, 100.0, -300.0, -500.0, -300.0])
+    count = 1 if objective == "none" else 7
+    numbers = torch.cat([torch.zeros(3), table.repeat_interleave(count)]).repeat(3, 1)
     history = [_curves(numbers[0], model, "")] if before else []
-    numbers[1:, 2] -= 1e7
-    numbers[1:, 2 + place[0]] += harm
-    with pytest.raises(DivergedError, match=rf"worst in {culprit} of term 0"):
+    _check(numbers, 1, model, history)
+    numbers[1:, 3 + term] -= 1e7
+    numbers[1:, 3 + part * count + term] += harm
+    with pytest.raises(DivergedError, match=rf"^step 2: .* worst in {culprit} of term {term};"):
         _check(numbers, 1, model, history)
-    _check(numbers[:1], 1, model, history)
+    numbers[1:, 3 + term] = torch.nan
+    numbers[1:, 3 + part * count + term] = torch.nan
+    with pytest.raises(DivergedError, match=rf"^step 2: {culprit} of term {term} is not finite"):
+        _check(numbers, 1, model, history)
 
 
-@pytest.mark.parametrize("step", [3, 9])
+@pytest.mark.parametrize(
+    ("step", "parts", "owner"),
+    [
+        (3, ["experts.0"], "the encoder of image"),
+        (9, ["experts.0", "experts.1", "decoders.features"], "the decoder of features"),
+        (9, ["decoders.image", "decoders.features"], r"decoders\.image\.\S+"),
+    ],
+    ids=["encoder", "decoder", "two"],
+)
 def test_a_gradient_of_nan_never_reaches_a_file(
-    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    step: int, parts: list[str], owner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loss is finite, its gradient is not; in a checkpoint's step and in the last."""
     bound, steps = MultimodalVAE.bound, itertools.count()
@@ -256,13 +360,17 @@ def test_a_gradient_of_nan_never_reaches_a_file(
     def poisoned(model: MultimodalVAE, *arguments: Any) -> Bound:
         found = bound(model, *arguments)
         if torch.is_grad_enabled() and next(steps) == step:
-            zero = (0 * next(model.parameters()).sum()).sqrt()
+            weights = [w for part in parts for w in model.get_submodule(part).parameters()]
+            zero = sum((0 * weight.sum()).sqrt() for weight in weights)
             return replace(found, value=found.value + zero)
         return found
 
     monkeypatch.setattr(MultimodalVAE, "bound", poisoned)
-    with pytest.raises(DivergedError, match=rf"step {step}: the weights of .* are not finite"):
-        run(tmp_path)
+    message = rf"step {step}: the weights of {owner} are not finite"
+    # Without clipping, which spreads a gradient of NaN to every weight.
+    plain = PARAMS.training.model_copy(update={"clip": 0.0})
+    with pytest.raises(DivergedError, match=message):
+        run(tmp_path, params=PARAMS.model_copy(update={"training": plain}))
     assert not (tmp_path / "model.safetensors").exists()
     kept = list((tmp_path / "checkpoints").glob("*.safetensors"))
     assert len(kept) == (step > 4)
@@ -282,9 +390,9 @@ def test_every_setting_reaches_the_optimiser(change: dict[str, Any], tmp_path: P
 
 
 def test_each_epoch_is_a_permutation() -> None:
-    epoch = torch.cat([_batch(step, 20, 5, 3, "cpu") for step in range(4)])
+    epoch = torch.cat([batch_rows(step, 20, 5, 3, "cpu") for step in range(4)])
     assert sorted(epoch.tolist()) == list(range(20))
-    following = torch.cat([_batch(step, 20, 5, 3, "cpu") for step in range(4, 8)])
+    following = torch.cat([batch_rows(step, 20, 5, 3, "cpu") for step in range(4, 8)])
     assert sorted(following.tolist()) == list(range(20))
     assert epoch.tolist() != following.tolist()
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from models import networks
 from models.mixture import Draws
 from models.params import Cell, ModalityParams, NetworkParams, TrainingParams, VAEParams
 from models.vae import MultimodalVAE
-from tests.models.conftest import LATENT, small_batch, small_model
+from tests.models.conftest import LATENT, draws, small_batch, small_model
 
 IMAGES = {"image": (16, 16, 3), "depth": (16, 16, 1)}
 
@@ -189,6 +190,28 @@ def test_a_wrong_input_is_named(case: str) -> None:
     x, message = wrong_inputs()[case]
     with pytest.raises(ValueError, match=message):
         image_model().generate(x)
+
+
+@pytest.mark.parametrize("answer", ["generate", "posterior", "log_likelihood"])
+def test_an_array_in_place_of_a_tensor_is_named(answer: str) -> None:
+    x: dict[str, Any] = {**stored(), "depth": stored()["depth"].numpy()}
+    more = (3,) if answer == "log_likelihood" else ()
+    with pytest.raises(TypeError, match=r"^depth: ndarray, expected a torch.Tensor$"):
+        getattr(image_model(), answer)(x, *more)
+
+
+def test_log_likelihood_of_no_samples_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^samples: 0, expected 1 or more$"):
+        small_model(Cell()).log_likelihood(small_batch(), 0)
+
+
+def test_a_model_may_change_its_device_between_two_steps() -> None:
+    """Which components it decodes is remembered by device; `meta` stands for another one."""
+    model, x = small_model(Cell(fusion="moe", objective="ecg")), small_batch()
+    first = model.bound(x, draws())
+    assert model._live is not None
+    model._live = model._live.to("meta")
+    torch.testing.assert_close(model.bound(x, draws()).value, first.value)
 
 
 def test_a_file_rebuilds_the_model_without_pickle(tmp_path: Path) -> None:
