@@ -26,7 +26,7 @@ from models.params import Cell, TrainingParams, VAEParams, check_cell
 from models.progress import Progress
 from models.vae import Bound, MultimodalVAE
 
-__all__ = ["DivergedError", "batch_rows", "rate", "train"]
+__all__ = ["DivergedError", "batch_rows", "keep_memory", "rate", "train"]
 
 Row = dict[str, float]
 

@@ -165,6 +165,18 @@ MUTANTS = (
         "",
     ),
     Mutant(
+        "split's sides both see the same",
+        "objectives/split.py",
+        "side, ~side]",
+        "side, side]",
+    ),
+    Mutant(
+        "split's sides as heavy as the full set",
+        "objectives/split.py",
+        "(1 - cell.share) / 2",
+        "cell.share",
+    ),
+    Mutant(
         "rmd never the full set",
         "objectives/rmd.py",
         "* len(every)",
