@@ -25,7 +25,7 @@ from studies.cub.layout import PUBLISHED, Photo, picture, provide_cub, read
 from studies.cub.params import DataParams, FeatureParams
 from studies.cub.scenes import FOLDER
 from studies.rawfiles import RawFile, RawFileError, provide
-from studies.study import CUB
+from studies.study import CUB, device
 
 __all__ = ["FILE", "SmallCNN", "fit_small", "main", "photos", "resnet"]
 
@@ -183,19 +183,19 @@ def main() -> None:
     """Features of every photograph, and what belongs to each."""
     torch.set_num_threads(1)
     data, params = CUB.section("data", DataParams), CUB.section("features", FeatureParams)
-    device = stage.device() or ("cuda" if torch.cuda.is_available() else "cpu")
+    where = device()
     try:
         provided(data, params)
         known = photos(data)
         whole([p.path for p in known])
         if params.extractor == "resnet101":
-            model = resnet(Path(params.weights), device)
+            model = resnet(Path(params.weights), where)
         else:
             train = [p for p in known if not p.test]
             names = sorted({p.name for p in train})
             labels = np.array([names.index(p.name) for p in train])
-            model = fit_small([picture(p.path, params.side) for p in train], labels, params, device)
-        features = extract(model, [p.path for p in known], params.side, device)
+            model = fit_small([picture(p.path, params.side) for p in train], labels, params, where)
+        features = extract(model, [p.path for p in known], params.side, where)
     except RawFileError as error:
         stage.fail(str(error))
     packed = io.BytesIO()

@@ -19,7 +19,7 @@ from studies.cub.params import DataParams, ReportParams
 from studies.findings import findings
 from studies.page import cells, read_scores, write_page
 from studies.study import CUB
-from studies.table import Column, build, gain
+from studies.table import Column, Synergy, build
 
 __all__ = ["COLUMNS", "main", "measured"]
 
@@ -36,12 +36,12 @@ ORIGIN = {
 }
 
 
-def measured(score: dict[str, Any], alone: dict[str, float]) -> dict[str, float | None]:
+def measured(score: dict[str, Any], alone: dict[str, float]) -> dict[str, float | Synergy]:
     """The four figures of one trained model."""
     return {
         "cross_image": score["cross"]["text->image"],
         "cross_text": score["cross"]["image->text"],
-        **{f"synergy_{m}": gain(score["all"][m], alone[m]) for m in CUB.modalities},
+        **{f"synergy_{m}": Synergy(score["all"][m], alone[m]) for m in CUB.modalities},
     }
 
 

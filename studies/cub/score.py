@@ -21,7 +21,7 @@ from pipeline import stage
 from studies.cub.data import Pairs, Space, load, store
 from studies.cub.params import ScoreParams
 from studies.scoring import Decoded, best_component, decode, sample
-from studies.study import CUB
+from studies.study import CUB, device
 
 __all__ = ["main"]
 
@@ -94,7 +94,7 @@ def main(run: str) -> None:
     """Score the model of `run` on the test pairs."""
     torch.set_num_threads(1)
     params = CUB.section("score", ScoreParams)
-    vae = MultimodalVAE.load(CUB.data / f"models/{run}.safetensors", stage.device())
+    vae = MultimodalVAE.load(CUB.data / f"models/{run}.safetensors", device())
     space, splits = load()
     test = splits["test"]
     scores: dict[str, object]

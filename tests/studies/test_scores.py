@@ -27,6 +27,7 @@ from studies.mnist_svhn.params import ScoreParams
 from studies.mnist_svhn.report import measured
 from studies.mnist_svhn.train_classifier import path
 from studies.scoring import best_component, decode
+from studies.study import device
 
 COUNT, LATENT, SEED = 120, 4, 3
 SETTINGS = {"pairs": COUNT, "point": "mean", "samples": 50, "choose": 60, "seed": SEED}
@@ -163,7 +164,7 @@ def test_the_columns_of_table_1_are_the_directions_they_name() -> None:
     }
     assert measured(score, {"mnist": 50.0, "svhn": 40.0}) == {
         "joint": 1.0, "cross_mnist": 2.0, "cross_svhn": 3.0,
-        "synergy_mnist": 20.0, "synergy_svhn": -25.0,
+        "synergy_mnist": (60.0, 50.0), "synergy_svhn": (30.0, 40.0),
     }  # fmt: skip
 
 
@@ -243,7 +244,7 @@ def test_the_columns_of_table_2_are_the_directions_they_name() -> None:
     score = {"cross": {"text->image": 0.2, "image->text": 0.3}, "all": {"image": 0.6, "text": 0.3}}
     assert cub_measured(score, {"image": 0.5, "text": -0.1}) == {
         "cross_image": 0.2, "cross_text": 0.3,
-        "synergy_image": pytest.approx(20.0), "synergy_text": None,
+        "synergy_image": (0.6, 0.5), "synergy_text": (0.3, -0.1),
     }  # fmt: skip
 
 
@@ -254,8 +255,10 @@ def test_the_stages_score_the_test_pairs(
     judge: digits.Judge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whole stages on splits of other sizes and contents: what they write is of `test`."""
-    monkeypatch.setenv("DEVICE", "cpu")
+    monkeypatch.delenv("DEVICE", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     written: dict[str, object] = {}
+    asked: list[object] = []
     monkeypatch.setattr("pipeline.stage.write_json", lambda _, content: written.update(content))
     monkeypatch.setattr("pipeline.stage.write_bytes", lambda *_: None)
     cell = Cell(fusion="poe", objective="none")
@@ -264,7 +267,7 @@ def test_the_stages_score_the_test_pairs(
     splits = {"train": replace(whole, pairs=whole.pairs[:70]),
               "test": replace(whole, pairs=whole.pairs[70:])}  # fmt: skip
     vae = model(cell, PICTURES)
-    monkeypatch.setattr(MultimodalVAE, "load", lambda *_: vae)
+    monkeypatch.setattr(MultimodalVAE, "load", lambda _, where: asked.append(where) or vae)
     monkeypatch.setattr(digits, "load", splits.__getitem__)
     monkeypatch.setattr(digits, "Judge", lambda _: judge)
     monkeypatch.setattr(type(digits.MNIST_SVHN), "section", lambda *_: ScoreParams(**SETTINGS))
@@ -284,3 +287,16 @@ def test_the_stages_score_the_test_pairs(
     cub.main("poe-none-0")
     expected, _ = cub.score(vae, space, settings, few, rest)
     assert written == {"run": "poe-none-0", "pairs": 70, **expected}
+    assert asked == ["cpu", "cpu"]
+
+
+def test_a_study_takes_the_gpu_that_is_there_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("DEVICE", raising=False)
+    for there, expected in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert device() == expected
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("DEVICE", "cpu")
+    assert device() == "cpu"

@@ -269,13 +269,32 @@ def test_every_table_says_which_data_it_was_made_on(
     assert ("This is not the paper" in page) == (source == "embedded")
 
 
-def test_a_row_is_the_mean_and_deviation_over_seeds() -> None:
+def one_row(*seeds: float | table.Synergy) -> tuple[table.Row, str]:
+    """The row of a cell with this metric at each seed, and the figure it shows."""
     column = table.Column("a", "A")
     (row,) = table.build(
-        {"c": ("poe", "none")}, {"c": [{"a": 1.0}, {"a": 3.0}, {"a": None}]}, [column],
+        {"c": ("poe", "none")}, {"c": [{"a": seed} for seed in seeds]}, [column],
         {("poe", "none"): {"a": 5.0}},
     )  # fmt: skip
+    return row, table.figure(row, column)
+
+
+def test_a_row_is_the_mean_and_deviation_over_seeds() -> None:
+    row, shown = one_row(1.0, 3.0)
     assert (row["a"], row["a_std"], row["a_paper"]) == (2.0, pytest.approx(2**0.5), 5.0)
-    assert table.figure(row, column) == "2.0 ± 1.4 (5.0)"
-    assert table.gain(3.0, 2.0) == 50.0
-    assert table.gain(3.0, 0.0) is None
+    assert shown == "2.0 ± 1.4 (5.0)"
+
+
+def test_a_gain_is_that_of_the_mean_score_over_the_mean_unimodal_score() -> None:
+    row, shown = one_row(table.Synergy(3.0, 2.0))
+    assert (row["a"], row["a_std"], shown) == (50.0, None, "50.0 (5.0)")
+    # 5 over 4, where the mean of the two gains, 200 and 0, is 100.
+    row, shown = one_row(table.Synergy(3.0, 1.0), table.Synergy(7.0, 7.0))
+    assert (row["a"], row["a_std"]) == (pytest.approx(25.0), pytest.approx(200 / 2**0.5))
+    # A seed that has no gain of its own counts in both means all the same.
+    row, shown = one_row(table.Synergy(3, 1), table.Synergy(2, 2), table.Synergy(1, -1))
+    assert (row["a"], row["a_std"]) == (pytest.approx(200.0), pytest.approx(200 / 2**0.5))
+    assert shown == "200.0 ± 141.4 [2 of 3 seeds] (5.0)"
+    _, shown = one_row(table.Synergy(3, 1), table.Synergy(1, -1))
+    assert shown == "– [1 of 2 seeds] (5.0)"
+    assert one_row(table.Synergy(3.0, 0.0))[1] == "– (5.0)"
