@@ -14,10 +14,10 @@ from PIL import Image
 from pipeline import stage
 from studies.cub.data import load
 from studies.cub.layout import picture
-from studies.cub.paper import TABLE2, TRUTH, UNIMODAL
+from studies.cub.paper import PAPER_SAMPLES, TABLE2, TRUTH, UNIMODAL
 from studies.cub.params import DataParams, ReportParams
 from studies.findings import findings
-from studies.page import cells, read_scores, write_page
+from studies.page import cells, jmvae_note, read_scores, write_page
 from studies.study import CUB
 from studies.table import Column, Synergy, build
 
@@ -115,7 +115,7 @@ def main() -> None:
         if embedded
         else "",
         table_title="Table II, here and in the paper",
-        note="I image, C caption.",
+        note="I image, C caption." + jmvae_note(grid, PAPER_SAMPLES),
         alone=f"Alone, the image VAE scores {mean['image']:.3f} and the caption VAE "
         f"{mean['text']:.3f} (the paper: {UNIMODAL['image']} and {UNIMODAL['text']}). Pictures "
         f"and their own captions score {truth['test']:.2f} here in the test split and "

@@ -162,7 +162,13 @@ def papers_table(study: str) -> tuple[str, str]:
     for row in rows:
         for key, printed in paper[row["fusion"], row["objective"]].items():
             assert float(row[f"{key}_paper"]) == pytest.approx(printed)
-    assert "This is not the paper" not in (results / "report.html").read_text()
+    page = (results / "report.html").read_text()
+    assert "This is not the paper" not in page
+    importance = {"mnist_svhn": 30, "cub": 10}[study]
+    assert (
+        f"jmvae is trained with K = 1 importance sample, where the paper has K = {importance}:"
+        in page
+    )
     origin, _, *table = (results / f"{name}.md").read_text().splitlines()
     assert len(table) == 2 + 11
     return origin, "\n".join(table)
