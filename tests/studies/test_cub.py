@@ -36,7 +36,8 @@ from tests.conftest import ROOT, shipped
 from tests.studies.conftest import described
 
 BIRDS = {"001.Albatross": 3, "002.Auklet": 2, "003.Crow": 2, "004.Finch": 1}
-TEXT = TextParams(words=6, size=8, window=3, min_count=2, epochs=3, buckets=1000, sif=1e-3, seed=0)
+TEXT = TextParams(words=6, size=8, window=3, min_count=2, epochs=3, buckets=1000, sif=1e-3,
+                  recipe="arora", seed=0)  # fmt: skip
 
 
 def originals(folder: Path, birds: Mapping[str, int] = BIRDS) -> Path:
@@ -341,9 +342,18 @@ def told(model: torch.nn.Module) -> float:
     return float((nearest == truth).mean())
 
 
+def test_pictures_are_given_to_the_network_with_or_without_imagenets_mean() -> None:
+    grey = [np.full((4, 4, 3), 51, np.uint8)]
+    assert as_input(grey, "cpu", normalise=False).unique().tolist() == pytest.approx([0.2])
+    expected = [(0.2 - m) / s for m, s in ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))]
+    assert as_input(grey, "cpu")[0, :, 0, 0].tolist() == pytest.approx(expected)
+
+
 def test_the_small_extractor_learns_its_classes() -> None:
     pictures, labels = striped(90, 0)
-    params = FeatureParams(extractor="small", weights="-", side=32, size=8, epochs=30, seed=0)
+    params = FeatureParams(
+        extractor="small", weights="-", side=32, size=8, normalise=True, epochs=30, seed=0
+    )
     model = fit_small(pictures, labels, params, "cpu")
     torch.manual_seed(0)
     untrained = SmallCNN(8, 3).body.eval()
@@ -434,6 +444,7 @@ def by_hand() -> Language:
         np.array([True, True, False]),
         np.array([0, 0.5, 0.25]),
         np.array([1.0, 0.0]),
+        np.array([[5, 5], [1, 0], [0, 1]], np.float32),
     )
 
 
@@ -506,6 +517,29 @@ def test_what_is_removed_is_the_first_principal_direction_of_the_training_captio
     expected = sentences - np.outer(sentences @ directions[0], directions[0])
     np.testing.assert_allclose(left, expected, atol=1e-9)
     assert np.abs(left).max() > 1e-3
+
+
+def test_the_fields_recipe_embeds_fasttexts_own_vectors_less_the_direction_about_the_mean() -> None:
+    train = [tokens(s) for s in ("a red bird", "a blue bird on a wing", "red wing", "a bird")] * 5
+    field = learn(train, train, TEXT.model_copy(update={"recipe": "field"}))
+    arora = learn(train, train, TEXT)
+    np.testing.assert_array_equal(field.vectors, arora.vectors)  # models see the same
+    np.testing.assert_array_equal(arora.judged, arora.vectors)
+    # FastText's vectors as they are: centred and stretched, they are those that models see.
+    centred = field.judged - field.judged[field.known].mean(0)
+    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
+    np.testing.assert_allclose(centred / lengths * 8**0.5, field.vectors, rtol=1e-4, atol=1e-5)
+    assert np.ptp(lengths) > 0.01
+    ids = field.ids(train, TEXT.words)
+    plain = np.stack([
+        sum(field.weights[i] * field.judged[i] for i in line if i) / np.count_nonzero(line)
+        for line in ids
+    ])  # fmt: skip
+    _, _, directions = np.linalg.svd(plain - plain.mean(0), full_matrices=False)
+    expected = plain - np.outer(plain @ directions[0], directions[0])
+    np.testing.assert_allclose(field.embed(ids), expected, atol=1e-8)
+    _, _, uncentred = np.linalg.svd(plain, full_matrices=False)
+    assert abs(uncentred[0] @ directions[0]) < 0.99
 
 
 def language_of(folder: Path, captions: np.ndarray, pictures: np.ndarray, test: np.ndarray) -> (

@@ -82,6 +82,20 @@ def test_one_posterior_has_no_component_to_choose() -> None:
     assert best_component(vae, vectors(3), lambda _: [0.0], seed=SEED, point="mean") is None
 
 
+def test_a_pairs_draws_do_not_depend_on_which_others_are_scored() -> None:
+    """Two components and one sample of each, so that both tables of draws are looked at."""
+    vae, seen = model(Cell(fusion="moe", objective="none"), VECTORS), vectors(20)
+    whole = decode(vae, seen, seed=SEED, point="sample")
+    for rows in (np.arange(5), np.array([3, 7, 19])):
+        few = decode(
+            vae, {m: x[rows] for m, x in seen.items()}, seed=SEED, point="sample", rows=rows
+        )
+        for m, x in few.items():
+            np.testing.assert_allclose(x, whole[m][rows], rtol=1e-4, atol=1e-5)
+    other = decode(vae, seen, seed=SEED + 1, point="sample")
+    assert np.abs(other["image"] - whole["image"]).max() > 0.1
+
+
 # --- MNIST-SVHN ----------------------------------------------------------------------------------
 
 PICTURES = {"mnist": (64,), "svhn": (16, 16, 3)}
@@ -175,12 +189,14 @@ def captioned() -> tuple[Space, Captioned]:
     """Twelve pictures of ten captions, and a projection fitted on other numbers."""
     draws = np.random.default_rng(4)
     words = [END, *"abcdefgh"]
+    vectors = draws.normal(size=(9, 3)).astype(np.float32)
     language = Language(
         np.array(words),
-        draws.normal(size=(9, 3)).astype(np.float32),
+        vectors,
         np.ones(9, np.bool_),
         np.array([0.0, *draws.uniform(0.2, 1.0, 8)]),
         np.zeros(3),
+        vectors,
     )
     x = draws.normal(size=(50, 6))
     projection = cca.fit(x, x[:, :3] + draws.normal(size=(50, 3)), 2)
@@ -238,6 +254,20 @@ def test_pictures_made_of_captions_are_held_against_those_captions(objective: st
     else:
         assert scores["cross_missing_as_prior"] == pytest.approx(cross("prior"), abs=1e-3)
         assert cross("prior") != pytest.approx(expected, abs=1e-3)
+
+
+def test_fewer_pairs_than_there_are_are_drawn_from_all_classes_alike() -> None:
+    _, pairs = captioned()
+    all_of_them = pairs.drawn(500, SEED)
+    assert all_of_them.tolist() == list(range(120))
+    some, fewer = pairs.drawn(60, SEED), pairs.drawn(30, SEED)
+    assert set(fewer) < set(some)
+    assert sorted(some) == list(some)
+    assert len(set(some // 10)) == 12  # of every picture, where the first 60 are of six
+    assert list(some) != list(pairs.drawn(60, SEED + 1))
+    np.testing.assert_array_equal(pairs.captions(some), pairs.captions()[some])
+    for m, x in pairs.seen(some).items():
+        np.testing.assert_array_equal(x, pairs.seen()[m][some])
 
 
 def test_the_columns_of_table_2_are_the_directions_they_name() -> None:
