@@ -19,8 +19,13 @@ def main(arguments: list[str] | None = None) -> None:
     preset.add_argument("name", help="which preset: a file of the study's presets/")
     chosen = parser.parse_args(arguments)
     study = STUDIES[chosen.study]
-    presets.apply(chosen.name, study.params, study.home / "presets")
+    kept = presets.apply(chosen.name, study.params, study.home / "presets")
     print(f"{study.params} now holds preset {chosen.name}; run `dvc repro {study.home}/dvc.yaml`")
+    if kept:
+        print(
+            f"Not part of the preset, so left as you have set them: {', '.join(kept)}.\n"
+            f"`git checkout {study.params}` undoes all edits since the last commit."
+        )
 
 
 if __name__ == "__main__":
