@@ -120,7 +120,11 @@ def main() -> None:
         f"{mean['text']:.3f} (the paper: {UNIMODAL['image']} and {UNIMODAL['text']}). Pictures "
         f"and their own captions score {truth['test']:.2f} here in the test split and "
         f"{truth['train']:.2f} in training. The field's about {TRUTH} for CUB comes from "
-        "a recipe of its own (docs/studies.md), and does not compare with these.",
+        + (
+            "a recipe of its own (docs/studies.md), and does not compare with these."
+            if embedded
+            else "a recipe that this one follows as far as docs/studies.md says."
+        ),
         pictures_title="Captions generated from pictures",
     )
 
