@@ -256,6 +256,29 @@ def test_pictures_made_of_captions_are_held_against_those_captions(objective: st
         assert cross("prior") != pytest.approx(expected, abs=1e-3)
 
 
+def test_the_drawn_pairs_are_the_ones_scored_and_chosen_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    vae = model(Cell(fusion="poe", objective="none"), VECTORS)
+    space, pairs = captioned()
+    params = CubScoreParams(**SETTINGS | {"pairs": 30, "choose": 20})
+    given: dict[str, np.ndarray] = {}
+
+    def noting(_: object, seen: dict[str, np.ndarray], *__: object, **how: object) -> int:
+        given.update(seen)
+        np.testing.assert_array_equal(how["rows"], pairs.drawn(20, SEED))
+        return 0
+
+    monkeypatch.setattr(cub, "best_component", noting)
+    scores, written = cub.score(vae, space, params, pairs, pairs)
+    for m, x in pairs.seen(pairs.drawn(20, SEED)).items():
+        np.testing.assert_array_equal(given[m], x)
+    rows = pairs.drawn(30, SEED)
+    seen = {m: x.astype(np.float32) for m, x in pairs.seen(rows).items()}
+    pictures = made(vae, {"text": seen["text"]})["image"]
+    expected = cosine(space, pictures, pairs.captions(rows))
+    assert scores["cross"]["text->image"] == pytest.approx(expected, abs=1e-3)
+    assert len(written) == 12  # of the first pictures, whichever pairs are scored
+
+
 def test_fewer_pairs_than_there_are_are_drawn_from_all_classes_alike() -> None:
     _, pairs = captioned()
     all_of_them = pairs.drawn(500, SEED)
