@@ -1,10 +1,12 @@
-"""`python -m studies`: write a preset into a study's params."""
+"""`python -m studies`: write a preset into a study's params, or run a study in parallel."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 
-from pipeline import presets
+from pipeline import listen, presets
+from studies import together
 from studies.study import STUDIES
 
 __all__ = ["main"]
@@ -17,10 +19,29 @@ def main(arguments: list[str] | None = None) -> None:
     preset = commands.add_parser("preset", help="write a named set of values into a study's params")
     preset.add_argument("study", choices=STUDIES, help="which study")
     preset.add_argument("name", help="which preset: a file of the study's presets/")
+    beside = commands.add_parser("run", help="bring a study up to date, several cells at once")
+    beside.add_argument("study", choices=STUDIES, help="which study")
+    beside.add_argument("--slots", type=int, default=2, help="trainings or scores at once")
     chosen = parser.parse_args(arguments)
     study = STUDIES[chosen.study]
-    presets.apply(chosen.name, study.params, study.home / "presets")
+    if chosen.command == "run":
+        if chosen.slots < 1:
+            parser.error(f"--slots {chosen.slots}: must be 1 or more")
+        try:
+            listen()
+            together.run(study, chosen.slots)
+        except KeyboardInterrupt:
+            told = "what is finished is kept, and the same command goes on"
+            print(f"run: interrupted; {told}", file=sys.stderr)
+            raise SystemExit(130) from None
+        return
+    kept = presets.apply(chosen.name, study.params, study.home / "presets")
     print(f"{study.params} now holds preset {chosen.name}; run `dvc repro {study.home}/dvc.yaml`")
+    if kept:
+        print(
+            f"Not part of the preset, so left as you have set them: {', '.join(kept)}.\n"
+            f"`git checkout {study.params}` undoes all edits since the last commit."
+        )
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from studies.table import Row
@@ -13,6 +13,9 @@ __all__ = ["Finding", "findings"]
 MENDS = ("ecg", "lcd", "rmd")  # objectives for cross generation; the fusion rce needs none
 FAILS = 0.6  # a direction fails below this share of the best row's
 MENDED = 0.15  # what the weaker direction's share must gain over no cross generation
+LOSES = 10.0  # points by which a mean gain must be below the median of the others'
+
+Shares = dict[str, dict[str, float]]  # cell -> direction -> share
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,13 @@ def findings(
     Args:
         cross, synergy: keys of the two directions and of the two gains.
     """
-    weaker = _weaker_shares(rows, cross)
+    shares = _shares(rows, cross)
+    weaker = {cell: min(each.values()) for cell, each in shares.items()}
     plain = [r for r in rows if r["objective"] == "none" and r["fusion"] in ("poe", "bce", "rbcm")]
     mends = [r for r in rows if r["objective"] in MENDS or _name(r) == "rce"]
     names = dict.fromkeys(_name(row) for row in mends)
     return [
-        _fails(plain, weaker),
+        _fails(plain, shares),
         *(_mended(plain, [r for r in mends if _name(r) == name], weaker, name) for name in names),
         _loses_synergy(rows, synergy),
     ]
@@ -49,29 +53,34 @@ def _name(row: Row) -> str:
     return str(row["fusion"] if row["objective"] == "none" else row["objective"])
 
 
-def _weaker_shares(rows: Sequence[Row], cross: tuple[str, str]) -> dict[str, float]:
-    """Cell -> its share in the direction in which it is worse."""
+def _shares(rows: Sequence[Row], cross: tuple[str, str]) -> Shares:
     best = {key: max(float(row[key]) for row in rows) for key in cross}
     return {
-        row["cell"]: min(float(row[key]) / best[key] if best[key] > 0 else 0.0 for key in cross)
+        row["cell"]: {key: float(row[key]) / best[key] if best[key] > 0 else 0.0 for key in cross}
         for row in rows
     }
 
 
-def _listed(shares: Mapping[str, float], rows: Sequence[Row]) -> str:
+def _listed(shares: dict[str, float], rows: Sequence[Row]) -> str:
     return ", ".join(f"{row['cell']} {shares[row['cell']]:.2f}" for row in rows)
 
 
-def _fails(plain: Sequence[Row], weaker: Mapping[str, float]) -> Finding:
-    claim = "Without cross generation, a direction fails."
+def _fails(plain: Sequence[Row], shares: Shares) -> Finding:
+    claim = "Without cross generation, at least one of the two directions fails."
     if not plain:
         return Finding(claim, None, "no row of poe, bce or rbcm without cross generation")
-    holds = all(weaker[row["cell"]] < FAILS for row in plain)
-    return Finding(claim, holds, f"weaker direction over the best row’s: {_listed(weaker, plain)}")
+    told = []
+    for row in plain:
+        own = shares[row["cell"]]
+        figures = ", ".join(f"{key.removeprefix('cross_')} {own[key]:.2f}" for key in own)
+        count = sum(share < FAILS for share in own.values())
+        told.append(f"{row['cell']} {figures} ({('none fails', 'one fails', 'both fail')[count]})")
+    holds = all(min(shares[row["cell"]].values()) < FAILS for row in plain)
+    return Finding(claim, holds, f"what is generated, over the best row’s: {'; '.join(told)}")
 
 
 def _mended(
-    plain: Sequence[Row], rows: Sequence[Row], weaker: Mapping[str, float], name: str
+    plain: Sequence[Row], rows: Sequence[Row], weaker: dict[str, float], name: str
 ) -> Finding:
     claim = f"{name} mends it."
     if not plain:
@@ -82,16 +91,20 @@ def _mended(
 
 
 def _loses_synergy(rows: Sequence[Row], synergy: tuple[str, str]) -> Finding:
-    claim = "moe loses synergy: its mean gain is the least."
+    claim = (
+        f"moe loses synergy: its mean gain is the least, {LOSES:.0f} points or more below the "
+        "others’ median."
+    )
     gains: dict[str, float] = {}
-    least: dict[bool, float] = {}  # of moe, and of the others
+    of: dict[bool, list[float]] = {True: [], False: []}  # moe's, and the others'
     for row in rows:
         values = [float(row[key]) for key in synergy if row[key] is not None]
         if len(values) == len(synergy):
             gains[row["cell"]] = sum(values) / len(values)
-            moe = row["fusion"] == "moe"
-            least[moe] = min(least.get(moe, math.inf), gains[row["cell"]])
-    if len(least) < 2:
+            of[row["fusion"] == "moe"].append(gains[row["cell"]])
+    if not all(of.values()):
         return Finding(claim, None, "no gain of moe and of another row is defined")
     figures = ", ".join(f"{cell} {value:+z.1f} %" for cell, value in gains.items())
-    return Finding(claim, least[True] < least[False], figures)
+    moe, others = min(of[True]), of[False]
+    holds = moe < min(others) and moe <= statistics.median(others) - LOSES
+    return Finding(claim, holds, figures)

@@ -18,7 +18,7 @@ from studies.findings import Finding
 from studies.study import Study
 from studies.table import Column, Row, as_markdown, figure
 
-__all__ = ["cells", "read_scores", "write_page"]
+__all__ = ["cells", "jmvae_note", "read_scores", "write_page"]
 
 
 def cells(grid: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
@@ -27,6 +27,16 @@ def cells(grid: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
         name: (cell.get("fusion", "poe"), cell.get("objective", "none"))
         for name, cell in grid["cells"].items()
     }
+
+
+def jmvae_note(grid: Mapping[str, Any], samples: int) -> str:
+    """Where the jmvae row departs from the paper's K; empty if the table has no such row."""
+    if "jmvae" not in [objective for _, objective in cells(grid).values()]:
+        return ""
+    return (
+        " jmvae is trained with K = 1 importance sample, where the paper has K = "
+        f"{samples}: its KL terms have no place in an importance-weighted bound."
+    )
 
 
 def read_scores(study: Study, names: Iterable[str], seeds: Sequence[int]) -> dict[str, list[Any]]:

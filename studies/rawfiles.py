@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from typing import IO
+
+from models.progress import Progress
 
 __all__ = ["RawFile", "RawFileError", "provide"]
+
+
+MEGABYTE = 1_000_000
 
 
 class RawFileError(Exception):
@@ -87,6 +92,16 @@ def provide(files: Sequence[RawFile], folder: Path, download: bool) -> None:
         raise RawFileError("\n".join(lines))
 
 
+def _copy(source: IO[bytes], out: IO[bytes], file: RawFile) -> None:
+    """Copy a download, showing how many of its megabytes are there."""
+    whole = -(-file.size // MEGABYTE)
+    bar, done = Progress(whole, 0, f"{Path(file.path).name}, MB", show=True), 0
+    while part := source.read(MEGABYTE):
+        done += out.write(part)
+        bar.update(min(-(-done // MEGABYTE), whole))
+    bar.close()
+
+
 def _fetch(file: RawFile, folder: Path) -> str:
     """Try the file's addresses; why it failed, or nothing."""
     target = folder / file.path
@@ -96,7 +111,7 @@ def _fetch(file: RawFile, folder: Path) -> str:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with urllib.request.urlopen(url, timeout=20) as answer, beside.open("wb") as out:
-                shutil.copyfileobj(answer, out)
+                _copy(answer, out, file)
             # A connection that drops ends like a file that ends.
             if wrong := file.wrong(beside):
                 reason = f"; what was downloaded was removed: {wrong}"

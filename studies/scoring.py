@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from models.mixture import Draws
 from models.vae import MultimodalVAE
@@ -26,26 +27,34 @@ def decode(
     point: Literal["mean", "sample"],
     component: int | None = None,
     missing: str = "absent",
+    rows: NDArray[np.int64] | None = None,
 ) -> Decoded:
     """Every modality, decoded from one point of the posterior given `seen` [N, ...].
 
-    Draws are rows of one table keyed by the seed: item i has row i in any batch.
+    Draws are rows of two tables keyed by the seed: a pair has its own row of each in any batch,
+    and among any other pairs.
+
+    Args:
+        rows: which pairs of their split these are [N]; the first ones if left out.
     """
     count, latent = len(next(iter(seen.values()))), vae.params.latent
-    draws = np.random.default_rng([seed, latent])
-    uniforms = torch.from_numpy(draws.random((count, latent), np.float32))
-    normals = torch.from_numpy(draws.standard_normal((count, latent), np.float32))
+    rows = np.arange(count) if rows is None else rows
+    size = (int(rows.max(initial=-1)) + 1, latent)
+    # Streams of their own, so that a longer table of one does not move the other.
+    streams = [np.random.default_rng([seed, latent, stream]) for stream in (0, 1)]
+    uniforms = torch.from_numpy(streams[0].random(size, np.float32)[rows])
+    normals = torch.from_numpy(streams[1].standard_normal(size, np.float32)[rows])
     parts: list[dict[str, torch.Tensor]] = []
     for start in range(0, count, BATCH):
-        rows = slice(start, start + BATCH)
+        few = slice(start, start + BATCH)
         parts.append(
             vae.generate(
-                {name: torch.from_numpy(x[rows]) for name, x in seen.items()},
+                {name: torch.from_numpy(x[few]) for name, x in seen.items()},
                 point=point,
                 component=component,
                 missing=missing,
-                uniforms=uniforms[rows],
-                normals=normals[rows],
+                uniforms=uniforms[few],
+                normals=normals[few],
             )
         )
     return {m: torch.cat([part[m] for part in parts]).cpu().numpy() for m in parts[0]}
@@ -71,7 +80,7 @@ def best_component(
     vae: MultimodalVAE,
     seen: Mapping[str, np.ndarray],
     score: Callable[[Decoded], Sequence[float]],
-    **options: int | str,
+    **options: int | str | NDArray[np.int64],
 ) -> int | None:
     """The mixture's component of the best mean score; None if the posterior is no mixture.
 

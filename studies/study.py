@@ -12,9 +12,16 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline import stage
 
-__all__ = ["CUB", "MNIST_SVHN", "STUDIES", "Section", "Study"]
+__all__ = ["CUB", "MNIST_SVHN", "STUDIES", "Section", "Study", "device"]
 
 Loaded = TypeVar("Loaded", bound=BaseModel)
+
+
+def device() -> str:
+    """The device that DEVICE names in the environment, else a GPU if there is one."""
+    import torch  # seconds that checks and reports do without
+
+    return stage.device() or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class Section(BaseModel):

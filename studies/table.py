@@ -5,9 +5,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["Column", "Row", "as_markdown", "build", "figure", "gain"]
+__all__ = ["Column", "Row", "Synergy", "as_markdown", "build", "figure", "gain"]
 
 Row = dict[str, Any]
 
@@ -21,18 +21,32 @@ class Column:
     form: str = "{:.1f}"
 
 
+class Synergy(NamedTuple):
+    """One seed's score with every modality given, and that of the unimodal VAE."""
+
+    joint: float
+    alone: float
+
+
 def gain(joint: float, alone: float) -> float | None:
     """Synergy gain in percent; undefined for a unimodal score of zero or less."""
     return 100 * (joint - alone) / alone if alone > 0 else None
 
 
+def mean_gain(seeds: Sequence[Synergy]) -> float | None:
+    """The gain of the mean score over the mean unimodal score, as in the paper."""
+    return gain(statistics.fmean(s.joint for s in seeds), statistics.fmean(s.alone for s in seeds))
+
+
 def build(
     cells: Mapping[str, tuple[str, str]],
-    measured: Mapping[str, Sequence[Mapping[str, float | None]]],
+    measured: Mapping[str, Sequence[Mapping[str, float | Synergy]]],
     columns: Sequence[Column],
     paper: Mapping[tuple[str, str], Mapping[str, float]],
 ) -> list[Row]:
-    """One row per cell.
+    """One row per cell: of each column its figure, the deviation over seeds, the number of seeds
+    that this is over (a seed whose unimodal score is no more than zero has no gain of its own),
+    and the paper's figure.
 
     Args:
         cells: cell name -> (fusion, objective), in the order of the rows.
@@ -41,23 +55,35 @@ def build(
     """
     rows = []
     for name, (fusion, objective) in cells.items():
-        row: Row = {"cell": name, "fusion": fusion, "objective": objective}
+        seeds = measured[name]
+        row: Row = {"cell": name, "fusion": fusion, "objective": objective, "seeds": len(seeds)}
         for column in columns:
-            values = [m[column.key] for m in measured[name]]
-            known = [v for v in values if v is not None]
-            row[column.key] = statistics.fmean(known) if known else None
-            row[f"{column.key}_std"] = statistics.stdev(known) if len(known) > 1 else None
+            plain = [v for m in seeds if not isinstance(v := m[column.key], Synergy)]
+            pairs = [v for m in seeds if isinstance(v := m[column.key], Synergy)]
+            if pairs:
+                row[column.key] = mean_gain(pairs)
+                each = [gain(*pair) for pair in pairs]
+                plain = [value for value in each if value is not None]
+            else:
+                row[column.key] = statistics.fmean(plain)
+            row[f"{column.key}_std"] = statistics.stdev(plain) if len(plain) > 1 else None
+            row[f"{column.key}_seeds"] = len(plain)
             row[f"{column.key}_paper"] = paper.get((fusion, objective), {}).get(column.key)
         rows.append(row)
     return rows
 
 
 def figure(row: Row, column: Column, paper: bool = True) -> str:
-    """One figure as the table shows it: `52.9 ± 1.2 (58.9)`."""
+    """One figure as the table shows it: `52.9 ± 1.2 (58.9)`.
+
+    `+12.0 ± 3.1 [4 of 5 seeds]`: one of the seeds has no gain of its own.
+    """
     value, deviation = row[column.key], row[f"{column.key}_std"]
     text = "–" if value is None else column.form.format(value)
     if deviation is not None:
         text += " ± " + column.form.replace("+", "").format(deviation)
+    if row[f"{column.key}_seeds"] < row["seeds"] > 1:
+        text += f" [{row[f'{column.key}_seeds']} of {row['seeds']} seeds]"
     printed = row[f"{column.key}_paper"]
     return text if printed is None or not paper else f"{text} ({column.form.format(printed)})"
 

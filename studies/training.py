@@ -13,7 +13,7 @@ from models.params import Cell, VAEParams
 from models.training import train
 from models.vae import MultimodalVAE
 from pipeline import stage
-from studies.study import Study
+from studies.study import Study, device
 
 __all__ = ["train_run", "training"]
 
@@ -72,7 +72,7 @@ def train_run(study: Study, run: str, data: Mapping[str, np.ndarray]) -> None:
         seed=int(seed),
         out=model,
         checkpoints=study.checkpoints / run,
-        device=stage.device(),
+        device=device(),
         log=resumption(study, run),
     )
     stage.write_bytes(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,7 @@ class Language:
         known: bool [W]: in the vocabulary of the training captions, so that it may be generated.
         weights: float64 [W] SIF weights.
         direction: float64 [D], the first principal direction of the training sentences, removed.
+        judged: float32 [W, D], the vectors that sentences are embedded with; models see the others.
     """
 
     words: NDArray[np.str_]
@@ -48,6 +49,7 @@ class Language:
     known: NDArray[np.bool_]
     weights: NDArray[np.float64]
     direction: NDArray[np.float64]
+    judged: NDArray[np.float32]
 
     def ids(self, sentences: Sentences, length: int) -> NDArray[np.int32]:
         """Rows of words [N, length]; longer sentences are cut, shorter ones end with END."""
@@ -60,7 +62,7 @@ class Language:
 
     def embed(self, ids: NDArray[np.integer]) -> NDArray[np.float64]:
         """SIF embeddings [N, D] of word rows [N, T], without the common direction."""
-        plain = _weighted(ids, self.vectors, self.weights)
+        plain = _weighted(ids, self.judged, self.weights)
         return plain - np.outer(plain @ self.direction, self.direction)
 
     def nearest(self, vectors: NDArray[np.floating]) -> NDArray[np.int32]:
@@ -127,15 +129,19 @@ def learn(
     words = [END, *sorted({word for sentence in every for word in sentence})]
     known = np.array([word in fast.wv.key_to_index for word in words])
     raw = np.stack([fast.wv[word] for word in words])
-    raw = raw - raw[known].mean(0)  # FastText's vectors share a direction that says nothing
-    vectors = raw / np.linalg.norm(raw, axis=1, keepdims=True) * params.size**0.5
+    vectors = raw - raw[known].mean(0)  # FastText's vectors share a direction that says nothing
+    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True) * params.size**0.5
+    field = params.recipe == "field"
     plain = Language(
         np.array(words),
         vectors.astype(np.float32),
         known,
         sif_weights(counts, words, params.sif),
         np.zeros(params.size),
+        (raw if field else vectors).astype(np.float32),
     )
     sentences = plain.embed(plain.ids(train, params.words))
+    if field:
+        sentences = sentences - sentences.mean(0)
     direction = np.linalg.eigh(sentences.T @ sentences)[1][:, -1]
-    return Language(plain.words, plain.vectors, plain.known, plain.weights, direction)
+    return replace(plain, direction=direction)

@@ -59,19 +59,28 @@ class Pairs:
     language: Language
     paths: NDArray[np.str_]
 
-    def captions(self, most: int | None = None) -> NDArray[np.int32]:
-        """Words of the first pairs [P, T]."""
-        return self.ids.reshape(-1, self.ids.shape[-1])[:most]
+    def drawn(self, most: int, seed: int) -> NDArray[np.int64]:
+        """Rows of at most so many pairs [P], in their order, drawn by the seed.
 
-    def seen(self, most: int | None = None) -> dict[str, NDArray[np.floating]]:
-        """The first pairs as models take them: image [P, D] and text [P, T, E], 16 bits each.
+        They lie class by class, so that the first ones would be of few classes.
+        """
+        count = self.ids.shape[0] * self.ids.shape[1]
+        return np.sort(np.random.default_rng(seed).permutation(count)[:most])
+
+    def captions(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.int32]:
+        """Words of these pairs, or of all, [P, T]."""
+        every = self.ids.reshape(-1, self.ids.shape[-1])
+        return every if rows is None else every[rows]
+
+    def seen(self, rows: NDArray[np.int64] | None = None) -> dict[str, NDArray[np.floating]]:
+        """These pairs, or all, as models take them: image [P, D], text [P, T, E], 16 bits each.
 
         At CUB's size a training split of 32 bits would take 4 GB.
         """
-        ids = self.captions(most)
-        rows = np.arange(len(ids)) // self.ids.shape[1]
+        ids = self.captions(rows)
+        rows = np.arange(len(ids)) if rows is None else rows
         return {
-            "image": self.features.astype(np.float16)[rows],
+            "image": self.features.astype(np.float16)[rows // self.ids.shape[1]],
             "text": self.language.vectors.astype(np.float16)[ids],
         }
 

@@ -25,7 +25,7 @@ from studies.cub.layout import PUBLISHED, Photo, picture, provide_cub, read
 from studies.cub.params import DataParams, FeatureParams
 from studies.cub.scenes import FOLDER
 from studies.rawfiles import RawFile, RawFileError, provide
-from studies.study import CUB
+from studies.study import CUB, device
 
 __all__ = ["FILE", "SmallCNN", "fit_small", "main", "photos", "resnet"]
 
@@ -94,9 +94,12 @@ def whole(paths: Sequence[Path]) -> None:
         raise RawFileError("\n".join(lines))
 
 
-def as_input(pictures: Sequence[NDArray[np.uint8]], device: str) -> Tensor:
-    """uint8 pictures [S, S, 3] -> float [B, 3, S, S], ImageNet's mean 0 and deviation 1."""
+def as_input(pictures: Sequence[NDArray[np.uint8]], device: str, normalise: bool = True) -> Tensor:
+    """uint8 pictures [S, S, 3] -> float [B, 3, S, S] in [0, 1], or with ImageNet's mean 0 and
+    deviation 1."""
     x = torch.from_numpy(np.stack(pictures)).to(device).permute(0, 3, 1, 2).float() / 255
+    if not normalise:
+        return x
     mean = torch.tensor(IMAGENET_MEAN, device=device).view(3, 1, 1)
     return (x - mean) / torch.tensor(IMAGENET_STD, device=device).view(3, 1, 1)
 
@@ -139,7 +142,7 @@ def fit_small(
             for start in range(0, len(order), BATCH):
                 rows = order[start : start + BATCH]
                 targets = torch.from_numpy(labels[rows]).to(device)
-                logits = model(as_input([pictures[i] for i in rows], device))
+                logits = model(as_input([pictures[i] for i in rows], device, params.normalise))
                 optimiser.zero_grad(set_to_none=True)
                 F.cross_entropy(logits, targets).backward()
                 optimiser.step()
@@ -167,13 +170,15 @@ def resnet(path: Path, device: str, published: RawFile = RESNET) -> nn.Module:
 
 
 @torch.inference_mode()
-def extract(model: nn.Module, paths: Sequence[Path], side: int, device: str) -> NDArray[np.float32]:
+def extract(
+    model: nn.Module, paths: Sequence[Path], side: int, device: str, normalise: bool = True
+) -> NDArray[np.float32]:
     """Features [N, D] of photographs, read a batch at a time."""
     parts = []
     bar = Progress(len(paths), 0, "features, pictures", show=True)
     for start in range(0, len(paths), BATCH):
         few = [picture(path, side) for path in paths[start : start + BATCH]]
-        parts.append(model(as_input(few, device)).cpu().numpy())
+        parts.append(model(as_input(few, device, normalise)).cpu().numpy())
         bar.update(start + len(few))
     bar.close()
     return np.concatenate(parts)
@@ -183,19 +188,20 @@ def main() -> None:
     """Features of every photograph, and what belongs to each."""
     torch.set_num_threads(1)
     data, params = CUB.section("data", DataParams), CUB.section("features", FeatureParams)
-    device = stage.device() or ("cuda" if torch.cuda.is_available() else "cpu")
+    where = device()
     try:
         provided(data, params)
         known = photos(data)
         whole([p.path for p in known])
         if params.extractor == "resnet101":
-            model = resnet(Path(params.weights), device)
+            model = resnet(Path(params.weights), where)
         else:
             train = [p for p in known if not p.test]
             names = sorted({p.name for p in train})
             labels = np.array([names.index(p.name) for p in train])
-            model = fit_small([picture(p.path, params.side) for p in train], labels, params, device)
-        features = extract(model, [p.path for p in known], params.side, device)
+            model = fit_small([picture(p.path, params.side) for p in train], labels, params, where)
+        paths = [p.path for p in known]
+        features = extract(model, paths, params.side, where, params.normalise)
     except RawFileError as error:
         stage.fail(str(error))
     packed = io.BytesIO()

@@ -8,8 +8,10 @@ the rendered scenes alone do without. And mmvae's archive: `cub/{train,test}/<cl
 
 from __future__ import annotations
 
+import re
+import shutil
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from studies.rawfiles import RawFile, RawFileError, provide
+from models.progress import Progress
+from studies.rawfiles import MEGABYTE, RawFile, RawFileError, provide
 
 __all__ = [
     "ARCHIVE",
@@ -89,11 +92,13 @@ def provide_cub(folder: Path, download: bool, archive: RawFile = ARCHIVE) -> Non
     lines = []
     if not (folder / "CUB_200_2011/images.txt").is_file():
         try:
+            if (folder / "CUB_200_2011").exists():
+                raise RawFileError(
+                    f"{folder / 'CUB_200_2011'}: refused, it lacks images.txt; complete it, or "
+                    f"remove it, so that {archive.path} is unpacked anew"
+                )
             provide([archive], folder, download)
-            with tarfile.open(folder / archive.path) as packed:
-                # Python 3.11.4 and later know it; the archive's checksum was compared just now.
-                packed.extraction_filter = getattr(tarfile, "data_filter", None)
-                packed.extractall(folder)
+            _unpack(folder / archive.path, folder)
         except RawFileError as error:
             lines.append(str(error))
     if not (folder / "text_c10").is_dir():
@@ -102,6 +107,29 @@ def provide_cub(folder: Path, download: bool, archive: RawFile = ARCHIVE) -> Non
         lines.append(f"{folder / TEST_CLASSES}: missing; {SPLIT}")
     if lines:
         raise RawFileError("\n".join(lines))
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpack CUB_200_2011/ beside its place and move it there, whole or not at all."""
+    beside = folder / ".CUB_200_2011.partial"
+    shutil.rmtree(beside, ignore_errors=True)  # of a run that was killed
+    total = -(-archive.stat().st_size // MEGABYTE)
+    bar = Progress(total, 0, f"{archive.name}, MB unpacked", show=True)
+    try:
+        with archive.open("rb") as file, tarfile.open(fileobj=file) as packed:
+
+            def watched() -> Iterator[tarfile.TarInfo]:
+                for member in packed:
+                    yield member
+                    bar.update(min(-(-file.tell() // MEGABYTE), total))
+
+            # Python 3.11.4 and later know it; the archive's checksum was compared just now.
+            packed.extraction_filter = getattr(tarfile, "data_filter", None)
+            packed.extractall(beside, watched())
+        (beside / "CUB_200_2011").rename(folder / "CUB_200_2011")
+    finally:
+        bar.close()
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def read(folder: Path, test_share: float, seed: int, expected: Counts | None = None) -> list[Photo]:
@@ -165,7 +193,18 @@ def _read_originals(folder: Path, test_share: float, seed: int) -> list[Photo]:
     held_out = _test_classes(folder, list(classes.values()), test_share, seed)
     photos = []
     for number, relative in images.items():
-        name = classes.get(labels.get(number, ""), "")
+        if not re.fullmatch(r"[^/]+/[^/]+\.jpg", relative):
+            raise RawFileError(
+                f"{root / 'images.txt'}: refused, {f'{number} {relative}'!r} is not `number "
+                "class/file.jpg` (truncated?)"
+            )
+        label = labels.get(number, "")
+        if label and label not in classes:
+            raise RawFileError(
+                f"{root / 'classes.txt'}: refused, it lacks class {label}, which photograph "
+                f"{number} ({relative}) shows (truncated?)"
+            )
+        name = classes.get(label, "")
         if name != relative.split("/")[0]:
             raise RawFileError(
                 f"{root / 'image_class_labels.txt'}: photograph {number} ({relative}) is said to "
@@ -173,6 +212,7 @@ def _read_originals(folder: Path, test_share: float, seed: int) -> list[Photo]:
             )
         captions = _captions(text / Path(relative).with_suffix(".txt"))
         photos.append(Photo(_there(root / "images" / relative), name, captions, name in held_out))
+    _ended([text / Path(relative).with_suffix(".txt") for relative in images.values()])
     listed = {relative.rpartition(".")[0] for relative in images.values()}
     for kind, where in (("jpg", root / "images"), ("txt", text)):
         stored = {f"{p.parent.name}/{p.stem}" for p in where.glob(f"[!.]*/[!.]*.{kind}")}
@@ -234,7 +274,22 @@ def _captions(path: Path) -> tuple[str, ...]:
     lines = _lines(path)
     if len(lines) != CAPTIONS:
         raise RawFileError(f"{path}: {len(lines)} captions, {CAPTIONS} expected")
+    if wordless := [line for line in lines if not re.search("[A-Za-z]", line)]:
+        raise RawFileError(f"{path}: refused, the caption {wordless[0]!r} has no word")
     return tuple(lines)
+
+
+def _ended(paths: Sequence[Path]) -> None:
+    """Refuse a caption file whose last line is not ended, where most others' are.
+
+    No checksum of them is published, so that the others are all there is to compare with.
+    """
+    cut = [path for path in paths if not path.read_bytes().endswith(b"\n")]
+    if 0 < len(cut) < len(paths) / 2:
+        raise RawFileError(
+            f"{cut[0]}: refused, its last line is not ended, as those of {len(paths) - len(cut):,} "
+            "other caption files are (truncated?)"
+        )
 
 
 def _lines(path: Path) -> list[str]:

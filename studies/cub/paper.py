@@ -6,7 +6,7 @@ Sensor Fusion and Cross Generation", Table II; the unimodal figures are in its c
 
 from __future__ import annotations
 
-__all__ = ["TABLE2", "TRUTH", "UNIMODAL"]
+__all__ = ["PAPER_SAMPLES", "TABLE2", "TRUTH", "UNIMODAL"]
 
 _COLUMNS = ("cross_image", "cross_text", "synergy_image", "synergy_text")
 
@@ -28,3 +28,4 @@ _ROWS = {
 TABLE2 = {cell: dict(zip(_COLUMNS, row, strict=True)) for cell, row in _ROWS.items()}
 UNIMODAL = {"image": 0.276, "text": 0.062}
 TRUTH = 0.27  # pictures and their own captions; not the paper's but mmvae's, under the same scheme
+PAPER_SAMPLES = 10  # importance samples K of every row

@@ -52,6 +52,9 @@ class FeatureParams(Section):
     weights: str = Field(min_length=1, description="resnet101: the file of weights")
     side: int = Field(ge=32, le=512, description="pixels pictures are resized to, 32 to 512")
     size: int = Field(ge=8, le=2048, description="small: numbers per picture, 8 to 2048")
+    normalise: bool = Field(
+        description="give pictures ImageNet's mean and deviation; the field does not"
+    )
     epochs: int = Field(ge=1, le=1000, description="small: passes over the training pictures")
     seed: int = Field(ge=0, description="small: of weights and batches, 0 or more")
 
@@ -66,6 +69,11 @@ class TextParams(Section):
     epochs: int = Field(ge=1, le=1000, description="FastText's passes over the training captions")
     buckets: int = Field(ge=1000, le=10_000_000, description="hash buckets of FastText's n-grams")
     sif: float = Field(gt=0, le=1, description="a of the SIF weights a / (a + p)")
+    recipe: Literal["arora", "field"] = Field(
+        description="what the CCA sees of a caption. arora: vectors centred and of one length, "
+        "less the principal direction of the embeddings as they are; field: vectors as FastText "
+        "gives them, less the principal direction about the embeddings' mean"
+    )
     seed: int = Field(ge=0, description="of FastText, 0 or more")
 
 
@@ -79,15 +87,15 @@ class CCAParams(Section):
 class ScoreParams(Section):
     """How trained models are scored."""
 
-    pairs: int = Field(ge=1, description="test pairs scored, the first ones, 1 or more")
+    pairs: int = Field(ge=1, description="test pairs scored, drawn by the seed, 1 or more")
     point: Literal["mean", "sample"] = Field(
         description="which point of the posterior is decoded: its mean or one sample"
     )
     samples: int = Field(ge=1, description="prior samples for joint agreement, 1 or more")
     choose: int = Field(
-        ge=1, description="training pairs on which a mixture's best component is chosen"
+        ge=1, description="training pairs, drawn, on which a mixture's best component is chosen"
     )
-    seed: int = Field(ge=0, description="of the evaluation's draws, 0 or more")
+    seed: int = Field(ge=0, description="of these pairs and the evaluation's draws, 0 or more")
 
 
 class ReportParams(Section):

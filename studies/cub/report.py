@@ -14,12 +14,12 @@ from PIL import Image
 from pipeline import stage
 from studies.cub.data import load
 from studies.cub.layout import picture
-from studies.cub.paper import TABLE2, TRUTH, UNIMODAL
+from studies.cub.paper import PAPER_SAMPLES, TABLE2, TRUTH, UNIMODAL
 from studies.cub.params import DataParams, ReportParams
 from studies.findings import findings
-from studies.page import cells, read_scores, write_page
+from studies.page import cells, jmvae_note, read_scores, write_page
 from studies.study import CUB
-from studies.table import Column, build, gain
+from studies.table import Column, Synergy, build
 
 __all__ = ["COLUMNS", "main", "measured"]
 
@@ -36,12 +36,12 @@ ORIGIN = {
 }
 
 
-def measured(score: dict[str, Any], alone: dict[str, float]) -> dict[str, float | None]:
+def measured(score: dict[str, Any], alone: dict[str, float]) -> dict[str, float | Synergy]:
     """The four figures of one trained model."""
     return {
         "cross_image": score["cross"]["text->image"],
         "cross_text": score["cross"]["image->text"],
-        **{f"synergy_{m}": gain(score["all"][m], alone[m]) for m in CUB.modalities},
+        **{f"synergy_{m}": Synergy(score["all"][m], alone[m]) for m in CUB.modalities},
     }
 
 
@@ -115,12 +115,16 @@ def main() -> None:
         if embedded
         else "",
         table_title="Table II, here and in the paper",
-        note="I image, C caption.",
+        note="I image, C caption." + jmvae_note(grid, PAPER_SAMPLES),
         alone=f"Alone, the image VAE scores {mean['image']:.3f} and the caption VAE "
         f"{mean['text']:.3f} (the paper: {UNIMODAL['image']} and {UNIMODAL['text']}). Pictures "
         f"and their own captions score {truth['test']:.2f} here in the test split and "
         f"{truth['train']:.2f} in training. The field's about {TRUTH} for CUB comes from "
-        "a recipe of its own (docs/studies.md), and does not compare with these.",
+        + (
+            "a recipe of its own (docs/studies.md), and does not compare with these."
+            if embedded
+            else "a recipe that this one follows as far as docs/studies.md says."
+        ),
         pictures_title="Captions generated from pictures",
     )
 

@@ -21,7 +21,7 @@ from pipeline import stage
 from studies.cub.data import Pairs, Space, load, store
 from studies.cub.params import ScoreParams
 from studies.scoring import Decoded, best_component, decode, sample
-from studies.study import CUB
+from studies.study import CUB, device
 
 __all__ = ["main"]
 
@@ -40,77 +40,82 @@ def against_truth(space: Space, made: Decoded, truth: Truth) -> dict[str, float]
     return {name: round(value, 5) for name, value in scores.items()}
 
 
-def truth_of(pairs: Pairs, most: int) -> Truth:
-    """What the first pairs really hold: features as models see them, and words."""
-    return {"image": pairs.seen(most)["image"].astype(np.float32), "ids": pairs.captions(most)}
+def truth_of(pairs: Pairs, rows: NDArray[np.int64]) -> Truth:
+    """What these pairs really hold: features as models see them, and words."""
+    return {"image": pairs.seen(rows)["image"].astype(np.float32), "ids": pairs.captions(rows)}
 
 
 def score(
     vae: MultimodalVAE, space: Space, params: ScoreParams, train: Pairs, test: Pairs
 ) -> tuple[dict[str, object], NDArray[np.int32]]:
     """The scores of a model of both modalities, and the words it wrote for the test pictures."""
-    seen, truth = test.seen(params.pairs), truth_of(test, params.pairs)
+    rows = test.drawn(params.pairs, params.seed)
+    seen, truth = test.seen(rows), truth_of(test, rows)
     draw = partial(decode, vae, seed=params.seed, point=params.point)
 
-    def cross(missing: str) -> tuple[dict[str, float], Decoded]:
-        pictures = draw({"text": seen["text"]}, missing=missing)
-        captions = draw({"image": seen["image"]}, missing=missing)
+    def cross(missing: str) -> dict[str, float]:
+        pictures = draw({"text": seen["text"]}, missing=missing, rows=rows)
+        captions = draw({"image": seen["image"]}, missing=missing, rows=rows)
         return {
             "text->image": against_truth(space, pictures, truth)["image"],
             "image->text": against_truth(space, captions, truth)["text"],
-        }, captions
+        }
 
     bar = Progress(4, 0, "scores, parts", show=True)
-    few = truth_of(train, params.choose)
+    chosen = train.drawn(params.choose, params.seed)
+    few = truth_of(train, chosen)
     component = best_component(
         vae,
-        train.seen(params.choose),
+        train.seen(chosen),
         lambda made: list(against_truth(space, made, few).values()),
         seed=params.seed,
         point=params.point,
+        rows=chosen,
     )
     bar.update(1)
     prior = sample(vae, params.samples, params.seed)
     joint = round(space.score(prior["image"], space.language.nearest(prior["text"])), 5)
     bar.update(2)
-    scores, captions = cross("absent")
+    scores = cross("absent")
     # Dropout reverts elements to the prior expert, so lcd may take a missing modality as that.
-    as_prior = cross("prior")[0] if vae.cell.objective == "lcd" else None
+    as_prior = cross("prior") if vae.cell.objective == "lcd" else None
     bar.update(3)
-    both = against_truth(space, draw(seen, component=component), truth)
+    both = against_truth(space, draw(seen, component=component, rows=rows), truth)
+    # Of the first test pictures, which the page shows, whichever pairs are scored.
+    shown = np.arange(0, test.ids.shape[0] * test.ids.shape[1], test.ids.shape[1])[:CAPTIONS]
+    written = draw({"image": test.seen(shown)["image"]}, rows=shown)["text"]
     bar.update(4)
     bar.close()
-    each = test.ids.shape[1]
     return {
         "joint": joint,
         "cross": scores,
         "cross_missing_as_prior": as_prior,
         "all": both,
         "component": None if component is None else vae.modalities[component],
-    }, space.language.nearest(captions["text"][::each][:CAPTIONS])
+    }, space.language.nearest(written)
 
 
 def main(run: str) -> None:
     """Score the model of `run` on the test pairs."""
     torch.set_num_threads(1)
     params = CUB.section("score", ScoreParams)
-    vae = MultimodalVAE.load(CUB.data / f"models/{run}.safetensors", stage.device())
+    vae = MultimodalVAE.load(CUB.data / f"models/{run}.safetensors", device())
     space, splits = load()
     test = splits["test"]
+    rows = test.drawn(params.pairs, params.seed)
     scores: dict[str, object]
     written = np.zeros((0, test.ids.shape[-1]), np.int32)
     if len(vae.modalities) == 1:
         (name,) = vae.modalities
-        made = decode(
-            vae, {name: test.seen(params.pairs)[name]}, seed=params.seed, point=params.point
-        )
-        scores = {"all": against_truth(space, made, truth_of(test, params.pairs))}
+        seen = {name: test.seen(rows)[name]}
+        made = decode(vae, seen, seed=params.seed, point=params.point, rows=rows)
+        scores = {"all": against_truth(space, made, truth_of(test, rows))}
     else:
         scores, written = score(vae, space, params, splits["train"], test)
     store(CUB.data / f"samples/{run}.npz", captions=np.array(space.language.text(written)))
     stage.write_json(
         CUB.results / f"scores/{run}.json",
-        {"run": run, "pairs": len(test.captions(params.pairs)), **scores},
+        {"run": run, "pairs": len(rows), **scores},
     )
 
 

@@ -14,11 +14,11 @@ from PIL import Image, ImageDraw, ImageFont
 from pipeline import stage
 from studies.findings import findings
 from studies.mnist_svhn.pairs import load
-from studies.mnist_svhn.paper import TABLE1, UNIMODAL
+from studies.mnist_svhn.paper import PAPER_SAMPLES, TABLE1, UNIMODAL
 from studies.mnist_svhn.params import DataParams, ReportParams
-from studies.page import cells, read_scores, write_page
+from studies.page import cells, jmvae_note, read_scores, write_page
 from studies.study import MNIST_SVHN
-from studies.table import Column, build, gain
+from studies.table import Column, Synergy, build
 
 __all__ = ["COLUMNS", "main", "measured"]
 
@@ -38,13 +38,13 @@ TILE, GAP, LABEL = 48, 2, 110  # pixels of the contact sheets
 Picture = NDArray[np.uint8]
 
 
-def measured(score: dict[str, Any], alone: dict[str, float]) -> dict[str, float | None]:
+def measured(score: dict[str, Any], alone: dict[str, float]) -> dict[str, float | Synergy]:
     """The five figures of one trained model."""
     return {
         "joint": score["joint"],
         "cross_mnist": score["cross"]["svhn->mnist"],
         "cross_svhn": score["cross"]["mnist->svhn"],
-        **{f"synergy_{m}": gain(score["all"][m], alone[m]) for m in MNIST_SVHN.modalities},
+        **{f"synergy_{m}": Synergy(score["all"][m], alone[m]) for m in MNIST_SVHN.modalities},
     }
 
 
@@ -140,7 +140,7 @@ def main() -> None:
         else "",
         table_title="Table I, here and in the paper",
         note="S street number, M handwritten digit. joint: agreement of the two classifiers on "
-        "samples of the prior.",
+        "samples of the prior." + jmvae_note(grid, PAPER_SAMPLES),
         alone=f"Alone, the digits' VAE reconstructs {mean['mnist']:.1f} % recognisably and the "
         f"street numbers' {mean['svhn']:.1f} % (the paper: {UNIMODAL['mnist']} and "
         f"{UNIMODAL['svhn']}). On clean test pictures the classifiers reach "

@@ -20,7 +20,7 @@ from studies.mnist_svhn.pairs import Pairs, load
 from studies.mnist_svhn.params import ScoreParams
 from studies.mnist_svhn.train_classifier import path
 from studies.scoring import Decoded, best_component, decode, sample
-from studies.study import MNIST_SVHN
+from studies.study import MNIST_SVHN, device
 
 __all__ = ["as_pictures", "main"]
 
@@ -119,9 +119,9 @@ def main(run: str) -> None:
     """Score the model of `run` on the test pairs."""
     torch.set_num_threads(1)
     params = MNIST_SVHN.section("score", ScoreParams)
-    device = stage.device() or ("cuda" if torch.cuda.is_available() else "cpu")
-    vae = MultimodalVAE.load(MNIST_SVHN.data / f"models/{run}.safetensors", device)
-    judge, test = Judge(device), load("test")
+    where = device()
+    vae = MultimodalVAE.load(MNIST_SVHN.data / f"models/{run}.safetensors", where)
+    judge, test = Judge(where), load("test")
     scores: dict[str, object]
     if len(vae.modalities) == 1:
         (name,) = vae.modalities

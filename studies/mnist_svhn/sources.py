@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
+from models.progress import Progress
 from studies.mnist_svhn.params import EmbeddedParams
 from studies.mnist_svhn.streetnumbers import street_numbers
 from studies.rawfiles import RawFile, RawFileError, provide
@@ -85,7 +86,13 @@ def from_files(
         RawFileError: names each file that is missing, truncated or wrong.
     """
     provide([*mnist, *svhn], folder, download)
-    return _mnist(folder, mnist), _svhn(folder, svhn)
+    bar = Progress(2, 0, "data sets, read", show=True)
+    digits = _mnist(folder, mnist)
+    bar.update(1)
+    streets = _svhn(folder, svhn)
+    bar.update(2)
+    bar.close()
+    return digits, streets
 
 
 def _mnist(folder: Path, files: Sequence[RawFile]) -> Splits:

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from models.progress import Progress
+
 __all__ = ["street_number", "street_numbers"]
 
 FONTS = (
@@ -37,11 +39,14 @@ def street_numbers(count: int, side: int, seed: int, split: int) -> tuple[Pictur
     Classes are as many as can be; picture n depends on (seed, split, n) alone.
     """
     labels = (np.arange(count) % 10).astype(np.uint8)
-    pictures = [
-        street_number(int(label), side, np.random.default_rng([seed, split, place]))
-        for place, label in enumerate(labels)
-    ]
-    return np.stack(pictures), labels
+    pictures = np.empty((count, side, side, 3), np.uint8)
+    bar = Progress(count, 0, "street numbers, drawn", show=True)
+    for place, label in enumerate(labels):
+        draws = np.random.default_rng([seed, split, place])
+        pictures[place] = street_number(int(label), side, draws)
+        bar.update(place + 1)
+    bar.close()
+    return pictures, labels
 
 
 def street_number(digit: int, side: int, draws: np.random.Generator) -> Picture:

@@ -12,7 +12,7 @@ from pipeline import stage
 from studies.mnist_svhn.classifier import classify, fit
 from studies.mnist_svhn.pairs import load
 from studies.mnist_svhn.params import ClassifierParams
-from studies.study import MNIST_SVHN
+from studies.study import MNIST_SVHN, device
 
 __all__ = ["main", "path"]
 
@@ -26,13 +26,12 @@ def main(modality: str) -> None:
     """Train on every training picture of the modality, paired or not."""
     torch.set_num_threads(1)
     params = MNIST_SVHN.section("classifier", ClassifierParams)
-    device = stage.device() or ("cuda" if torch.cuda.is_available() else "cpu")
     train, test = load("train"), load("test")
     digits = modality == "mnist"
     pictures, labels = (
         (train.digits, train.digit_labels) if digits else (train.streets, train.street_labels)
     )
-    model = fit(pictures, labels, params, device)
+    model = fit(pictures, labels, params, device())
     weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
     stage.write_bytes(path(modality), save(weights))
     pictures, labels = (

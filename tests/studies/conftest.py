@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import os
 import struct
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from tests.conftest import clone, run, shipped
 
 
 @pytest.fixture(scope="session")
-def studies_smoke(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def studies_smoke(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> dict[str, Path]:
     """Study -> a clone in which it has run its smoke preset to the end; both run side by side.
 
     STUDIES_SMOKE_RUN names a folder with a finished run in STUDY/project for each to use instead.
@@ -39,8 +42,13 @@ def studies_smoke(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             run(folder, "dvc", "repro", f"studies/{study}/dvc.yaml")
         return folder
 
+    began = time.monotonic()
     with ThreadPoolExecutor(len(STUDIES)) as pool:
-        return dict(zip(STUDIES, pool.map(one, STUDIES), strict=True))
+        folders = dict(zip(STUDIES, pool.map(one, STUDIES), strict=True))
+    if not finished:  # told, not asserted: it is the machine's as much as ours
+        with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            print(f"\nthe studies' smoke runs took {time.monotonic() - began:.0f} s")
+    return folders
 
 
 def idx(array: np.ndarray) -> bytes:

@@ -21,9 +21,11 @@ from ruamel.yaml import YAML
 from sklearn.cross_decomposition import CCA
 from torchvision.models import resnet101
 
+from models.progress import Progress
+from scenegen.manifest import Shard, make_manifest
 from scenegen.params import CLASSES
 from scenegen.records import record_dtype
-from studies.cub import cca, data, features, text
+from studies.cub import cca, data, features, scenes, text
 from studies.cub.captions import END, Language, learn, sif_weights, tokens
 from studies.cub.features import SmallCNN, as_input, extract, fit_small, resnet
 from studies.cub.layout import ARCHIVE, Counts, picture, provide_cub, read
@@ -34,7 +36,8 @@ from tests.conftest import ROOT, shipped
 from tests.studies.conftest import described
 
 BIRDS = {"001.Albatross": 3, "002.Auklet": 2, "003.Crow": 2, "004.Finch": 1}
-TEXT = TextParams(words=6, size=8, window=3, min_count=2, epochs=3, buckets=1000, sif=1e-3, seed=0)
+TEXT = TextParams(words=6, size=8, window=3, min_count=2, epochs=3, buckets=1000, sif=1e-3,
+                  recipe="arora", seed=0)  # fmt: skip
 
 
 def originals(folder: Path, birds: Mapping[str, int] = BIRDS) -> Path:
@@ -129,10 +132,30 @@ DAMAGE = [
     ("text_c10/003.Crow/Crow_0.txt", "", "empty"),
     ("CUB_200_2011/image_class_labels.txt", "1 2\n", "photograph 1"),
     ("CUB_200_2011/classes.txt", "1\n", "is not `number name`"),
+    (
+        "CUB_200_2011/classes.txt",
+        "1 001.Albatross\n2 002.Auklet\n3 003.Crow\n",
+        r"classes\.txt: refused, it lacks class 4, which photograph 8 \(004\.Finch/Finch_0\.jpg\)",
+    ),
+    (
+        "CUB_200_2011/images.txt",
+        "1 001.Albatross/Albatross_0.jpg\n2 001.Alb",
+        r"images\.txt: refused, '2 001\.Alb' is not `number class/file\.jpg`",
+    ),
+    (
+        "text_c10/003.Crow/Crow_1.txt",
+        "".join(f"a crow, number {i}.\n" for i in range(9)) + "a cr",
+        r"Crow_1\.txt: refused, its last line is not ended, as those of 7 other",
+    ),
+    (
+        "text_c10/003.Crow/Crow_0.txt",
+        "".join(f"a crow, number {i}.\n" for i in range(9)) + ".\n",
+        r"Crow_0\.txt: refused, the caption '\.' has no word",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("name", "content", "said"), DAMAGE, ids=[said for *_, said in DAMAGE])
+@pytest.mark.parametrize(("name", "content", "said"), DAMAGE, ids=range(len(DAMAGE)))
 def test_what_does_not_fit_is_refused_by_name(
     tmp_path: Path, name: str, content: str | None, said: str
 ) -> None:
@@ -249,6 +272,36 @@ def test_the_archive_is_checked_then_unpacked(tmp_path: Path) -> None:
     assert len((folder / "CUB_200_2011/images.txt").read_text().splitlines()) == 8
 
 
+def test_an_interrupted_unpacking_leaves_nothing_and_the_next_run_does_it_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, folder = originals(tmp_path / "source"), tmp_path / "raw"
+    (folder / "text_c10").mkdir(parents=True)
+    (folder / "testclasses.txt").write_text("004.Finch\n")
+    with tarfile.open(folder / "CUB_200_2011.tgz", "w:gz") as packed:
+        packed.add(source / "CUB_200_2011/images.txt", "CUB_200_2011/images.txt")
+        packed.add(source / "CUB_200_2011", "CUB_200_2011")
+    archive = described(folder / "CUB_200_2011.tgz", "CUB_200_2011.tgz")
+
+    def interrupted(bar: Progress, *_: object) -> None:
+        assert (folder / ".CUB_200_2011.partial/CUB_200_2011/images.txt").is_file()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "update", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            provide_cub(folder, False, archive)
+    assert {p.name for p in folder.iterdir()} == {"text_c10", "testclasses.txt", archive.path}
+    (folder / ".CUB_200_2011.partial").mkdir()  # as a kill leaves it
+    provide_cub(folder, False, archive)
+    assert len(list((folder / "CUB_200_2011/images").rglob("*.jpg"))) == 8
+    assert not (folder / ".CUB_200_2011.partial").exists()
+    assert "CUB_200_2011.tgz, MB unpacked: 1/1, " in capsys.readouterr().err
+    (folder / "CUB_200_2011/images.txt").unlink()
+    with pytest.raises(RawFileError, match=r"CUB_200_2011: refused, it lacks images\.txt"):
+        provide_cub(folder, False, archive)
+
+
 def test_resnet_takes_its_weights_from_a_checked_file_only(tmp_path: Path) -> None:
     path = tmp_path / "resnet101.pth"
     with pytest.raises(RawFileError, match=r"resnet101\.pth: missing; about 178,794,000 bytes"):
@@ -289,9 +342,18 @@ def told(model: torch.nn.Module) -> float:
     return float((nearest == truth).mean())
 
 
+def test_pictures_are_given_to_the_network_with_or_without_imagenets_mean() -> None:
+    grey = [np.full((4, 4, 3), 51, np.uint8)]
+    assert as_input(grey, "cpu", normalise=False).unique().tolist() == pytest.approx([0.2])
+    expected = [(0.2 - m) / s for m, s in ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))]
+    assert as_input(grey, "cpu")[0, :, 0, 0].tolist() == pytest.approx(expected)
+
+
 def test_the_small_extractor_learns_its_classes() -> None:
     pictures, labels = striped(90, 0)
-    params = FeatureParams(extractor="small", weights="-", side=32, size=8, epochs=30, seed=0)
+    params = FeatureParams(
+        extractor="small", weights="-", side=32, size=8, normalise=True, epochs=30, seed=0
+    )
     model = fit_small(pictures, labels, params, "cpu")
     torch.manual_seed(0)
     untrained = SmallCNN(8, 3).body.eval()
@@ -333,6 +395,21 @@ def test_captions_say_what_is_there_and_where() -> None:
     assert len(said) > 30
 
 
+def test_an_interrupted_render_says_how_many_scenes_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert scenes.kept().startswith(f"0 scenes are kept in {scenes.SHARDS}")
+    shards = [
+        Shard(file=f"{first}.npz", first=first, count=250, sha256="", fingerprint="")
+        for first in (0, 500)
+    ]
+    scenes.SHARDS.mkdir(parents=True)
+    params = scene_params(SceneCount(count=1000, side=32, seed=0))
+    make_manifest(params, "5.0.1", shards).write(scenes.SHARDS)
+    assert scenes.kept().startswith("500 scenes are kept in ")
+
+
 def test_scenes_go_through_cubs_own_reader(tmp_path: Path) -> None:
     records = np.array([scene(i) for i in range(6)])
     records["hsv"][3:, 0, 0] = 0.5
@@ -367,6 +444,7 @@ def by_hand() -> Language:
         np.array([True, True, False]),
         np.array([0, 0.5, 0.25]),
         np.array([1.0, 0.0]),
+        np.array([[5, 5], [1, 0], [0, 1]], np.float32),
     )
 
 
@@ -439,6 +517,29 @@ def test_what_is_removed_is_the_first_principal_direction_of_the_training_captio
     expected = sentences - np.outer(sentences @ directions[0], directions[0])
     np.testing.assert_allclose(left, expected, atol=1e-9)
     assert np.abs(left).max() > 1e-3
+
+
+def test_the_fields_recipe_embeds_fasttexts_own_vectors_less_the_direction_about_the_mean() -> None:
+    train = [tokens(s) for s in ("a red bird", "a blue bird on a wing", "red wing", "a bird")] * 5
+    field = learn(train, train, TEXT.model_copy(update={"recipe": "field"}))
+    arora = learn(train, train, TEXT)
+    np.testing.assert_array_equal(field.vectors, arora.vectors)  # models see the same
+    np.testing.assert_array_equal(arora.judged, arora.vectors)
+    # FastText's vectors as they are: centred and stretched, they are those that models see.
+    centred = field.judged - field.judged[field.known].mean(0)
+    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
+    np.testing.assert_allclose(centred / lengths * 8**0.5, field.vectors, rtol=1e-4, atol=1e-5)
+    assert np.ptp(lengths) > 0.01
+    ids = field.ids(train, TEXT.words)
+    plain = np.stack([
+        sum(field.weights[i] * field.judged[i] for i in line if i) / np.count_nonzero(line)
+        for line in ids
+    ])  # fmt: skip
+    _, _, directions = np.linalg.svd(plain - plain.mean(0), full_matrices=False)
+    expected = plain - np.outer(plain @ directions[0], directions[0])
+    np.testing.assert_allclose(field.embed(ids), expected, atol=1e-8)
+    _, _, uncentred = np.linalg.svd(plain, full_matrices=False)
+    assert abs(uncentred[0] @ directions[0]) < 0.99
 
 
 def language_of(folder: Path, captions: np.ndarray, pictures: np.ndarray, test: np.ndarray) -> (

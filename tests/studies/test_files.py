@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 from torchvision.models import resnet101
 
 from pipeline import presets
-from studies.cub import features
+from studies.cub import features, lists
 from studies.cub.layout import Counts
 from studies.mnist_svhn import data
 from studies.mnist_svhn.pairs import FILE
@@ -117,7 +117,7 @@ def test_features_of_cubs_own_files_are_written_with_what_belongs_to_each(
         assert path.parent.name == stored["names"][place]
         if place in (0, 5):
             # One photograph at a time is not the same sum in the last bits.
-            alone = features.extract(model, [path], 224, "cpu")[0]
+            alone = features.extract(model, [path], 224, "cpu", normalise=False)[0]
             np.testing.assert_allclose(stored["features"][place], alone, rtol=1e-3, atol=1e-4)
         own = f"a {path.stem.split('_')[0]}, number 7." if layout == "originals" else (
             f"{path.stem} caption 7")  # fmt: skip
@@ -150,6 +150,25 @@ def test_damaged_photographs_are_all_named_before_any_feature_is_computed(
     assert not features.FILE.exists()
 
 
+def test_replaced_captions_or_lists_change_what_the_features_depend_on(
+    cub: Callable[..., Path],
+) -> None:
+    folder = cub(BIRDS, 2)
+    (folder / "CUB_200_2011").rename(folder / "not unpacked yet")
+    (caption,) = (folder / "text_c10").rglob("Crow_1.txt")
+    seen = []
+    for path in (None, None, caption, folder / "testclasses.txt"):
+        if path:
+            path.write_text(path.read_text().replace("Crow", "Finch"))
+        lists.main()
+        seen.append(lists.FILE.read_text())
+    assert seen[0] == seen[1]
+    assert len(set(seen)) == 3
+    caption.rename(caption.with_name("Crow_9.txt"))
+    lists.main()
+    assert lists.FILE.read_text() not in seen
+
+
 def papers_table(study: str) -> tuple[str, str]:
     """What the md says first, and its table; csv and json have the paper's rows and figures too."""
     name, paper = TABLES[study]
@@ -162,7 +181,13 @@ def papers_table(study: str) -> tuple[str, str]:
     for row in rows:
         for key, printed in paper[row["fusion"], row["objective"]].items():
             assert float(row[f"{key}_paper"]) == pytest.approx(printed)
-    assert "This is not the paper" not in (results / "report.html").read_text()
+    page = (results / "report.html").read_text()
+    assert "This is not the paper" not in page
+    importance = {"mnist_svhn": 30, "cub": 10}[study]
+    assert (
+        f"jmvae is trained with K = 1 importance sample, where the paper has K = {importance}:"
+        in page
+    )
     origin, _, *table = (results / f"{name}.md").read_text().splitlines()
     assert len(table) == 2 + 11
     return origin, "\n".join(table)

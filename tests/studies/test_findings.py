@@ -46,6 +46,7 @@ def test_a_table_in_which_all_are_alike_bears_out_none() -> None:
     [
         ((-60.0, 20.0), True),  # the mean counts: at one modality alone it may gain
         ((-60.0, 60.0), False),  # a mean gain of 0, where another row's is less
+        ((-15.0, -5.0), False),  # the least, but within 10 points of the others' median
         ((500.0, 500.0), False),
         ((None, -99.0), None),
     ],
@@ -64,6 +65,27 @@ def test_moe_loses_synergy_only_if_its_mean_gain_is_the_least(
         table = table[:2]
     found = findings(table, cross, synergy)[-1]
     assert found.claim.startswith("moe loses synergy")
+    assert found.holds is holds
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said", "holds"),
+    [
+        (50.0, 10.0, "mnist 0.50, svhn 0.10 (both fail)", True),
+        (90.0, 10.0, "mnist 0.90, svhn 0.10 (one fails)", True),
+        (90.0, 80.0, "mnist 0.90, svhn 0.80 (none fails)", False),
+    ],
+)
+def test_both_directions_are_shown_and_how_many_fail(
+    first: float, second: float, said: str, holds: bool
+) -> None:
+    _, cross, synergy = KEYS["mnist_svhn"]
+    table = rows("mnist_svhn", **dict.fromkeys(cross, 100.0))
+    for row in table:
+        if row["objective"] == "none" and row["fusion"] in ("poe", "bce", "rbcm"):
+            row |= dict(zip(cross, (first, second), strict=True))
+    found = findings(table, cross, synergy)[0]
+    assert f"poe-none {said}; bce-none {said}" in found.figures
     assert found.holds is holds
 
 

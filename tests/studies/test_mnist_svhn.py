@@ -17,6 +17,7 @@ from studies.mnist_svhn.params import ClassifierParams, EmbeddedParams
 from studies.mnist_svhn.score import as_pictures
 from studies.mnist_svhn.sources import (
     Labelled,
+    _checked,
     embedded,
     from_files,
     pair,
@@ -62,12 +63,24 @@ def test_a_wrong_file_is_refused_by_name_and_left_as_it_is(  # type: ignore[no-u
     assert path.read_bytes() == content
 
 
-def test_a_missing_file_is_downloaded_and_checked(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [([1, 2], "3 pictures and 2 labels"), ([0, 5, 10], "0 to 10"), ([-1, 0, 1], "-1 to 1")],
+)
+def test_labels_that_do_not_fit_their_pictures_are_refused(labels: list[int], said: str) -> None:
+    with pytest.raises(RawFileError, match=f"^SVHN test: .*{said}.*; a label from 0 to 9 is"):
+        _checked("SVHN test", Labelled(np.zeros((3, 2, 2), np.uint8), np.array(labels)))
+
+
+def test_a_missing_file_is_downloaded_and_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     published = tmp_path / "published.bin"
     published.write_bytes(b"digits")
     right = described(published, "raw/digits.bin", (published.as_uri(),))
     provide([right], tmp_path / "in", download=True)
     assert (tmp_path / "in/raw/digits.bin").read_bytes() == b"digits"
+    assert "digits.bin, MB: 1/1, " in capsys.readouterr().err
     gone = RawFile("raw/gone.bin", 6, "md5:00", ((tmp_path / "nowhere").as_uri(),))
     with pytest.raises(RawFileError, match=r"gone\.bin: missing; 6 bytes, md5:00.*could not be"):
         provide([gone], tmp_path / "in", download=True)
@@ -141,6 +154,13 @@ def test_a_street_number_depends_on_its_own_seed_alone() -> None:
     digit = street_number(3, 32, np.random.default_rng(0))
     assert digit.shape == (32, 32, 3)
     assert digit.std() > 10
+
+
+def test_street_numbers_are_in_colour() -> None:
+    pictures = street_numbers(100, 16, 0, 0)[0].astype(np.float64)
+    # Noise alone, up to 6 in each channel, would make them differ by a few.
+    assert np.median(np.ptp(pictures.mean((1, 2)), 1)) > 20
+    assert (np.ptp(pictures.mean((1, 2)), 1) > 5).mean() > 0.9
 
 
 def test_the_digit_drawn_in_the_middle_is_the_label() -> None:

@@ -27,6 +27,7 @@ from studies.mnist_svhn.params import ScoreParams
 from studies.mnist_svhn.report import measured
 from studies.mnist_svhn.train_classifier import path
 from studies.scoring import best_component, decode
+from studies.study import device
 
 COUNT, LATENT, SEED = 120, 4, 3
 SETTINGS = {"pairs": COUNT, "point": "mean", "samples": 50, "choose": 60, "seed": SEED}
@@ -79,6 +80,20 @@ def test_the_best_component_is_the_one_of_the_highest_mean_score(wanted: int) ->
 def test_one_posterior_has_no_component_to_choose() -> None:
     vae = model(Cell(fusion="poe", objective="none"), VECTORS)
     assert best_component(vae, vectors(3), lambda _: [0.0], seed=SEED, point="mean") is None
+
+
+def test_a_pairs_draws_do_not_depend_on_which_others_are_scored() -> None:
+    """Two components and one sample of each, so that both tables of draws are looked at."""
+    vae, seen = model(Cell(fusion="moe", objective="none"), VECTORS), vectors(20)
+    whole = decode(vae, seen, seed=SEED, point="sample")
+    for rows in (np.arange(5), np.array([3, 7, 19])):
+        few = decode(
+            vae, {m: x[rows] for m, x in seen.items()}, seed=SEED, point="sample", rows=rows
+        )
+        for m, x in few.items():
+            np.testing.assert_allclose(x, whole[m][rows], rtol=1e-4, atol=1e-5)
+    other = decode(vae, seen, seed=SEED + 1, point="sample")
+    assert np.abs(other["image"] - whole["image"]).max() > 0.1
 
 
 # --- MNIST-SVHN ----------------------------------------------------------------------------------
@@ -163,7 +178,7 @@ def test_the_columns_of_table_1_are_the_directions_they_name() -> None:
     }
     assert measured(score, {"mnist": 50.0, "svhn": 40.0}) == {
         "joint": 1.0, "cross_mnist": 2.0, "cross_svhn": 3.0,
-        "synergy_mnist": 20.0, "synergy_svhn": -25.0,
+        "synergy_mnist": (60.0, 50.0), "synergy_svhn": (30.0, 40.0),
     }  # fmt: skip
 
 
@@ -174,12 +189,14 @@ def captioned() -> tuple[Space, Captioned]:
     """Twelve pictures of ten captions, and a projection fitted on other numbers."""
     draws = np.random.default_rng(4)
     words = [END, *"abcdefgh"]
+    vectors = draws.normal(size=(9, 3)).astype(np.float32)
     language = Language(
         np.array(words),
-        draws.normal(size=(9, 3)).astype(np.float32),
+        vectors,
         np.ones(9, np.bool_),
         np.array([0.0, *draws.uniform(0.2, 1.0, 8)]),
         np.zeros(3),
+        vectors,
     )
     x = draws.normal(size=(50, 6))
     projection = cca.fit(x, x[:, :3] + draws.normal(size=(50, 3)), 2)
@@ -239,11 +256,48 @@ def test_pictures_made_of_captions_are_held_against_those_captions(objective: st
         assert cross("prior") != pytest.approx(expected, abs=1e-3)
 
 
+def test_the_drawn_pairs_are_the_ones_scored_and_chosen_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    vae = model(Cell(fusion="poe", objective="none"), VECTORS)
+    space, pairs = captioned()
+    params = CubScoreParams(**SETTINGS | {"pairs": 30, "choose": 20})
+    given: dict[str, np.ndarray] = {}
+
+    def noting(_: object, seen: dict[str, np.ndarray], *__: object, **how: object) -> int:
+        given.update(seen)
+        np.testing.assert_array_equal(how["rows"], pairs.drawn(20, SEED))
+        return 0
+
+    monkeypatch.setattr(cub, "best_component", noting)
+    scores, written = cub.score(vae, space, params, pairs, pairs)
+    for m, x in pairs.seen(pairs.drawn(20, SEED)).items():
+        np.testing.assert_array_equal(given[m], x)
+    rows = pairs.drawn(30, SEED)
+    seen = {m: x.astype(np.float32) for m, x in pairs.seen(rows).items()}
+    pictures = made(vae, {"text": seen["text"]})["image"]
+    expected = cosine(space, pictures, pairs.captions(rows))
+    assert scores["cross"]["text->image"] == pytest.approx(expected, abs=1e-3)
+    assert len(written) == 12  # of the first pictures, whichever pairs are scored
+
+
+def test_fewer_pairs_than_there_are_are_drawn_from_all_classes_alike() -> None:
+    _, pairs = captioned()
+    all_of_them = pairs.drawn(500, SEED)
+    assert all_of_them.tolist() == list(range(120))
+    some, fewer = pairs.drawn(60, SEED), pairs.drawn(30, SEED)
+    assert set(fewer) < set(some)
+    assert sorted(some) == list(some)
+    assert len(set(some // 10)) == 12  # of every picture, where the first 60 are of six
+    assert list(some) != list(pairs.drawn(60, SEED + 1))
+    np.testing.assert_array_equal(pairs.captions(some), pairs.captions()[some])
+    for m, x in pairs.seen(some).items():
+        np.testing.assert_array_equal(x, pairs.seen()[m][some])
+
+
 def test_the_columns_of_table_2_are_the_directions_they_name() -> None:
     score = {"cross": {"text->image": 0.2, "image->text": 0.3}, "all": {"image": 0.6, "text": 0.3}}
     assert cub_measured(score, {"image": 0.5, "text": -0.1}) == {
         "cross_image": 0.2, "cross_text": 0.3,
-        "synergy_image": pytest.approx(20.0), "synergy_text": None,
+        "synergy_image": (0.6, 0.5), "synergy_text": (0.3, -0.1),
     }  # fmt: skip
 
 
@@ -254,8 +308,10 @@ def test_the_stages_score_the_test_pairs(
     judge: digits.Judge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whole stages on splits of other sizes and contents: what they write is of `test`."""
-    monkeypatch.setenv("DEVICE", "cpu")
+    monkeypatch.delenv("DEVICE", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     written: dict[str, object] = {}
+    asked: list[object] = []
     monkeypatch.setattr("pipeline.stage.write_json", lambda _, content: written.update(content))
     monkeypatch.setattr("pipeline.stage.write_bytes", lambda *_: None)
     cell = Cell(fusion="poe", objective="none")
@@ -264,7 +320,7 @@ def test_the_stages_score_the_test_pairs(
     splits = {"train": replace(whole, pairs=whole.pairs[:70]),
               "test": replace(whole, pairs=whole.pairs[70:])}  # fmt: skip
     vae = model(cell, PICTURES)
-    monkeypatch.setattr(MultimodalVAE, "load", lambda *_: vae)
+    monkeypatch.setattr(MultimodalVAE, "load", lambda _, where: asked.append(where) or vae)
     monkeypatch.setattr(digits, "load", splits.__getitem__)
     monkeypatch.setattr(digits, "Judge", lambda _: judge)
     monkeypatch.setattr(type(digits.MNIST_SVHN), "section", lambda *_: ScoreParams(**SETTINGS))
@@ -284,3 +340,16 @@ def test_the_stages_score_the_test_pairs(
     cub.main("poe-none-0")
     expected, _ = cub.score(vae, space, settings, few, rest)
     assert written == {"run": "poe-none-0", "pairs": 70, **expected}
+    assert asked == ["cpu", "cpu"]
+
+
+def test_a_study_takes_the_gpu_that_is_there_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("DEVICE", raising=False)
+    for there, expected in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert device() == expected
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("DEVICE", "cpu")
+    assert device() == "cpu"

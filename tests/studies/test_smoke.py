@@ -16,7 +16,9 @@ from ruamel.yaml import YAML
 from safetensors import safe_open
 
 from models.params import Cell
-from studies import table
+from pipeline import grid, presets
+from studies import table, together
+from studies.__main__ import main as studies_command
 from studies.cub.paper import TABLE2
 from studies.mnist_svhn.paper import TABLE1
 from studies.study import STUDIES
@@ -112,10 +114,53 @@ def test_the_page_in_a_browser(
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_a_second_repro_has_nothing_to_do(studies_smoke: dict[str, Path], study: str) -> None:
-    assert (
-        "up to date"
-        in run(studies_smoke[study], "dvc", "repro", f"studies/{study}/dvc.yaml").stdout
-    )
+    said = run(studies_smoke[study], "dvc", "repro", f"studies/{study}/dvc.yaml").stdout
+    ran = re.findall(r"Running stage '(?:.*:)?(.+)'", said)
+    # The digest of CUB's lists is taken each time: they may have been replaced.
+    assert ran == (["lists"] if study == "cub" else [])
+
+
+def test_stale_scores_run_side_by_side_and_are_recorded(
+    studies_smoke: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(studies_smoke["mnist_svhn"], folder, symlinks=True)
+    params = folder / "studies/mnist_svhn/params.yaml"
+    text = params.read_text()
+    assert "  samples: 200 " in text
+    params.write_text(text.replace("  samples: 200 ", "  samples: 100 "))
+    said = run(folder, "python", "-m", "studies", "run", "mnist_svhn", "--slots", "3").stdout
+    # No score and no training is DVC's to run: they were, beside each other, and are recorded.
+    ran = re.findall(r"Running stage '.*:(.+)'", said)
+    assert ran == ["check", "report"]
+    for name in ("score@poe-ecg-0", "score_unimodal@mnist-0", "score_unimodal@svhn-0"):
+        assert (folder / f".cache/logs/{name}.log").is_file()
+    status = run(folder, "dvc", "status", "studies/mnist_svhn/dvc.yaml").stdout
+    assert "up to date" in status
+
+
+def test_a_failed_cell_is_named_and_there_is_no_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    asked, given = [], []
+    stale = '{"studies/cub/dvc.yaml:train_vae@poe-ecg-0": []}'
+    monkeypatch.setattr(together, "_dvc", lambda *words, **_: asked.append(words) or stale)
+
+    def failing(jobs: list[grid.Job], slots: int, _: object) -> grid.Outcome:
+        given.extend([slots, *(job.name for job in jobs)])
+        return grid.Outcome(failed={jobs[0].name: "no memory"})
+
+    monkeypatch.setattr(grid, "run", failing)
+    with pytest.raises(SystemExit) as left:
+        studies_command(["run", "cub", "--slots", "4"])
+    assert left.value.code == 1
+    assert given == [4, "train_vae@poe-ecg-0", "score@poe-ecg-0"]
+    first, status = asked
+    stages = ("check", "scenes", "lists", "features", "text")
+    assert first == ("repro", *(f"studies/cub/dvc.yaml:{name}" for name in stages))
+    assert status[0] == "status"
+    assert "train_vae@poe-ecg-0 failed: no memory" in capsys.readouterr().err
 
 
 def test_the_roots_repro_leaves_the_studies_alone(tmp_path: Path) -> None:
@@ -171,6 +216,39 @@ def test_every_preset_makes_valid_params(tmp_path: Path, study: str, preset: str
 
 
 @pytest.mark.parametrize("study", STUDIES)
+def test_a_preset_leaves_nothing_of_the_one_before(study: str) -> None:
+    folder = ROOT / f"studies/{study}/presets"
+    text = (ROOT / f"studies/{study}/params.yaml").read_text()
+    alone = {name: presets.render(name, text, folder) for name in presets.names(folder)}
+    assert {"default", "eleven", "paper", "smoke"} == set(alone)
+    for before in alone.values():
+        for name, expected in alone.items():
+            assert YAML_READER.load(presets.render(name, before, folder)) == (
+                YAML_READER.load(expected)
+            ), name
+
+
+def test_a_hand_edit_that_no_preset_sets_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "studies/mnist_svhn/params.yaml"
+    (tmp_path / "studies/mnist_svhn").mkdir(parents=True)
+    (tmp_path / "studies/mnist_svhn/presets").symlink_to(ROOT / "studies/mnist_svhn/presets")
+    (tmp_path / name).write_text(shipped(name))
+    monkeypatch.chdir(tmp_path)
+    for command in (("init", "-q"), ("add", name), ("-c", "user.name=a", "-c", "user.email=a@b",
+                    "commit", "-qm", "params")):  # fmt: skip
+        run(tmp_path, "git", *command)
+    studies_command(["preset", "mnist_svhn", "paper"])
+    assert "left as you have set them" not in capsys.readouterr().out
+    edited = (tmp_path / name).read_text().replace("logit_scale: 16.0", "logit_scale: 8.0")
+    (tmp_path / name).write_text(edited)
+    studies_command(["preset", "mnist_svhn", "smoke"])
+    assert "left as you have set them: vae.network.logit_scale." in capsys.readouterr().out
+    assert "logit_scale: 8.0" in (tmp_path / name).read_text()
+
+
+@pytest.mark.parametrize("study", STUDIES)
 def test_the_paper_preset_has_the_papers_rows_and_setting(study: str) -> None:
     preset = YAML_READER.load((ROOT / f"studies/{study}/presets/paper.yaml").read_text())
     cells = [Cell.model_validate(cell) for cell in preset["grid"]["cells"].values()]
@@ -188,6 +266,7 @@ def test_the_paper_preset_has_the_papers_rows_and_setting(study: str) -> None:
     else:
         assert (preset["text"]["size"], preset["features"]["extractor"]) == (300, "resnet101")
         assert preset["cca"] == {"size": 40, "ridge": 0.0}  # the field's k, and next to no ridge
+        assert (preset["text"]["recipe"], preset["features"]["normalise"]) == ("field", False)
 
 
 BAD = [
@@ -269,13 +348,32 @@ def test_every_table_says_which_data_it_was_made_on(
     assert ("This is not the paper" in page) == (source == "embedded")
 
 
-def test_a_row_is_the_mean_and_deviation_over_seeds() -> None:
+def one_row(*seeds: float | table.Synergy) -> tuple[table.Row, str]:
+    """The row of a cell with this metric at each seed, and the figure it shows."""
     column = table.Column("a", "A")
     (row,) = table.build(
-        {"c": ("poe", "none")}, {"c": [{"a": 1.0}, {"a": 3.0}, {"a": None}]}, [column],
+        {"c": ("poe", "none")}, {"c": [{"a": seed} for seed in seeds]}, [column],
         {("poe", "none"): {"a": 5.0}},
     )  # fmt: skip
+    return row, table.figure(row, column)
+
+
+def test_a_row_is_the_mean_and_deviation_over_seeds() -> None:
+    row, shown = one_row(1.0, 3.0)
     assert (row["a"], row["a_std"], row["a_paper"]) == (2.0, pytest.approx(2**0.5), 5.0)
-    assert table.figure(row, column) == "2.0 ± 1.4 (5.0)"
-    assert table.gain(3.0, 2.0) == 50.0
-    assert table.gain(3.0, 0.0) is None
+    assert shown == "2.0 ± 1.4 (5.0)"
+
+
+def test_a_gain_is_that_of_the_mean_score_over_the_mean_unimodal_score() -> None:
+    row, shown = one_row(table.Synergy(3.0, 2.0))
+    assert (row["a"], row["a_std"], shown) == (50.0, None, "50.0 (5.0)")
+    # 5 over 4, where the mean of the two gains, 200 and 0, is 100.
+    row, shown = one_row(table.Synergy(3.0, 1.0), table.Synergy(7.0, 7.0))
+    assert (row["a"], row["a_std"]) == (pytest.approx(25.0), pytest.approx(200 / 2**0.5))
+    # A seed that has no gain of its own counts in both means all the same.
+    row, shown = one_row(table.Synergy(3, 1), table.Synergy(2, 2), table.Synergy(1, -1))
+    assert (row["a"], row["a_std"]) == (pytest.approx(200.0), pytest.approx(200 / 2**0.5))
+    assert shown == "200.0 ± 141.4 [2 of 3 seeds] (5.0)"
+    _, shown = one_row(table.Synergy(3, 1), table.Synergy(1, -1))
+    assert shown == "– [1 of 2 seeds] (5.0)"
+    assert one_row(table.Synergy(3.0, 0.0))[1] == "– (5.0)"
