@@ -11,38 +11,18 @@ keys alone.
 
 from __future__ import annotations
 
-import hashlib
-import re
 import shutil
 from pathlib import Path
 
 from models.params import Cell
 from pipeline import params
+from pipeline.cells import code
 from pipeline.stage import write_bytes
 
 __all__ = ["main"]
 
 FOLDER = Path("data/checked")
 UNIMODAL = Cell(fusion="poe", objective="none")
-
-
-def code(cell: Cell) -> bytes:
-    """The files that define a cell's fusion and objective, and their digests."""
-    files: set[Path] = set()
-    todo = [
-        Path(f"models/fusions/{cell.fusion}.py"),
-        Path(f"models/objectives/{cell.objective}.py"),
-    ]
-    while todo:
-        file = todo.pop()
-        files.add(file)
-        # A fusion may build on another, as mopoe does on poe.
-        for folder, name in re.findall(
-            r"models\.(fusions|objectives)(?:\.| import )(\w+)", file.read_text()
-        ):
-            todo += {Path(f"models/{folder}/{name}.py")} - files
-    lines = [f"{hashlib.sha256(f.read_bytes()).hexdigest()}  {f}\n" for f in sorted(files)]
-    return "".join(lines).encode()
 
 
 def main() -> None:

@@ -4,47 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from detector.params import Detectors
-from models.params import Cell, VAEParams, check_cell
+from models.params import VAEParams, check_cell
+from pipeline.cells import GridParams
 from pipeline.report_params import ReportParams
 from pipeline.score_params import ScoreParams
 from pipeline.stage import MODALITIES, PARAMS, whole
 from scenegen.params import SceneParams
 from scenegen.splits import split_scenes
 
-__all__ = ["GridParams", "Params", "load"]
-
-
-class GridParams(BaseModel):
-    """Which cells (fusion x objective) are trained, with which seeds."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    cells: dict[str, Cell] = Field(min_length=1, description="name: {fusion, objective, options}")
-    seeds: list[int] = Field(min_length=1, description="one training per cell and seed; 0 or more")
-
-    @field_validator("seeds")
-    @classmethod
-    def _seeds_are_distinct(cls, seeds: list[int]) -> list[int]:
-        if len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= 2**63:
-            raise ValueError("must be distinct whole numbers, 0 to 2^63 - 1")
-        return seeds
-
-    @field_validator("cells")
-    @classmethod
-    def _names_make_file_names(cls, cells: dict[str, Cell]) -> dict[str, Cell]:
-        for name in cells:
-            if not name.replace("-", "").replace("_", "").isalnum() or name in (
-                *MODALITIES,
-                "unimodal",
-            ):
-                raise ValueError(
-                    f"{name!r} is not a cell name: letters, digits, - and _, "
-                    f"and none of {', '.join(MODALITIES)}, unimodal"
-                )
-        return cells
+__all__ = ["Params", "load"]
 
 
 class Params(BaseModel):

@@ -8,8 +8,7 @@ import shutil
 from pydantic import Field
 
 from models.params import Cell, VAEParams, check_cell
-from pipeline.check import code
-from pipeline.params import GridParams
+from pipeline.cells import GridParams, code
 from pipeline.stage import write_bytes
 from studies.study import Study
 
