@@ -298,6 +298,29 @@ def test_a_stage_starts_while_somebody_looks(lock: Path) -> None:
     assert record["params"] == stage.read_params()
 
 
+def test_seconds_add_up_over_interruptions(lock: Path) -> None:
+    """Or `status` would take a resumed run's last part for all of it."""
+
+    def once(end: type[BaseException] | None = None) -> None:
+        with stage.running("render", lambda: ""):
+            time.sleep(0.2)
+            if end:
+                raise end
+
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            once(KeyboardInterrupt)
+    once()
+    assert json.loads(lock.with_suffix(".json").read_text())["seconds"] >= 0.6
+    once()  # a whole run: it went on from none
+    assert json.loads(lock.with_suffix(".json").read_text())["seconds"] < 0.6
+    with pytest.raises(SystemExit):
+        once(KeyboardInterrupt)
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("seed: 0", "seed: 1", 1))
+    once()
+    assert json.loads(lock.with_suffix(".json").read_text())["seconds"] < 0.6
+
+
 def test_a_stage_that_runs_on_refuses_another(
     lock: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
