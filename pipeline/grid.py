@@ -42,6 +42,9 @@ STUDY = Path("data/study.json")
 BEFORE = ("check", "render")  # one after another, ahead of the rest
 ATTEMPTS = 15  # to record a stage, each of 4 s
 PATIENCE = 30.0  # seconds for an interrupted cluster to stop what it runs
+IGNORED = re.compile(  # what Python says of objects that it cannot take apart as it ends
+    r"^Exception ignored in:.*\n(?:Traceback.*\n(?:[ \t].*\n)*\S.*\n?)?", re.MULTILINE
+)
 TOGETHER = re.compile(r"train_\w+|score\w*")  # stages that may run side by side
 
 Entry = dict[str, Any]
@@ -176,8 +179,9 @@ def _execute(
 
 
 def _reason(log: Path) -> str:
-    lines = log.read_text(errors="replace").split("\n") if log.exists() else []
-    return next((line.strip() for line in reversed(lines) if line.strip()), "no output")
+    text = log.read_text(errors="replace") if log.exists() else ""
+    lines = [line.strip() for line in IGNORED.sub("", text).split("\n")]
+    return next((line for line in reversed(lines) if line), "no output")
 
 
 def run(
