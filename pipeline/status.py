@@ -69,8 +69,8 @@ def look() -> list[Entry]:
     """Every stage of the pipeline in this folder, in the order in which they run.
 
     done: up to date. running: at work in this folder now. stale: its code, params, inputs or
-    outputs are not those of its last run. left: never run, in a clone that has not its outputs or
-    at all, or waits for one that will run.
+    outputs are not those of its last run. left: never run, or not here (as in a fresh clone), or
+    waits for one that will run.
     """
     config = params.load()
     with Repo() as repo:
