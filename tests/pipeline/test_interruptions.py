@@ -151,6 +151,23 @@ def test_an_interrupted_score_or_report_says_what_is_kept(
     assert "Traceback" not in shown
 
 
+def test_an_interrupted_score_goes_on_from_its_parts(project: Path) -> None:
+    """Those that are finished are not made again; none is left half written."""
+    expected = (project / "results/scores/moe-none-0.json").read_bytes()
+    parts = project / ".cache/checkpoints/score-moe-none-0"
+    command = ("python", "-m", "pipeline.score", "moe-none-0")
+    scoring = start(project, *command)
+    shown = interrupt_when(scoring, lambda: any(parts.rglob("*.npz")), signal.SIGINT)
+    assert scoring.returncode == 130
+    assert f"score@moe-none-0: interrupted; {stage.PARTS_KEPT}" in shown
+    assert "Traceback" not in shown
+    kept = len(list(parts.rglob("*.npz")))
+    again = run(project, *command).stdout
+    assert re.search(rf"score-moe-none-0: {kept} of \d+ parts were finished before", again)
+    assert (project / "results/scores/moe-none-0.json").read_bytes() == expected
+    assert not parts.exists()
+
+
 @pytest.mark.parametrize(
     ("command", "reads", "made", "said"),
     [
