@@ -100,7 +100,7 @@ def stages(options: Options) -> None:
 
 
 def train(options: Options) -> None:
-    """Run all stale trainings and scores, several at once, and record them with DVC."""
+    """Run all stale trainings and scores, several at once, then what is made of them."""
     from pipeline import grid
 
     with contextlib.ExitStack() as stack:
@@ -211,7 +211,7 @@ def _parser() -> argparse.ArgumentParser:
         default=argparse.SUPPRESS,
         help="render on the Dask cluster whose scheduler is there (default: on this machine)",
     )
-    one = add("train", train, "train and score all that is stale, several at once", "train")
+    one = add("train", train, "do what `dvc repro` does, trainings and scores at once", "train")
     _add_jobs(one)
     one.add_argument(
         "--scheduler",

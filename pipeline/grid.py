@@ -1,7 +1,8 @@
 """Many stages at once, with or without DVC.
 
 The stages, their commands and what they need are read from dvc.yaml, so there is one list of them.
-`python -m pipeline train` runs the stale ones side by side and records each with `dvc commit`;
+`python -m pipeline train` runs the stale ones side by side, records each with DVC, and ends with
+`dvc repro`;
 `python -m pipeline study` does the same on a machine that has neither DVC nor Blender, and leaves
 `data/study.json`, entries of a dvc.lock, which `python -m pipeline adopt` takes over elsewhere.
 """
@@ -21,6 +22,7 @@ import shlex
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,7 +31,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline.stage import PARAMS, fail, read_params, write_bytes, write_json
+from pipeline.stage import PARAMS, fail, read_params, running, write_bytes, write_json
 from scenegen.executors import available_cores
 from scenegen.progress import progress_bar
 
@@ -38,7 +40,11 @@ __all__ = ["LOGS", "STUDY", "Job", "adopt", "dependents", "entry", "plan", "run"
 LOGS = Path(".cache/logs")
 STUDY = Path("data/study.json")
 BEFORE = ("check", "render")  # one after another, ahead of the rest
-ATTEMPTS = 12  # to record a stage
+ATTEMPTS = 15  # to record a stage, each of 4 s
+PATIENCE = 30.0  # seconds for an interrupted cluster to stop what it runs
+IGNORED = re.compile(  # what Python says of objects that it cannot take apart as it ends
+    r"^Exception ignored in:.*\n(?:Traceback.*\n(?:[ \t].*\n)*\S.*\n?)?", re.MULTILINE
+)
 TOGETHER = re.compile(r"train_\w+|score\w*")  # stages that may run side by side
 
 Entry = dict[str, Any]
@@ -137,12 +143,16 @@ def _execute(
     folder: str,
     processes: set[subprocess.Popen[bytes]] | None = None,
     threads: int | None = None,
+    wanted: str | None = None,
 ) -> int:
     """Run a stage's command with its output in a log; its exit code.
 
     Args:
         threads: what torch may use where neither the stage's params nor the environment say.
+        wanted: a file of the folder; once it is gone, the command is told to stop.
     """
+    if wanted and not (Path(folder) / wanted).exists():
+        return 130  # it waited for a worker until nobody wanted it any more
     given = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
     words = shlex.split(command)
     if words[0] == "python":
@@ -159,12 +169,19 @@ def _execute(
         )
     if processes is not None:
         processes.add(process)
+    told = False
+    while wanted and not told:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(1)
+        if told := not (Path(folder) / wanted).exists():
+            process.terminate()
     return process.wait()
 
 
 def _reason(log: Path) -> str:
-    lines = log.read_text(errors="replace").split("\n") if log.exists() else []
-    return next((line.strip() for line in reversed(lines) if line.strip()), "no output")
+    text = log.read_text(errors="replace") if log.exists() else ""
+    lines = [line.strip() for line in IGNORED.sub("", text).split("\n")]
+    return next((line for line in reversed(lines) if line), "no output")
 
 
 def run(
@@ -193,16 +210,27 @@ def run(
     with contextlib.ExitStack() as stack:
         stack.callback(_release, holding)  # last of all, when nothing runs any more
         work: Callable[..., int] = _execute
-        if executor is None:
-            # Processes of another machine are not this one's to interrupt. Here they share the
-            # cores: threads of two trainings on one core wait for each other.
+        if executor:
+            # No signal reaches another machine; a file that both see does.
+            wanted = LOGS / f"{uuid.uuid4().hex}.wanted"
+            wanted.touch()
+            stack.callback(wanted.unlink, missing_ok=True)
+            work = partial(_execute, wanted=str(wanted))
+        else:
+            # Here they share the cores: threads of two trainings on one core wait for each other.
             threads = max(len(available_cores()) // max(min(slots, len(jobs)), 1), 1)
             work = partial(_execute, processes=processes, threads=threads)
         pool = executor or stack.enter_context(cf.ThreadPoolExecutor(slots))
         bar = stack.enter_context(progress_bar(len(jobs), "train and score", "stages"))
         stack.callback(_interrupt, processes)  # nothing runs on when this ends, however it ends
         state = _Run(list(jobs), slots, partial(pool.submit, work), seconds, held, holding)
-        return state.until_done(finished, bar, processes)
+        try:
+            return state.until_done(finished, bar, processes)
+        except BaseException:
+            if executor:
+                wanted.unlink()
+                state.wait_for_cluster()
+            raise
 
 
 class _Run:
@@ -242,20 +270,27 @@ class _Run:
             done, _ = cf.wait(self._running, pause, cf.FIRST_COMPLETED)
             for future in done:
                 job = self._running.pop(future)
-                self._holding.pop(job.name).close()
                 error = future.exception()
-                if error is None and future.result() == 0:
-                    if trouble := finished(job):
-                        self._fail(job, trouble)
+                with self._holding.pop(job.name):  # until it is recorded
+                    if error is None and future.result() == 0:
+                        if trouble := finished(job):
+                            self._fail(job, trouble)
+                        else:
+                            self._outcome.done.append(job.name)
+                            bar.update(1)
+                    elif late:
+                        self._outcome.left.append(job.name)
                     else:
-                        self._outcome.done.append(job.name)
-                        bar.update(1)
-                elif late:
-                    self._outcome.left.append(job.name)
-                else:
-                    self._fail(job, str(error or _reason(LOGS / f"{job.name}.log")))
+                        self._fail(job, str(error or _reason(LOGS / f"{job.name}.log")))
         self._outcome.left += [job.name for job in self._waiting]
         return self._outcome
+
+    def wait_for_cluster(self) -> None:
+        """Wait for what was told to stop; name what has not within `PATIENCE`."""
+        _, on = cf.wait(self._running, PATIENCE)
+        if on:
+            names = ", ".join(self._running[future].name for future in on)
+            print(f"may still run on the cluster: {names}", file=sys.stderr)
 
     def _pause(self) -> float:
         return max(self._deadline - time.monotonic(), 0.0)
@@ -324,7 +359,10 @@ def _report(outcome: Outcome, onward: str) -> None:
 
 
 def train(slots: int, executor: cf.Executor | None = None) -> None:
-    """Run every stale training and score, and record each with DVC."""
+    """Run every stale training and score, and record each with DVC; then what is made of them.
+
+    Where nothing failed, `dvc repro` has nothing to do afterwards.
+    """
     _dvc("repro", *BEFORE)
     jobs = plan()
     stale = set(json.loads(_dvc("status", "--json", "dvc.yaml", read=True)))
@@ -332,8 +370,24 @@ def train(slots: int, executor: cf.Executor | None = None) -> None:
     for job in list(chosen):  # what reads a new model is due as well
         chosen += [one for one in dependents(job, jobs) if one not in chosen]
     chosen.sort(key=jobs.index)
-    outcome = run(chosen, slots, _record, executor=executor, held=_reserved)
-    _report(outcome, "To go on: dvc repro")
+    reserved: dict[str, contextlib.ExitStack] = {}
+
+    @contextlib.contextmanager
+    def held(job: Job) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_reserved(job))
+            reserved[job.name] = stack
+            yield
+
+    def finished(job: Job) -> str | None:
+        return _record(job, reserved[job.name].close)
+
+    outcome = run(chosen, slots, finished, executor=executor, held=held)
+    if outcome.failed or outcome.left:
+        _report(outcome, "To go on: dvc repro")
+    else:
+        _dvc("repro", "dvc.yaml")
+        _report(outcome, "`dvc repro` has nothing left to do.")
 
 
 @contextlib.contextmanager
@@ -356,14 +410,31 @@ def _reserved(job: Job) -> Iterator[None]:
         yield
 
 
-def _record(job: Job) -> str | None:
-    """Record a finished stage; why not, if that fails. Another DVC command is waited for."""
-    command = ["dvc", "commit", "--force", job.name]
-    for _ in range(ATTEMPTS):  # each waits 5 s for DVC's lock
-        ran = subprocess.run(command, check=False, text=True, capture_output=True)
-        if not ran.returncode:
+def _record(job: Job, release: Callable[[], None] = lambda: None) -> str | None:
+    """Record a finished stage; why not, if that fails. Another DVC command is waited for.
+
+    Args:
+        release: ends the reservation of the job's files, which recording them needs; called once
+            DVC's lock, which every other command needs, is held.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.lock import LockError
+    from dvc.repo import Repo, lock_repo
+
+    why: DvcException | None = None
+    for _ in range(ATTEMPTS):
+        try:
+            with Repo() as repo, lock_repo(repo):
+                release()
+                repo.commit(job.name, force=True)
             return None
-    reason = next((line for line in ran.stderr.splitlines() if "ERROR" in line), "no reason given")
+        except LockError as error:
+            why = error
+            time.sleep(1)
+        except DvcException as error:
+            why = error
+            break
+    reason = " ".join(str(why).split())
     return f"finished, but not recorded ({reason}); `dvc commit {job.name}` does that"
 
 
@@ -439,6 +510,12 @@ def study(slots: int, seconds: float | None = None) -> None:
 
     What is done is kept in `data/study.json`, so that a broken or timed-out study goes on.
     """
+    again = "python -m pipeline study"
+    with running("study", lambda: "what it ran keeps its checkpoints", again):
+        _study(slots, seconds)
+
+
+def _study(slots: int, seconds: float | None) -> None:
     from pipeline import check
 
     check.main()

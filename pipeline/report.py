@@ -21,7 +21,7 @@ from pipeline import fault_table, figures, paper, params, stage, table3
 from pipeline.bootstrap import Values, bounds
 from pipeline.faults import FAULTS
 from pipeline.figures import Line, Overview, Point, Sprite, Style, Survival
-from pipeline.findings import findings, levels, recipe
+from pipeline.findings import findings, frontier, levels, recipe
 from pipeline.mistakes import SURE, mistakes
 from pipeline.params import Params
 from pipeline.stage import MODALITIES
@@ -505,6 +505,7 @@ def _page(
         cross=CROSS,
         claims=findings(rows),
         levels=[*levels(rows), *filter(None, [recipe(rows)])],
+        frontier=frontier(rows),
         unimodal=unimodal,
         gains=gains,
         matrices={cell: _matrix(inputs, cell) for cell in cells},
@@ -582,6 +583,8 @@ def main() -> None:
             "rows": [{k: v for k, v in row.items() if k != "figures"} for row in named],
             "unimodal": unimodal,
             "gains": gains,
+            "recipe": recipe(named),
+            "frontier": frontier(named),
             "detectors": inputs.detectors,
         },
     )

@@ -148,8 +148,9 @@ def running(
     """One run of stage `name`: alone in this folder, timed, and with a last word on Ctrl-C.
 
     While it runs, a lock is held on `RUNS/<name>.lock`; how many seconds it took with which
-    params.yaml is then in `RUNS/<name>.json`. Both serve `python -m pipeline status`. SIGTERM,
-    which a cluster sends, is treated as Ctrl-C.
+    params.yaml is then in `RUNS/<name>.json`, those of interrupted runs that it went on from
+    among them. Both serve `python -m pipeline status`. SIGTERM, which a cluster sends, is treated
+    as Ctrl-C.
 
     Args:
         name: the stage as DVC calls it, such as train_vae@poe-ecg-0
@@ -165,17 +166,34 @@ def running(
             fail(f"{name}: already running in this folder; wait for it, or stop it first")
         os.utime(handle.fileno())  # when it began
         began = time.monotonic()
+        part = lock.with_suffix(".part.json")
+        before = _seconds(part, with_params)
+
+        def record(to: Path) -> None:
+            seconds = round(before + time.monotonic() - began, 2)
+            write_json(to, {"seconds": seconds, "params": with_params})
+
         try:
             listen()
             yield
         except KeyboardInterrupt:
+            record(part)
             print(
                 f"{name}: interrupted; {kept()}. Finished stages are kept. To go on: {onward}",
                 file=sys.stderr,
             )
             raise SystemExit(130) from None
-        seconds = round(time.monotonic() - began, 2)
-        write_json(RUNS / f"{name}.json", {"seconds": seconds, "params": with_params})
+        record(RUNS / f"{name}.json")
+        part.unlink(missing_ok=True)
+
+
+def _seconds(part: Path, params: dict[str, Any]) -> float:
+    """What interrupted runs with the same params.yaml took; one with others began anew."""
+    try:
+        record = json.loads(part.read_text())
+    except (FileNotFoundError, ValueError):
+        return 0.0
+    return float(record["seconds"]) if record["params"] == params else 0.0
 
 
 def _locked(handle: TextIO, patience: float = 1.0) -> bool:

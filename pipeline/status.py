@@ -2,7 +2,7 @@
 
 DVC says what changed; a lock under `.cache/runs` says what runs. No lock of DVC's is taken, and a
 stage's own for an instant only, which a starting run waits out: looking never disturbs a run. Times
-are those that stages took before, scaled by their work.
+are those that stages took before, here or in the committed run, scaled by their work.
 
 A grid has hundreds of stages that share params.yaml, code and data: whatever they share is read
 once a look.
@@ -34,6 +34,15 @@ from scenegen.manifest import read_manifest
 __all__ = ["STATES", "Entry", "look", "table"]
 
 STATES = ("done", "running", "stale", "left")
+NEVER = "never run here"
+RATES = {  # seconds per unit of `_work` where git holds no time: on the machine of the scale page
+    "render": 252 / (17729 * 11 * 64**2),
+    "score": 41 / (500 * 24),
+    "score_unimodal": 12 / (500 * 4),
+    "score_faults": 35 / (100 * 49),
+    "summary": 1.0,
+    "report": 3.0,
+}
 _ABSENT = object()
 
 
@@ -60,7 +69,8 @@ def look() -> list[Entry]:
     """Every stage of the pipeline in this folder, in the order in which they run.
 
     done: up to date. running: at work in this folder now. stale: its code, params, inputs or
-    outputs are not those of its last run. left: never run here, or waits for one that will run.
+    outputs are not those of its last run. left: never run, or not here (as in a fresh clone), or
+    waits for one that will run.
     """
     config = params.load()
     with Repo() as repo:
@@ -94,10 +104,18 @@ def _entry(item: PipelineStage, above: list[Entry], changes: _Changes, times: _T
         return Entry(name, "running", note, needed)
     if all(out.hash_info.value is None for out in item.outs):
         return Entry(name, "left", "never run", times.seconds(item))
-    if reasons := changes.of(item):
-        return Entry(name, "stale", ", ".join(reasons), times.seconds(item))
+    absent = [out for out in item.outs if not Path(out.def_path).exists()]
+    if absent and not (stage.RUNS / f"{name}.json").exists():
+        return Entry(name, "left", NEVER, times.seconds(item))
     # `check` writes the same bytes whatever params.yaml holds; what differs is in the reasons.
-    if waits := [e.name for e in above if e.state != "done" and e.name != "check"]:
+    waits = [e.name for e in above if e.state != "done" and e.name != "check"]
+    reasons = changes.of(item)
+    unmade = {dep.def_path for dep in item.deps if not Path(dep.def_path).exists()}
+    if waits and unmade.issuperset(reasons):
+        reasons = []
+    if reasons:
+        return Entry(name, "stale", ", ".join(reasons), times.seconds(item))
+    if waits:
         return Entry(name, "left", f"waits for {waits[0]}", times.seconds(item))
     return Entry(name, "done")
 
@@ -175,6 +193,11 @@ def _work(name: str, values: Mapping[str, Any]) -> float:
         found = _value(values, key)
         return 1.0 if found is _ABSENT else float(found)
 
+    def count(key: str) -> int:
+        found = _value(values, key)
+        return 1 if found is _ABSENT else len(found)
+
+    sensors = len(stage.MODALITIES)
     if group == "render":
         # A scene costs about as much as 3 samples besides its samples.
         pixels = value("scenes.image.width") * value("scenes.image.height")
@@ -186,8 +209,16 @@ def _work(name: str, values: Mapping[str, Any]) -> float:
         pixels = value(f"{mine}.image_size") ** 2
         scenes = value(f"{mine}.epochs") * value("scenes.count")
         return scenes * pixels * value(f"{mine}.width_multiple")
+    if group == "score_faults":
+        faults = count("score.faults.kinds") * count("score.faults.severities")
+        return value("score.faults.scenes") * (1 + sensors + sensors * faults)
     if group.startswith("score"):
-        return value("score.scenes")
+        # Start-up and what is read cost about as much as 3 modalities from one subset each.
+        every = _value(values, "score.subsets") == "all"
+        pictures = sensors * (2**sensors - 1 if every else 2)
+        return value("score.scenes") * (3 + (1 if group == "score_unimodal" else pictures))
+    if group in ("summary", "report"):
+        return float(count("grid.cells"))
     return 1.0
 
 
@@ -204,9 +235,10 @@ class _Times:
         self._rates: dict[str, dict[str, float]] = {}
 
     def seconds(self, item: PipelineStage) -> float | None:
-        """About how long a run of the stage takes; from its own last run, or its likest sibling's.
+        """About how long a run of the stage takes; from its own last run, or its likest sibling's,
+        or the committed one's.
 
-        None if neither has ever run.
+        None if there is none.
         """
         name, config = item.addressing, self._config
         if name == "check":
@@ -217,7 +249,8 @@ class _Times:
             return rates[name] * now
         like = [r for n, r in rates.items() if _objective(n, config) == _objective(name, config)]
         usable = like or list(rates.values())
-        return sum(usable) / len(usable) * now if usable else None
+        rate = sum(usable) / len(usable) if usable else RATES.get(_group(name))
+        return None if rate is None else rate * now
 
     def _rates_of(self, group: str) -> dict[str, float]:
         """Seconds per unit of work of the last run of each stage that has run."""
@@ -307,9 +340,10 @@ def table(entries: list[Entry]) -> str:
         note = entry.note if len(entry.note) < 60 else f"{entry.note[:57]}..."
         lines.append(f"{entry.state:8} {entry.name:28} {_duration(entry.seconds):>7}  {note}")
     lines += ["", f"About {_total(rest)} one after another. To go on: dvc repro"]
-    if any(e.note.endswith(("deleted", "not in cache")) for e in rest):
+    if any(e.note.endswith(("deleted", "not in cache", NEVER)) for e in rest):
         lines.append(
-            "Outputs are missing: `dvc pull dvc.yaml` fetches them, if your remote has them."
+            "Outputs are missing: `dvc pull dvc.yaml` fetches them, if your remote has them; "
+            "if that fails: docs/tasks/share.md"
         )
     return "\n".join(lines)
 

@@ -42,6 +42,23 @@ for (const cell of Object.keys(data.methods)) {
   }
   sensors[0].click();
 }
+const choose_other = (cell) => {
+  $("other").value = cell;
+  $("other").dispatchEvent(new Event("input", { bubbles: true }));
+};
+const beside = Object.keys(data.methods).map((cell) => {
+  choose_other(cell);
+  const on = sensors.filter((s) => s.checked).map((s) => s.value).join("+");
+  const tiles = [...document.querySelectorAll("#second .tile")].map(style);
+  return [cell, on, Number($("scene").value), tiles, $("second").textContent];
+});
+const both = $("second").offsetParent !== null;
+choose_other("");
+const alone = $("second").offsetParent === null;
+const dimmed = sensors.map((sensor) => {  // with each switched off in turn, how the tiles look
+  sensors.forEach((s) => { if (s.checked === (s === sensor)) s.click(); });
+  return [...document.querySelectorAll("#seen .tile")].map((t) => Number(getComputedStyle(t).opacity));
+});
 const metrics = [...$("metric").options].map((option) => {
   $("metric").value = option.value;
   $("metric").dispatchEvent(new Event("input"));
@@ -69,7 +86,17 @@ const wide = document.documentElement.scrollWidth - document.documentElement.cli
 const width = document.documentElement.clientWidth;
 const dark = matchMedia("(prefers-color-scheme: dark)").matches;
 const page = light(behind(document.body));
-const told = { seen, wide, width, dark, page, least, metrics, charts, kinds, boxes };
+const told = { seen, beside, both, alone, dimmed, wide, width, dark, page, least, metrics, charts, kinds, boxes };
 const outermost = window.parent.document.body;
+const rules = [...document.styleSheets].flatMap((sheet) => [...sheet.cssRules]);
+const urls = new Set(rules.flatMap((rule) => rule.style?.backgroundImage.match(/url\("(.*)"\)/)?.[1] ?? []));
+for (const picture of document.images) urls.add(picture.src);
+const widths = [...urls].map((url) => new Promise((done) => {
+  const picture = new Image();
+  picture.onload = picture.onerror = () => done(picture.naturalWidth);
+  picture.src = url;
+}));
 if (window.parent === window) document.body.innerHTML = "";
-outermost.dataset.probe = JSON.stringify(told);
+Promise.all(widths).then((pictures) => {
+  outermost.dataset.probe = JSON.stringify({ ...told, pictures });
+});

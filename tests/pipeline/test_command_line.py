@@ -287,7 +287,9 @@ def test_time_left_is_by_the_params_of_the_run_that_took_it(project: Path) -> No
     entry = next(e for e in status.look() if e.name == "render")
     assert entry.seconds == pytest.approx(70.0)
     stage.write_json(stage.RUNS / "render.json", {"seconds": 7.0})  # as it was once written
-    assert next(e for e in status.look() if e.name == "render").seconds is None
+    seconds = next(e for e in status.look() if e.name == "render").seconds
+    committed = status.RATES["render"] * status._work("render", stage.read_params())
+    assert seconds == pytest.approx(committed)
 
 
 def test_a_new_cell_takes_as_long_as_one_of_its_objective(project: Path) -> None:

@@ -7,8 +7,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
 
-from pipeline import figures
+from pipeline import figures, presets
 from pipeline.figures import Line, Point, Style, Survival
 
 SVG = ElementTree.Element
@@ -78,6 +79,17 @@ def test_methods_differ_in_colour_by_fusion_and_in_shape_by_objective() -> None:
     found = [m for m in drawn(figures.scatter(points, "")).iter() if m.get("class") == "mark"]
     assert len({m.get("style") for m in found}) == 2
     assert len({(m.tag, len((m.get("points") or "").split())) for m in found}) == 2
+
+
+def test_all_cells_of_the_grid_look_different() -> None:
+    preset = YAML(typ="safe").load((presets.FOLDER / "grid.yaml").read_text())
+    cells = {
+        name: (cell["fusion"], cell["objective"]) for name, cell in preset["grid"]["cells"].items()
+    }
+    assert len(cells) == 56
+    looks = figures.styles(cells).values()
+    assert len({(look.css, figures.SHAPES[look.shape]) for look in looks}) == 56
+    assert len({(look.css, figures.DASHES[look.shape]) for look in looks}) == 56
 
 
 def test_learning_curves_are_the_values_over_the_steps() -> None:

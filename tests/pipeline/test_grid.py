@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zc.lockfile
 from distributed import LocalCluster
 from dvc.repo import Repo
 from ruamel.yaml import YAML
@@ -172,6 +177,36 @@ def test_jobs_go_to_a_dask_cluster(here: Path) -> None:
     assert os.getpid() not in ran_by
 
 
+def test_interrupted_it_stops_a_cluster_and_names_what_does_not(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(grid, "PATIENCE", 8.0)
+    handler = "import signal; signal.signal(15, signal.{}); print('on', flush=True); "
+    endless = "[time.sleep(1) for _ in range(40)]"
+    jobs = [
+        job("heeds", handler.format("default_int_handler") + endless),
+        job("deaf", handler.format("SIG_IGN") + endless),
+    ]
+    logs = {one.name: here / grid.LOGS / f"{one.name}.log" for one in jobs}
+
+    def press() -> None:
+        while not all(log.exists() and "on" in log.read_text() for log in logs.values()):
+            time.sleep(0.1)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
+    with LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster:
+        executor, disconnect = dask_executor(cluster.scheduler_address)
+        threading.Thread(target=press).start()
+        with pytest.raises(KeyboardInterrupt):
+            grid.run(jobs, 2, lambda one: None, executor=executor)
+        disconnect()
+    signal.signal(signal.SIGINT, before)
+    assert "KeyboardInterrupt" in logs["heeds"].read_text()
+    assert "\nmay still run on the cluster: deaf\n" in capsys.readouterr().err
+    assert not list((here / grid.LOGS).glob("*.wanted"))
+
+
 HOLD = """import sys, time
 from zc.lockfile import LockFile
 lock = LockFile(".dvc/tmp/lock")
@@ -225,9 +260,38 @@ def test_train_runs_what_is_stale_and_leaves_dvc_nothing_to_do(smoke: Path, tmp_
     shown = run(project, "python", "-m", "pipeline", "train", "--jobs", "2")
     assert "3 stages done" in shown.stdout  # the training, its scores, its scores with faults
     assert (project / "data/models/poe-none-0.safetensors").read_bytes() != before
+    assert ran(shown.stdout) == {"check", "summary", "report"}
+    assert json.loads(run(project, "dvc", "status", "--json", "dvc.yaml").stdout) == {}
+    again = run(project, "dvc", "repro", "dvc.yaml").stdout
+    assert ran(again) == set()
+    assert "up to date" in again
+
+
+DIVERGES = """from dataclasses import replace
+
+from models.fusions import poe
+
+
+def fuse(experts, cell, draws):
+    return poe.fuse(replace(experts, mean=experts.mean * float("nan")), cell, draws)
+"""
+
+
+def test_a_training_that_fails_costs_its_own_cell_alone(smoke: Path, tmp_path: Path) -> None:
+    project = Path(shutil.copytree(smoke, tmp_path / "project", symlinks=True))
+    (project / "models/fusions/bad.py").write_text(DIVERGES)
+    change(project, "grid.cells.bad-none", {"fusion": "bad", "objective": "none"})
+    change(project, "grid.cells.poe-none", {"fusion": "poe", "objective": "none", "beta": 0.5})
+    done = run(project, "python", "-m", "pipeline", "train", "--jobs", "1", check=False)
+    assert done.returncode == 1
+    (told,) = re.findall(r"^train_vae@bad-none-0 failed: (.*)$", done.stderr, re.MULTILINE)
+    assert told.startswith("models.training.DivergedError: step 0: ")
+    assert "is not finite; " in told
+    assert "left: score@bad-none-0, score_faults@bad-none-0\n" in done.stderr
+    assert done.stdout.endswith("3 stages done. To go on: dvc repro\n")
+    bad = {f"{stage}@bad-none-0" for stage in ("train_vae", "score", "score_faults")}
     left = json.loads(run(project, "dvc", "status", "--json", "dvc.yaml").stdout)
-    assert set(left) == {"summary", "report"}
-    assert ran(run(project, "dvc", "repro", "dvc.yaml").stdout) == {"summary", "report"}
+    assert set(left) == bad | {"summary", "report"}
 
 
 def test_repro_beside_train_is_refused_and_takes_nothing_from_it(
@@ -296,6 +360,45 @@ def test_an_interrupted_train_stops_what_runs_and_says_what_is_kept(
     assert train.returncode == 130
     assert "train: interrupted; what is finished is kept" in told
     assert "interrupted; the checkpoint in" in log.read_text()
+
+
+def test_a_stage_is_reserved_until_it_is_recorded(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or `dvc repro` could delete what has just been made."""
+    run(here, "git", "init", "-q")
+    run(here, "dvc", "init", "-q")
+    (here / "dvc.yaml").write_text("stages: {one: {cmd: touch out, outs: [out]}}\n")
+    (here / "out").touch()
+    one, busy = Job("one", "touch out", (), (), ("out",)), []
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(grid._reserved(one))
+
+        def release() -> None:
+            # Nobody else comes in between: DVC's own lock is held by now.
+            with pytest.raises(zc.lockfile.LockError):
+                zc.lockfile.LockFile(str(here / ".dvc/tmp/lock"))
+            busy.append(json.loads((here / ".dvc/tmp/rwlock").read_text())["write"])
+            stack.close()
+
+        assert grid._record(one, release) is None
+    assert [list(held) for held in busy] == [[str(here / "out")]]
+    assert set(locked(here)) == {"one"}
+
+
+def test_a_second_study_in_a_folder_is_refused(smoke: Path, tmp_path: Path) -> None:
+    """Each would write the record without the other's stages."""
+    project = Path(shutil.copytree(smoke, tmp_path / "project", symlinks=True))
+    command = ("python", "-m", "pipeline", "study", "--minutes", "0")
+    (project / stage.RUNS).mkdir(parents=True, exist_ok=True)
+    with open(project / stage.RUNS / "study.lock", "a") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        second = run(project, *command, check=False)
+    assert (second.returncode, second.stderr) == (
+        2,
+        "study: already running in this folder; wait for it, or stop it first\n",
+    )
+    assert not (project / grid.STUDY).exists()
 
 
 @pytest.fixture(scope="module")

@@ -151,6 +151,23 @@ def test_an_interrupted_score_or_report_says_what_is_kept(
     assert "Traceback" not in shown
 
 
+def test_an_interrupted_score_goes_on_from_its_parts(project: Path) -> None:
+    """Those that are finished are not made again; none is left half written."""
+    expected = (project / "results/scores/moe-none-0.json").read_bytes()
+    parts = project / ".cache/checkpoints/score-moe-none-0"
+    command = ("python", "-m", "pipeline.score", "moe-none-0")
+    scoring = start(project, *command)
+    shown = interrupt_when(scoring, lambda: any(parts.rglob("*.npz")), signal.SIGINT)
+    assert scoring.returncode == 130
+    assert f"score@moe-none-0: interrupted; {stage.PARTS_KEPT}" in shown
+    assert "Traceback" not in shown
+    kept = len(list(parts.rglob("*.npz")))
+    again = run(project, *command).stdout
+    assert re.search(rf"score-moe-none-0: {kept} of \d+ parts were finished before", again)
+    assert (project / "results/scores/moe-none-0.json").read_bytes() == expected
+    assert not parts.exists()
+
+
 @pytest.mark.parametrize(
     ("command", "reads", "made", "said"),
     [
@@ -296,6 +313,29 @@ def test_a_stage_starts_while_somebody_looks(lock: Path) -> None:
     record = json.loads(lock.with_suffix(".json").read_text())
     assert 0 <= record["seconds"] < 60
     assert record["params"] == stage.read_params()
+
+
+def test_seconds_add_up_over_interruptions(lock: Path) -> None:
+    """Or `status` would take a resumed run's last part for all of it."""
+
+    def once(end: type[BaseException] | None = None) -> None:
+        with stage.running("render", lambda: ""):
+            time.sleep(0.2)
+            if end:
+                raise end
+
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            once(KeyboardInterrupt)
+    once()
+    assert json.loads(lock.with_suffix(".json").read_text())["seconds"] >= 0.6
+    once()  # a whole run: it went on from none
+    assert json.loads(lock.with_suffix(".json").read_text())["seconds"] < 0.6
+    with pytest.raises(SystemExit):
+        once(KeyboardInterrupt)
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("seed: 0", "seed: 1", 1))
+    once()
+    assert json.loads(lock.with_suffix(".json").read_text())["seconds"] < 0.6
 
 
 def test_a_stage_that_runs_on_refuses_another(

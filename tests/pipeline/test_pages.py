@@ -34,6 +34,7 @@ from tests.pipeline.test_stages import STAGES, change, stale
 from tests.pipeline.test_team import committed, ran
 
 PAGES = ROOT / "docs/tasks"
+OTHERWISE = ("bash background", "bash gpu", "bash slurm")
 RUN = sorted(p.name for p in PAGES.glob("*.md") if "```" in p.read_text() and p.name != "README.md")
 
 
@@ -93,14 +94,21 @@ def joined(found: list[Block]) -> Iterator[Block]:
         yield from [Block("python", "\n".join(b.text for b in same), None)] if python else same
 
 
-def follow(page: str, project: Path) -> str:
-    """Do what the page says; everything that its commands printed."""
+def follow(
+    page: str, project: Path, before: Callable[[str, Path], None] = lambda text, project: None
+) -> str:
+    """Do what the page says; everything that its commands printed.
+
+    Args:
+        before: called ahead of each block of commands.
+    """
     shown = []
     with ExitStack() as stack:
         for kind, text, file in joined(blocks(page)):
             if file:
                 (project / file).write_text(text)
             elif kind == "bash":
+                before(text, project)
                 shown.append(run(project, "bash", "-euo", "pipefail", "-c", text).stdout)
             elif kind == "bash background":
                 stack.enter_context(beside(project, text))
@@ -178,10 +186,12 @@ def experiments(shown: str, project: Path) -> None:
 
 
 def machines(shown: str, project: Path) -> None:
-    assert ran(shown) == {"render"}
     # The same bytes: what `train` found stale after it is the model that was taken away.
+    assert {"render"} <= ran(shown) <= {"render", "summary", "report"}
     assert "3 stages done" in shown
+    assert "1 stages done" in shown  # on the cluster
     assert (project / "data/models/poe-none-0.safetensors").exists()
+    assert (project / "data/faults/poe-none-0.npz").exists()
     render, train = (
         block.text
         for block in blocks((PAGES / "machines.md").read_text())
@@ -194,7 +204,7 @@ def machines(shown: str, project: Path) -> None:
     shutil.rmtree(project / ".dvc/cache/runs")
     assert "3 stages done" in under_slurm(project, train)
     assert "--cpus-per-task=2 --gpus-per-task=1 " in (project / "grid.sh").read_text()
-    assert stale(project) <= {"summary", "report"}
+    assert stale(project) == set()
 
 
 # As on a cluster of one node: a job's environment is what its #SBATCH line asks for, and what it
@@ -243,8 +253,14 @@ def gpu(shown: str, project: Path) -> None:
 
 
 def interrupt(shown: str, project: Path) -> None:
-    assert ran(shown) == set()
+    made = {f"{stage}@poe-none-0" for stage in ("train_vae", "score", "score_faults")}
+    assert ran(shown) == {"check", "summary", "report"} | made
     assert "Everything is up to date." in shown
+    # Back at the committed run, the model from DVC's cache, with nothing to do.
+    changed = run(project, "git", "status", "--porcelain", "params.yaml", "dvc.lock", "results")
+    assert changed.stdout == ""
+    assert stale(project) == set()
+    assert ran(run(project, "dvc", "repro", "dvc.yaml").stdout) == set()
 
 
 def numpy(shown: str, project: Path) -> None:
@@ -299,12 +315,28 @@ def one_cell(project: Path) -> None:
     (project / ".venv/ready").touch()
 
 
+def another_cell(project: Path) -> None:
+    """So that what the page makes is not the run that it goes back to."""
+    wider = {"fusion": "poe", "objective": "none", "beta": 0.5}
+    change(project, "grid.cells.poe-none", wider)
+
+
+def faults_to_score(text: str, project: Path) -> None:
+    """Leave the cluster something to do."""
+    if "train --scheduler" in text:
+        (project / "data/faults/poe-none-0.npz").unlink()
+
+
 PREPARED = {
     "machines.md": without_scenes,
+    "interrupt.md": another_cell,
     "experiments.md": uncommitted,
     "gpu.md": one_cell,
     "scenes.md": one_cell,
 }
+
+
+BEFORE = {"machines.md": faults_to_score}
 
 
 @pytest.mark.parametrize("name", RUN)
@@ -318,7 +350,8 @@ def test_a_page_does_what_it_says(
     assert name in PROMISES, "a page that promises nothing"
     project = committed(smoke, tmp_path / "project")
     PREPARED.get(name, lambda project: None)(project)
-    shown = follow((PAGES / name).read_text(), project)
+    before = BEFORE.get(name, lambda text, project: None)
+    shown = follow((PAGES / name).read_text(), project, before)
     PROMISES[name](shown, project)
 
 
@@ -337,6 +370,16 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 def test_a_page_is_read_in_a_minute(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     assert len(text.replace("|", " ").split()) <= 400
+
+
+@pytest.mark.parametrize("page", sorted(PAGES.glob("*.md")), ids=lambda p: p.name)
+def test_no_block_is_passed_over(page: Path) -> None:
+    """One of no language, or of one that nobody runs, would be."""
+    text = page.read_text()
+    found = blocks(text)
+    assert len(re.findall(r"^ *(?:```|~~~)", text, re.MULTILINE)) == 2 * len(found)
+    known = {"bash", "python", "yaml", "diff", "mermaid", *OTHERWISE}
+    assert {block.kind for block in found if not block.file} <= known
 
 
 def test_what_ci_cannot_run_says_so() -> None:

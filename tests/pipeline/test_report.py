@@ -19,7 +19,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from pipeline import paper, stage, table3
-from pipeline.findings import findings, recipe
+from pipeline.findings import findings, frontier, recipe
 from pipeline.mistakes import mistakes
 from tests.conftest import run
 
@@ -336,9 +336,9 @@ def row_of(cell: str, gain: float, cross: float, passes: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("cross", "passes", "said"),
     [
-        (0.90, 6, "For at most twice the passes of one ELBO, poe-new: as good as"),
-        (0.70, 6, "none of poe-none, moe-none, poe-new is at once as good"),
-        (0.90, 13, "none of poe-none, moe-none is at once as good"),
+        (0.90, 6, "For at most twice the passes of a single ELBO (12), poe-new: as good as"),
+        (0.70, 6, "none of 3 cells is at once as good"),
+        (0.90, 13, "none of 2 cells is at once as good"),
     ],
 )
 def test_the_recipe_is_cheap_and_good_at_both(cross: float, passes: int, said: str) -> None:
@@ -355,6 +355,54 @@ def test_the_recipe_is_cheap_and_good_at_both(cross: float, passes: int, said: s
         assert "the nearest is poe-new" in told
         assert "cross generation −0.20 [" in told
     assert recipe(rows[:2]) is None
+
+
+def test_a_recipe_is_cheap_by_one_elbo_and_not_by_the_cheapest_cell() -> None:
+    rows = [row_of("moe-none", 0.10, 0.90, 12), row_of("poe-ecg", 0.10, 0.90, 24)]
+    told = recipe(rows)
+    assert told is not None
+    assert "ELBO (12), moe-none: as good as" in told
+    rows[0]["decodes"] = 10
+    assert recipe(rows) == "No cell costs at most twice the passes of a single ELBO (12)."
+
+
+def test_the_frontier_is_what_nothing_as_cheap_beats() -> None:
+    rows = [
+        row_of("poe-ecg", 0.05, 0.90, 24),  # the best at crossing
+        row_of("bce-ecg", 0.04, 0.90, 24),  # as good there, less synergy
+        row_of("poe-none", 0.10, 0.10, 6),  # the cheapest
+        row_of("rce-none", -0.10, 0.50, 6),  # as cheap, and better at crossing
+        row_of("poe-lcd", -0.20, 0.40, 6),  # behind rce at both
+        row_of("moe-none", 0.00, 0.40, 12),  # more synergy than rce, more crossing than poe
+        row_of("poe-rmd", 0.04, 0.91, 36),  # dearer, better at one
+        row_of("bce-rmd", 0.04, 0.89, 36),  # dearer, better at none
+    ]
+    found = frontier(rows)
+    assert [row["cell"] for row in found] == [
+        "poe-none",
+        "rce-none",
+        "moe-none",
+        "poe-ecg",
+        "poe-rmd",
+    ]
+    assert [row["passes"] for row in found] == [6, 6, 12, 24, 36]
+    first = found[0]
+    assert (first["synergy"], first["cross"]) == (pytest.approx(0.1), pytest.approx(0.1))
+    assert 0.08 < first["synergy_lo"] < 0.1 < first["synergy_hi"] < 0.12
+    assert 0.08 < first["cross_lo"] < 0.1 < first["cross_hi"] < 0.12
+
+
+def test_the_frontier_is_in_the_report_and_beside_the_table(smoke: Path) -> None:
+    page = (smoke / "results/report.html").read_text()
+    table = page.split('<table id="frontier"')[1].split("</table>")[0]
+    told = json.loads((smoke / "results/table3.json").read_text())
+    assert re.findall(r'<th scope="row">(.*?)</th>', table) == [r["cell"] for r in told["frontier"]]
+    for row in told["frontier"]:
+        shown = table.split(f'<th scope="row">{row["cell"]}')[1].split("</tr>")[0]
+        passes, synergy, cross = re.findall(r"<td[^>]*>(.*?)</td>", shown, re.DOTALL)
+        figures = (row["passes"], row["synergy"], row["cross"])
+        assert all(map(_shows, (passes, synergy, cross), figures))
+    assert told["recipe"] in html.unescape(page)
 
 
 def test_a_claim_that_the_cells_cannot_tell_is_said_to_be_untested() -> None:
@@ -415,7 +463,23 @@ def shown_picture(css: str, tile: list[str]) -> np.ndarray:
     return sheet[top : top + height, left : left + width]
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Debian's chromium")
+needs_chromium = pytest.mark.skipif(
+    shutil.which("chromium") is None, reason="needs Debian's chromium"
+)
+
+
+@needs_chromium
+@pytest.mark.parametrize(
+    "script", ["console.error('spoilt')", "throw new Error('spoilt')", "spoilt()"]
+)
+def test_what_is_wrong_in_a_page_is_heard(script: str, tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(f"<!doctype html><script>{script}</script>")
+    _, said = browse(tmp_path / "page.html", tmp_path / "profile", width=1280, dark=False)
+    assert len(said) == 1
+    assert "spoilt" in said[0]
+
+
+@needs_chromium
 @pytest.mark.parametrize(
     ("width", "dark"), [(1280, False), (1280, True), (375, False), (375, True)]
 )
@@ -444,7 +508,15 @@ def test_the_page_in_a_browser(smoke: Path, tmp_path: Path, width: int, dark: bo
     assert [float(v) for v in probe["metrics"]] == pytest.approx(
         [told["image"][k] for k in ("map50", "map50_95", "ssim", "mse")], abs=0.0051
     )
-    for cell, on, scene, tiles, text in probe["seen"]:
+    sheets = set(re.findall(r"background-image: url\(([^)]*)\)", page))
+    assert len(probe["pictures"]) == len(sheets) > 0
+    assert min(probe["pictures"]) > 0
+    assert probe["both"]
+    assert probe["alone"]
+    assert sorted(cell for cell, *_ in probe["beside"]) == sorted(cells(smoke))
+    for off, looks in enumerate(probe["dimmed"]):
+        assert looks == [0.15 if place == off else 1 for place in range(len(stage.MODALITIES))]
+    for cell, on, scene, tiles, text in probe["seen"] + probe["beside"]:
         with np.load(smoke / f"data/samples/{cell}-0.npz") as file:
             expected = {
                 m: file[f"{on}/{m}"][scene] for m in stage.MODALITIES if f"{on}/{m}" in file
