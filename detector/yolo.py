@@ -166,7 +166,7 @@ class Detector:
 
     def _detect(self, images: Images) -> list[Detections]:
         p, (height, width) = self.params, images.shape[1:3]
-        pictures = augment.resize(_floats(images, self.device), p.image_size)
+        pictures = _floats(augment.resize(images, p.image_size), self.device)
         kept = non_max_suppression(
             self.network(pictures)[0],
             p.confidence_floor,
