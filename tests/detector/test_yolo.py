@@ -47,9 +47,8 @@ def test_shuffled_labels_destroy_the_score(detector: Detector) -> None:
         assert value < whole[metric] / 5, metric
     other_classes = [(boxes, 1 - classes) for boxes, classes in truths]
     swapped = mean_average_precision(found, other_classes, 2)
-    # Each object also carries a weak detection of the other class, behind all sure ones: a
-    # precision of at most one half.
-    assert swapped["map50"] < 0.5
+    # Each object also carries a weak detection of the other class, behind all sure ones.
+    assert swapped["map50"] < whole["map50"] / 2
     assert swapped["map50_agnostic"] > 0.9
 
 
