@@ -127,9 +127,7 @@ def _folder(root: Path, images: np.ndarray, truths: list[Truth]) -> Path:
     return root / "data.yaml"
 
 
-def _validate(
-    detector: Detector, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> _Clipping:
+def _validate(detector: Detector, data: Path, monkeypatch: pytest.MonkeyPatch) -> _Clipping:
     (data.parent / "Arial.ttf").touch()  # it would ask the network for one
     monkeypatch.setattr(checks, "USER_CONFIG_DIR", data.parent)
     validator = _Clipping(
