@@ -8,9 +8,11 @@ __all__ = ["Matches", "match", "mean_average_precision"]
 
 import contextlib
 import io
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +24,7 @@ from detector.boxes import Detections, Truth
 MOST = 100  # detections per picture and class that count, as in COCO
 RECALLS = np.linspace(0, 1, 101)  # where COCO reads precision off
 ALONE = threading.Lock()  # redirect_stdout swaps a global; matching is Python, one at a time anyway
+TOGETHER = 2**21  # detections times resamples held at once: some 100 MB; no figure depends on it
 TINY = np.spacing(1)  # as in pycocotools: no detection yet is precision 0, not 0 / 0
 
 
@@ -59,9 +62,21 @@ class Matches:
         for label, objects in enumerate(self.objects):
             mine = np.flatnonzero(self.classes == label)
             there = copies @ objects
-            total += _areas(self.hits[:, mine], by_picture[self.pictures[mine]], there)
+            for some in _chunks(len(copies), len(mine)):
+                drawn = by_picture[:, some][self.pictures[mine]]
+                total[some] += _areas(self.hits[:, mine], drawn, there[some])
             occurring += (there > 0)[:, None]
         return np.divide(total, occurring, out=np.full_like(total, np.nan), where=occurring > 0)
+
+
+def _chunks(resamples: int, detections: int) -> list[slice]:
+    """Resamples that are added up together.
+
+    No chunk but an only one is of one resample: numpy adds a single column in another order.
+    """
+    chunks = min(math.ceil(resamples * detections / TOGETHER), resamples // 2)
+    edges = [resamples * i // max(chunks, 1) for i in range(max(chunks, 1) + 1)]
+    return [slice(low, high) for low, high in pairwise(edges)]
 
 
 def _areas(

@@ -65,6 +65,7 @@ FORMAT = "yolov3-detector/1"
 GAINS = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5)  # ultralytics' defaults
 CLIP = 10.0  # largest norm of the gradient, ultralytics' default
 LAST_RATE = 0.01  # the learning rate at the end, as a fraction of its peak
+SAVE_EVERY = 20.0  # seconds between two checkpoints within an epoch
 Images = npt.NDArray[np.uint8]
 
 
@@ -85,10 +86,11 @@ def train(
     """Train one detector and write it to `out`, one safetensors file, in a single step at the end.
 
     images: uint8 [N, H, W, C], C = 1 or 3; boxes: N pairs of boxes [n, 4] in pixels and classes
-    [n]. The validation pictures only measure what came out. After each epoch the state lies in
-    `scratch` under a fingerprint of everything that decides the weights, so the same call goes on
-    where a killed one stopped, and any other call ignores it. The same seed, machine and number of
-    threads give the same bytes on a CPU.
+    [n]. The validation pictures only measure what came out. After each epoch, and every 20 seconds
+    within one, the state lies in `scratch` under a fingerprint of everything that decides the
+    weights, so the same call goes on where a killed one stopped. Checkpoints of any other call are
+    deleted from `scratch`, a folder of one detector. The same seed, machine and number of threads
+    give the same bytes on a CPU.
 
     Returns `map50`, `map50_95`, `map50_agnostic` on validation, `parameters`, `epochs` and
     `train_seconds` (of all resumes together, until the file is written). Raises ValueError for
@@ -100,7 +102,9 @@ def train(
     data = _Data(images, *normalised(boxes, *images.shape[1:3]))
     config = _config(params, images.shape[3], classes)
     network = _onto(_build(config, seed), _device(device))
-    checkpoint = scratch / f"{_fingerprint(data, config, seed)}.pt"
+    checkpoint = scratch / f"{_fingerprint(data, config, seed, _device(device))}.pt"
+    for other in set(scratch.glob("*.p*t")) - {checkpoint}:  # .pt, and .part of a killed write
+        other.unlink()
     spent = _fit(network, data, params, seed, checkpoint, progress, started)
     _write(out, _to_bytes(network, config))
     checkpoint.unlink(missing_ok=True)
@@ -162,7 +166,7 @@ class Detector:
 
     def _detect(self, images: Images) -> list[Detections]:
         p, (height, width) = self.params, images.shape[1:3]
-        pictures = augment.resize(_floats(images, self.device), p.image_size)
+        pictures = _floats(augment.resize(images, p.image_size), self.device)
         kept = non_max_suppression(
             self.network(pictures)[0],
             p.confidence_floor,
@@ -247,8 +251,9 @@ def _floats(images: Images, device: torch.device) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2) / 255
 
 
-def _fingerprint(data: _Data, config: dict[str, Any], seed: int) -> str:
-    digest = blake2b(json.dumps([config, seed], sort_keys=True).encode(), digest_size=16)
+def _fingerprint(data: _Data, config: dict[str, Any], seed: int, device: torch.device) -> str:
+    decided = [config, seed, torch.__version__, device.type]
+    digest = blake2b(json.dumps(decided, sort_keys=True).encode(), digest_size=16)
     for file in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(file.read_bytes())
     for array in (data.images, data.boxes, data.classes):
@@ -268,25 +273,32 @@ def _fit(
 ) -> float:
     """Train in place, from the checkpoint if there is one; returns the checkpoint's seconds."""
     optimizer = _optimizer(network, params)
-    first, spent = _resume(checkpoint, network, optimizer)
+    done, spent, drawn = _resume(checkpoint, network, optimizer)
     steps = max(1, len(data.images) // params.batch)  # the last, smaller batch is left out
     total = max(1, round(params.epochs * steps))  # the last epoch may be a part of one
     epochs = math.ceil(total / steps)
     loss = v8DetectionLoss(network)
     network.train()
-    label = f"detector, from epoch {first + 1}" if first else "detector"
-    with Progress(total, label, progress, done=min(first * steps, total)) as bar:
-        for epoch in range(first, epochs):
+    label = f"detector, from epoch {done // steps + 1}" if done else "detector"
+    saved = time.monotonic()
+    with Progress(total, label, progress, done=done) as bar:
+        for epoch in range(done // steps, epochs):
             order, generator = _draws(seed, epoch, len(data.images))
-            for step in range(min(steps, total - epoch * steps)):
-                rate = _rate((epoch * steps + step) / total, params)
+            if done % steps:  # a checkpoint within this epoch: its changes go on
+                generator.set_state(drawn)
+            for step in range(done % steps, min(steps, total - epoch * steps)):
+                rate = _rate(done / total, params)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 chosen = order[step * params.batch : (step + 1) * params.batch]
                 value = _step(network, loss, optimizer, _batch(data, chosen, params, generator))
+                done += 1
                 bar.advance(note=f"epoch {epoch + 1}/{epochs}, loss {value:.3f}")
-            seconds = spent + time.monotonic() - started
-            _save_checkpoint(checkpoint, network, optimizer, epoch + 1, seconds)
+                now = time.monotonic()
+                if done in (total, (epoch + 1) * steps) or now - saved >= SAVE_EVERY:
+                    saved, seconds = now, spent + now - started
+                    state = generator.get_state()
+                    _save_checkpoint(checkpoint, network, optimizer, done, state, seconds)
     return spent
 
 
@@ -383,28 +395,39 @@ def _step(
 
 
 def _save_checkpoint(
-    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, epoch: int, seconds: float
+    path: Path,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    done: int,
+    drawn: Tensor,
+    seconds: float,
 ) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".part")
     state = {
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "epoch": epoch,
+        "steps": done,
+        "drawn": drawn,
         "seconds": seconds,
     }
     torch.save(state, beside)
     os.replace(beside, path)
 
 
-def _resume(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
-    """Take up the checkpoint, if there is one; returns the epochs done and their seconds."""
+def _resume(
+    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[int, float, Tensor]:
+    """Take up the checkpoint, if there is one.
+
+    Returns the steps done, their seconds, and the state of the generator of the changes.
+    """
     if not path.exists():
-        return 0, 0.0
+        return 0, 0.0, torch.empty(0)
     state = torch.load(path, map_location="cpu", weights_only=True)
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
-    return int(state["epoch"]), float(state["seconds"])
+    return int(state["steps"]), float(state["seconds"]), state["drawn"]
 
 
 def _to_bytes(network: nn.Module, config: dict[str, Any]) -> bytes:

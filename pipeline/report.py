@@ -22,7 +22,7 @@ from pipeline.bootstrap import Values, bounds
 from pipeline.faults import FAULTS
 from pipeline.figures import Line, Overview, Point, Sprite, Style, Survival
 from pipeline.findings import findings, frontier, levels, recipe
-from pipeline.mistakes import SURE, mistakes
+from pipeline.mistakes import SURE
 from pipeline.params import Params
 from pipeline.stage import MODALITIES
 from pipeline.tables import as_csv
@@ -52,7 +52,9 @@ class Worst:
     scene: int
     pictures: dict[str, NDArray[np.uint8]]  # truth and generated, [1, H, W, C] each
     truth: Boxes  # [n, 5]
-    found: Boxes
+    found: Boxes  # the surest; `false` counts all
+    missed: int
+    false: int
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,7 @@ def _read(config: Params) -> Inputs:
             {"truth": seen[target][[place]], "generated": samples[cell][f"{of}/worst"]},
             truth[target][place],
             _sure(samples[cell][f"{of}/worst-boxes"][0], SURE),
+            *map(int, samples[cell][f"{of}/worst-mistakes"][0]),
         )
 
     return Inputs(
@@ -406,13 +409,12 @@ def _failures(inputs: Inputs) -> list[Row]:
             "target": target,
             "subset": subset,
             "scene": worst.scene,
-            "missed": missed,
+            "missed": worst.missed,
             "objects": len(worst.truth),
-            "false": false,
+            "false": worst.false,
         }
         for (cell, target), worst in inputs.worst.items()
         for subset in [CROSS[target]]
-        for missed, false in [mistakes(worst.found, worst.truth)]
     ]
 
 
@@ -572,7 +574,8 @@ def main() -> None:
     )
     scenes = next(iter(inputs.scores.values()))["scenes"]
     unimodal, gains = _unimodal(inputs), _gains(inputs, cells)
-    table = table3.as_markdown(rows, unimodal, scenes, len(config.grid.seeds))
+    decoded = table3.decoding(list(inputs.scores.values()))
+    table = table3.as_markdown(rows, unimodal, scenes, len(config.grid.seeds), decoded)
     stage.write_bytes(RESULTS / "table3.csv", as_csv(rows, table3.COLUMNS).encode())
     stage.write_bytes(RESULTS / "table3.md", table.encode())
     named = [{"cell": cell, **row} for cell, row in zip(cells, rows, strict=True)]
@@ -592,7 +595,8 @@ def main() -> None:
     survived = fault_table.summarise(cells, _faulty(inputs), faults, costs)
     each = fault_table.conditions(cells, _faulty(inputs), faults, costs)
     stage.write_bytes(RESULTS / "faults.csv", as_csv(each).encode())
-    stage.write_bytes(RESULTS / "faults.md", fault_table.as_markdown(survived, faults).encode())
+    text = fault_table.as_markdown(survived, faults, decoded)
+    stage.write_bytes(RESULTS / "faults.md", text.encode())
     stage.write_json(RESULTS / "faults.json", {**faults.model_dump(), "rows": survived})
     stage.write_bytes(
         RESULTS / "report.html", _page(config, inputs, named, unimodal, gains, survived).encode()

@@ -33,9 +33,9 @@ from pipeline.scores import (
     load,
     model_file,
     packed,
+    sampled,
     subsets,
     summary,
-    to_uint8,
 )
 from scenegen.manifest import MANIFEST
 
@@ -77,15 +77,21 @@ def picture_boxes(detections: list[Detections]) -> np.ndarray:
     return rows
 
 
-def worst_scene(detections: list[Detections], truths: list[Truth]) -> int:
-    """The first of the scenes in which most objects are missed or made up."""
+def worst_scene(detections: list[Detections], truths: list[Truth]) -> tuple[int, np.ndarray]:
+    """The first of the scenes in which most objects are missed or made up, and how many are.
 
-    def count(found: Detections, truth: Truth) -> int:
+    Returns:
+        The scene's place, and int64 [2]: objects missed, and surely detected where there is none.
+    """
+
+    def count(found: Detections, truth: Truth) -> tuple[int, int]:
         sure = found.scores >= SURE
         boxes = np.column_stack([found.boxes[sure], found.classes[sure]])
-        return sum(mistakes(boxes, np.column_stack(truth)))
+        return mistakes(boxes, np.column_stack(truth))
 
-    return int(np.argmax([count(f, t) for f, t in zip(detections, truths, strict=True)]))
+    wrong = np.array([count(f, t) for f, t in zip(detections, truths, strict=True)])
+    worst = int(wrong.sum(1).argmax())
+    return worst, wrong[worst]
 
 
 def scored(judge: Judge, generated: dict[str, np.ndarray], targets: Sequence[str]) -> Part:
@@ -95,11 +101,12 @@ def scored(judge: Judge, generated: dict[str, np.ndarray], targets: Sequence[str
         found = judge.detect(m, x if m in targets else x[:PICTURES])
         part |= {f"pictures/{m}": x[:PICTURES], f"boxes/{m}": picture_boxes(found)}
         if m in targets:
-            worst = worst_scene(found, judge.scenes.truths[m])
+            worst, wrong = worst_scene(found, judge.scenes.truths[m])
             part |= {
                 f"worst/{m}": x[worst][None],
                 f"worst-boxes/{m}": picture_boxes([found[worst]]),
                 f"worst-scene/{m}": judge.scenes.numbers[worst][None],
+                f"worst-mistakes/{m}": wrong[None],
             }
             part |= {f"figures/{m}/{k}": values for k, values in judge.score(m, x, found).items()}
     return part
@@ -114,6 +121,15 @@ def figures(part: Part, modality: str) -> Part:
 def shown(part: Part, modalities: Sequence[str]) -> dict[str, Any]:
     """The figures that a part has, as the score file shows them."""
     return {m: summary(found) for m in modalities if (found := figures(part, m))}
+
+
+def moved(part: Part, other: Part, modalities: Sequence[str]) -> dict[str, Any]:
+    """How far the figures of a part lie above another's, on the same resamples."""
+    return {
+        m: summary({k: values - figures(other, m)[k] for k, values in found.items()})
+        for m in modalities
+        if (found := figures(part, m))
+    }
 
 
 def cost(run: str) -> dict[str, float]:
@@ -149,9 +165,8 @@ def best_component(tries: Mapping[str, Part], given: Subset, live: Sequence[int]
 
 def joint_agreement(vae: MultimodalVAE, judge: Judge, params: ScoreParams) -> Part:
     """How far image and depth drawn from the prior show the same objects."""
-    generator = torch.Generator(vae.device).manual_seed(params.seed)
-    drawn = {m: to_uint8(x) for m, x in vae.sample(params.samples, generator).items()}
-    found, reference = (judge.detect(m, drawn[m]) for m in ("image", "depth"))
+    drawn = sampled(vae, ("image", "depth"), params.samples, params.seed)
+    found, reference = (judge.detect(m, x) for m, x in drawn.items())
     resampled = copies(params.samples, params.resamples, params.seed)
     return agreement(found, reference, judge.n_classes, resampled)
 
@@ -170,13 +185,13 @@ def examples(parts: Mapping[str, Part], modalities: Sequence[str]) -> Part:
     """The report's pictures and boxes: `SUBSET/TARGET` and `SUBSET/TARGET/boxes`.
 
     With the worst scene of a target that is scored: `.../worst`, `.../worst-boxes`,
-    `.../worst-scene`, of length 1 each.
+    `.../worst-scene`, and `.../worst-mistakes` (missed, made up), of length 1 each.
     """
     kept: Part = {}
     for name, part in parts.items():
         for m in modalities:
             kept[f"{name}/{m}"] = part[f"pictures/{m}"]
-            for kind in ("boxes", "worst", "worst-boxes", "worst-scene"):
+            for kind in ("boxes", "worst", "worst-boxes", "worst-scene", "worst-mistakes"):
                 if f"{kind}/{m}" in part:
                     kept[f"{name}/{m}/{kind}"] = part[f"{kind}/{m}"]
     return kept
@@ -185,7 +200,8 @@ def examples(parts: Mapping[str, Part], modalities: Sequence[str]) -> Part:
 def replicates(parts: Mapping[str, Part], modalities: Sequence[str]) -> Part:
     """Figures [1 + R], each with its resamples, to be paired later.
 
-    `SUBSET/TARGET` is mAP@0.5, `SUBSET/TARGET/METRIC` another.
+    `SUBSET/TARGET` is mAP@0.5, `SUBSET/TARGET/METRIC` another; `prior-SUBSET` has the prior in
+    place of what is missing.
     """
     return {
         f"{name}/{m}" + ("" if metric == "map50" else f"/{metric}"): values
@@ -367,7 +383,15 @@ def main(run: str) -> None:
     stage.write_bytes(
         Path(f"data/bootstrap/{run}.npz"),
         packed(
-            replicates(by_name | {"synergy": synergy, "ceiling": made.get("ceiling", {})}, names)
+            replicates(
+                {
+                    **by_name,
+                    **{f"prior-{name}": found for name, found in prior.items()},
+                    "synergy": synergy,
+                    "ceiling": made.get("ceiling", {}),
+                },
+                names,
+            )
         ),
     )
     stage.write_json(
@@ -381,6 +405,9 @@ def main(run: str) -> None:
             "subsets": {name: shown(found, names) for name, found in by_name.items()},
             "subsets_missing_as_prior": (
                 {name: shown(found, names) for name, found in prior.items()} or None
+            ),
+            "prior_minus_absent": (
+                {name: moved(found, by_name[name], names) for name, found in prior.items()} or None
             ),
             "synergy": shown(synergy, names),
             "ceiling": shown(made["ceiling"], names) if plan.alone else None,

@@ -30,10 +30,11 @@ __all__ = ["main"]
 
 
 def main(run: str) -> None:
-    """mAP@0.5 of every modality from all sensors while one is faulty, for each kind and severity.
+    """Figures of every modality from all sensors while one is faulty, for each kind and severity.
 
     Written to data/faults/RUN.npz, each [1 + R] (the figure, then its resamples): `clean/TARGET`,
-    `without-SENSOR/TARGET` and `SENSOR/KIND/SEVERITY/TARGET`.
+    `without-SENSOR/TARGET` and `SENSOR/KIND/SEVERITY/TARGET` are mAP@0.5, and the same with
+    `/map50_95`, `/mse` or `/ssim` behind it another.
     """
     params = stage.section("score", ScoreParams)
     faults = params.faults
@@ -58,7 +59,11 @@ def main(run: str) -> None:
         generated = generate(
             vae, seen, given, seed=params.seed, point=params.point, component=component
         )
-        return {m: judge.map50(m, judge.detect(m, x)) for m, x in generated.items()}
+        return {
+            m if metric == "map50" else f"{m}/{metric}": values
+            for m, x in generated.items()
+            for metric, values in judge.by_class(m, x, judge.detect(m, x)).items()
+        }
 
     def faulty(sensor: str, kind: str, severity: float) -> Figures:
         spoiled = degrade(kind, severity, sensor, scenes.seen[sensor], scenes.numbers, params.seed)
@@ -82,7 +87,11 @@ def main(run: str) -> None:
         len(makers),
     )
     found = parts.all(makers)
-    figures = {f"{name}/{m}": f[m].astype("float32") for name, f in found.items() for m in names}
+    figures = {
+        f"{name}/{of}": values.astype("float32")
+        for name, part in found.items()
+        for of, values in part.items()
+    }
     stage.write_bytes(Path(f"data/faults/{run}.npz"), packed(figures))
     parts.clear()
 

@@ -70,6 +70,8 @@ class ScoreParams(BaseModel):
         ge=100, le=100_000, description="bootstrap resamples of the scenes; 100 to 100,000"
     )
     seed: int = Field(
-        ge=0, description="seed of draws (keyed by scene number), resamples and faults"
+        ge=0,
+        le=2**63 - 1,
+        description="seed of draws (keyed by scene number), resamples and faults; 0 to 2^63 - 1",
     )
     faults: FaultParams

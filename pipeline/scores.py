@@ -38,6 +38,7 @@ from detector.metrics import match, one_class
 from detector.progress import Progress
 from detector.yolo import Detector
 from detector.yolo import load as load_detector
+from models.likelihoods import expected
 from models.vae import MultimodalVAE
 from pipeline import SIGNALS, stage
 from pipeline.bootstrap import bounds
@@ -56,6 +57,7 @@ __all__ = [
     "model_file",
     "packed",
     "pixel_errors",
+    "sampled",
     "subsets",
     "summary",
     "to_uint8",
@@ -63,6 +65,7 @@ __all__ = [
 
 BATCH = 256  # scenes decoded at once; no score depends on it
 SURE = 0.5  # score from which a detection on a prior sample counts as an object
+LIBRARIES = ("torch", "ultralytics", "pycocotools", "numpy", "opencv-python")  # decide figures
 SSIM_SIGMA, SSIM_SIDE = 1.5, 11  # the Gaussian window of Wang et al. 2004
 
 Loaded = TypeVar("Loaded")
@@ -174,6 +177,25 @@ def generate(
     return {m: np.concatenate([part[m] for part in parts]) for m in parts[0]}
 
 
+@torch.inference_mode()
+def sampled(
+    vae: MultimodalVAE, modalities: Sequence[str], count: int, seed: int
+) -> dict[str, np.ndarray]:
+    """These modalities of `count` samples of the prior, keyed by their number.
+
+    Returns:
+        modality -> uint8 [count, H, W, C].
+    """
+    parts: list[dict[str, np.ndarray]] = []
+    for start in range(0, count, BATCH):
+        numbers = np.arange(start, min(start + BATCH, count))
+        z = keyed(seed, numbers, vae.params.latent)[1].to(vae.device)
+        parts.append(
+            {m: to_uint8(expected(vae.params.modalities[m], vae.decode(m, z))) for m in modalities}
+        )
+    return {m: np.concatenate([part[m] for part in parts]) for m in modalities}
+
+
 def pixel_errors(
     generated: NDArray[np.uint8], seen: NDArray[np.uint8]
 ) -> dict[str, NDArray[np.float64]]:
@@ -233,17 +255,26 @@ class Judge:
 
     def score(self, modality: str, generated: np.ndarray, detections: list[Detections]) -> Figures:
         """mAP against the scenes' truth, and errors of pixels in [0, 1]."""
+        found = self.by_class(modality, generated, detections)
+        there = one_class(detections, self.scenes.truths[modality])
+        return {
+            "map50": found.pop("map50"),
+            "map50_95": found.pop("map50_95"),
+            "map50_agnostic": match(*there, 1, overlaps=1).average_precision(self.copies)[:, 0],
+            **found,
+        }
+
+    def by_class(
+        self, modality: str, generated: np.ndarray, detections: list[Detections]
+    ) -> Figures:
+        """The same without `map50_agnostic`, which takes a second matching."""
         truths = self.scenes.truths[modality]
         precision = match(detections, truths, self.n_classes).average_precision(self.copies)
-        agnostic = match(*one_class(detections, truths), 1, overlaps=1).average_precision(
-            self.copies
-        )
         errors = pixel_errors(generated, self.scenes.seen[modality])
         weights = self.copies / self.copies.sum(1, keepdims=True)
         return {
             "map50": precision[:, 0],
             "map50_95": precision.mean(1),
-            "map50_agnostic": agnostic[:, 0],
             **{name: weights @ per_scene for name, per_scene in errors.items()},
         }
 
@@ -322,12 +353,14 @@ class Parts:
             files: the models and data that do; so do the device and the libraries' versions.
             total: how many parts there are, for the progress bar.
         """
-        versions = {name: version(name) for name in ("torch", "ultralytics", "pycocotools")}
+        versions = {name: version(name) for name in LIBRARIES}
         decided = [asked, versions, stage.device(), torch.cuda.is_available()]
         digest = hashlib.sha256(json.dumps(decided, sort_keys=True, default=str).encode())
         code = Path(__file__).parent.parent
         rooms = [code / "models", code / "detector", code / "pipeline"]
-        for file in [*files, *(f for room in rooms for f in sorted(room.rglob("*.py")))]:
+        reading = [code / "scenegen" / f"{name}.py" for name in ("dataset", "splits")]
+        written = [*(f for room in rooms for f in sorted(room.rglob("*.py"))), *reading]
+        for file in [*files, *written]:
             digest.update(hashlib.sha256(file.read_bytes()).digest())
         self.everything = stage.CHECKPOINTS / name
         self.folder = self.everything / digest.hexdigest()[:16]
@@ -392,15 +425,19 @@ def _exit_with_parent() -> None:
 
 @contextmanager
 def _processes(most: int, work: Callable[[str], None]) -> Iterator[Executor]:
-    """Run `_inherited(name)` as `work(name)`: processes of one thread, up to one for each core.
+    """Run `_inherited(name)` as `work(name)`: processes of one thread each.
 
-    They are forked, so that what is loaded is there. Where that is unsafe (a GPU, macOS), two
-    threads. On an error, and on Ctrl-C, what is under way is given up.
+    As many as torch would use threads (one for each core; OMP_NUM_THREADS bounds them), but never
+    more than the `most` parts that are left; each takes some 0.4 GB. They are forked, so that what
+    is loaded is there. Where that is unsafe (a GPU, macOS), two threads. On an error, and on
+    Ctrl-C, what is under way is given up.
     """
     threads, of_cv2 = torch.get_num_threads(), cv2.getNumThreads()
+    others = set(active_children())
+    forked = sys.platform == "linux" and not (torch.cuda.is_available() and stage.device() != "cpu")
     _work.append(work)
     pool: Executor
-    if sys.platform != "linux" or (torch.cuda.is_available() and stage.device() != "cpu"):
+    if not forked:
         pool = ThreadPoolExecutor(2)
     else:
         torch.set_num_threads(1)  # a forked process that begins with threads waits for lost ones
@@ -412,11 +449,13 @@ def _processes(most: int, work: Callable[[str], None]) -> Iterator[Executor]:
     except BrokenProcessPool:
         stage.fail(f"a process was killed (out of memory?); {stage.PARTS_KEPT}")
     except BaseException:
-        for process in active_children():
+        for process in set(active_children()) - others:
             process.terminate()
         raise
     finally:
         pool.shutdown(cancel_futures=True)
         _work.pop()
+        if forked:
+            gc.unfreeze()
         torch.set_num_threads(threads)
         cv2.setNumThreads(of_cv2)

@@ -12,7 +12,17 @@ from pipeline import paper
 from pipeline.bootstrap import Values, bounds
 from pipeline.stage import MODALITIES
 
-__all__ = ["COLUMNS", "COSTS", "COST_HEADINGS", "METRICS", "as_markdown", "build", "spent"]
+__all__ = [
+    "COLUMNS",
+    "COSTS",
+    "COST_HEADINGS",
+    "METRICS",
+    "as_markdown",
+    "behind",
+    "build",
+    "decoding",
+    "spent",
+]
 
 METRICS = (*(f"cross_{m}" for m in MODALITIES), *(f"synergy_{m}" for m in MODALITIES))
 GAINS = tuple(f"gain_{m}" for m in MODALITIES)  # synergy as a difference of mAP
@@ -69,8 +79,11 @@ def _summarise(seeds: Sequence[Values], metric: str) -> dict[str, float | None]:
     }
 
 
-def _behind(rows: Sequence[dict[str, Any]], metric: str) -> None:
-    """How far each row is behind the best of the column, on the same resamples."""
+def behind(rows: Sequence[dict[str, Any]], metric: str) -> None:
+    """How far each row is behind the best of the column, on the same resamples.
+
+    Reads `figures` (metric -> [1 + R]) of the rows and adds the difference to their `behind`.
+    """
     known = [row for row in rows if row[metric] is not None]
     if not known:
         return
@@ -119,7 +132,7 @@ def build(
         row |= {cost: statistics.fmean(costs[name, seed][cost] for seed in seeds) for cost in COSTS}
         rows.append(row)
     for metric in METRICS:
-        _behind(rows, metric)
+        behind(rows, metric)
     return rows
 
 
@@ -145,11 +158,39 @@ def spent(row: Mapping[str, float]) -> str:
     )
 
 
+def decoding(scores: Sequence[Mapping[str, Any]]) -> str:
+    """What was decoded for the figures, in one line: the rules that score files state."""
+    said = scores[0]
+    components = {
+        "drawn": "one drawn per scene",
+        "best": f"the best on {_largest(scores, 'choosing')} validation scenes",
+    }
+    parts = [f"Decoded: the posterior's {said['point']}; a missing sensor is {said['missing']}"]
+    if mixed := [score for score in scores if score["mixture"]]:
+        cross, synergy = (mixed[0][f"{kind}_component"] for kind in ("cross", "synergy"))
+        parts.append(
+            f"component of a mixture ({_fusions(mixed)}): {components[cross]} where a sensor is "
+            f"missing, {components[synergy]} where none is"
+        )
+    if drawn := [score for score in scores if score["drawn_per_element"]]:
+        parts.append(f"{_fusions(drawn)}: an expert drawn for every element of the latent")
+    return "; ".join(parts) + "."
+
+
+def _fusions(scores: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(dict.fromkeys(str(score["fusion"]) for score in scores))
+
+
+def _largest(scores: Sequence[Mapping[str, Any]], key: str) -> int:
+    return max((score[key] for score in scores if score[key] is not None), default=0)
+
+
 def as_markdown(
     rows: Sequence[dict[str, Any]],
     unimodal: Mapping[str, Mapping[str, Any]],
     scenes: int,
     seeds: int,
+    decoded: str,
 ) -> str:
     """The table for people: measured, its uncertainty, the paper's figure in brackets, the cost.
 
@@ -159,6 +200,7 @@ def as_markdown(
             that of what the sensor saw.
         scenes: test scenes scored.
         seeds: trainings of a cell.
+        decoded: from `decoding`.
     """
     lines = [
         "| objective | fusion | " + " | ".join([*HEADINGS.values(), *COST_HEADINGS]) + " |",
@@ -182,6 +224,6 @@ def as_markdown(
         f"± {spread}; in brackets the paper; enc + dec: passes of one modality through an encoder "
         "and a decoder, per scene and training step; params: parameters in millions.\n\n"
         f"VAEs of one sensor alone: {alone}. The ceiling, what is found in the sensors' own "
-        f"pictures of these scenes: {reach}."
+        f"pictures of these scenes: {reach}.\n\n{decoded}"
     )
     return "\n".join(lines) + f"\n\n{note}\n"

@@ -57,6 +57,8 @@ if __name__ == "__main__":
     asked = sys.argv[1]
     with stage.running(
         f"train_detector@{asked}",
-        lambda: stage.checkpoint_kept(checkpoints(asked), "one after each epoch"),
+        lambda: stage.checkpoint_kept(
+            checkpoints(asked), f"one after each epoch and every {yolo.SAVE_EVERY:.0f} s"
+        ),
     ):
         main(asked)

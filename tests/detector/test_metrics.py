@@ -6,14 +6,16 @@ import contextlib
 import io
 import logging
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 import torch
 from torchmetrics.detection._mean_ap import MeanAveragePrecision as SecondImplementation
 
+from detector import metrics
 from detector.boxes import Detections, Truth
-from detector.metrics import _evaluate, match, mean_average_precision
+from detector.metrics import Matches, _evaluate, match, mean_average_precision
 from tests.detector.drawn import draw, found, truth
 
 A = (10.0, 10.0, 20.0, 20.0)
@@ -146,6 +148,37 @@ def test_a_resample_without_a_class_leaves_it_out_and_one_without_objects_is_nan
     assert matches.average_precision(copies)[:, 0] == pytest.approx(
         [0.5, 1, 0, np.nan], nan_ok=True
     )
+
+
+@pytest.mark.parametrize("together", [1, 100, 3000])
+def test_no_bit_depends_on_how_many_resamples_are_added_up_together(
+    together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detections, truths = _random_case(np.random.default_rng(0), 30, 3)
+    matches = match(detections, truths, 3)
+    copies = np.random.default_rng(1).integers(0, 3, (101, len(truths)))
+    whole = matches.average_precision(copies)
+    monkeypatch.setattr(metrics, "TOGETHER", together)
+    assert len(metrics._chunks(101, len(matches.pictures))) > 1
+    assert np.array_equal(matches.average_precision(copies), whole)
+
+
+def test_many_detections_and_resamples_take_little_memory() -> None:
+    """A test split of the paper's size: all resamples at once would take 2 GB."""
+    rng = np.random.default_rng(0)
+    n, pictures, resamples = 40_000, 1_000, 301
+    matches = Matches(
+        rng.integers(0, pictures, n),
+        np.zeros(n, np.int64),
+        rng.random((1, n)) < 0.5,
+        np.full((1, pictures), 30),
+    )
+    copies = rng.integers(0, 3, (resamples, pictures))
+    tracemalloc.start()
+    matches.average_precision(copies)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 200e6
 
 
 def _random_case(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,6 +92,41 @@ def test_a_killed_training_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture[
     assert list(scratch.iterdir()) == []
 
 
+@pytest.mark.parametrize("steps", [10, 13])
+def test_a_training_goes_on_from_any_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    """Ten steps are an epoch; two and a half are asked for, of changing pictures."""
+    changes = {"epochs": 2.5, "augmentation": Augmentation()}
+    whole = _train(tmp_path / "whole", **changes)
+    real, made = yolo._save_checkpoint, []
+
+    def stops(*arguments: Any) -> None:
+        real(*arguments)
+        made.append(arguments[3])
+        if made[-1] == steps:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(yolo, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(yolo, "_save_checkpoint", stops)
+    with pytest.raises(KeyboardInterrupt):
+        _train(tmp_path / "a", **changes)
+    assert made == list(range(1, steps + 1))
+    monkeypatch.undo()
+    assert _train(tmp_path / "a", **changes) == whole
+
+
+def test_checkpoints_of_another_training_are_deleted(tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    stale = [scratch / "another.pt", scratch / "another.part"]
+    for path in stale:
+        path.touch()
+    (scratch / "notes.txt").touch()
+    _train(tmp_path / "a", epochs=0.1)
+    assert [path.name for path in scratch.iterdir()] == ["notes.txt"]
+
+
 def test_seconds_add_up_over_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draws = yolo._draws
 
@@ -112,7 +148,7 @@ def test_seconds_add_up_over_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert ended - resumed < reported < ended - began
 
 
-def test_a_checkpoint_serves_only_its_own_call(tmp_path: Path) -> None:
+def test_a_checkpoint_serves_only_its_own_call(monkeypatch: pytest.MonkeyPatch) -> None:
     config = yolo._config(TINY, 3, CLASSES)
     images, truths = draw(4, 0)
     data = yolo._Data(images, *yolo.normalised(truths, 64, 64))
@@ -120,17 +156,21 @@ def test_a_checkpoint_serves_only_its_own_call(tmp_path: Path) -> None:
     other_images[3, 0, 0, 0] ^= 1
     other_boxes = data.boxes + np.float32(0.01)
     longer = yolo._config(TINY.model_copy(update={"epochs": 4}), 3, CLASSES)
+    cpu = torch.device("cpu")
     prints = {
-        yolo._fingerprint(data, config, 0),
-        yolo._fingerprint(data, config, 1),
-        yolo._fingerprint(data, longer, 0),
-        yolo._fingerprint(data, yolo._config(TINY, 3, ("square", "ball")), 0),
-        yolo._fingerprint(yolo._Data(other_images, data.boxes, data.classes), config, 0),
-        yolo._fingerprint(yolo._Data(data.images, other_boxes, data.classes), config, 0),
-        yolo._fingerprint(yolo._Data(data.images, data.boxes, 1 - data.classes), config, 0),
+        yolo._fingerprint(data, config, 0, cpu),
+        yolo._fingerprint(data, config, 1, cpu),
+        yolo._fingerprint(data, longer, 0, cpu),
+        yolo._fingerprint(data, yolo._config(TINY, 3, ("square", "ball")), 0, cpu),
+        yolo._fingerprint(yolo._Data(other_images, data.boxes, data.classes), config, 0, cpu),
+        yolo._fingerprint(yolo._Data(data.images, other_boxes, data.classes), config, 0, cpu),
+        yolo._fingerprint(yolo._Data(data.images, data.boxes, 1 - data.classes), config, 0, cpu),
+        yolo._fingerprint(data, config, 0, torch.device("cuda:0")),
     }
-    assert len(prints) == 7
-    assert yolo._fingerprint(data, config, 0) in prints
+    assert len(prints) == 8
+    assert yolo._fingerprint(data, config, 0, cpu) in prints
+    monkeypatch.setattr(torch, "__version__", "0")
+    assert yolo._fingerprint(data, config, 0, cpu) not in prints
 
 
 GUARDED = (

@@ -62,6 +62,7 @@ MISTAKES = [
     ("score.scenes", 10**6, "test scenes"),
     ("score.subsets", "some", "score.subsets = 'some'"),
     ("score.resamples", 10, "score.resamples = 10"),
+    ("score.seed", 2**63, "score.seed = 9223372036854775808"),
     ("score.cross_component", "worst", "score.cross_component = 'worst'"),
     ("score.faults.kinds", ["noise", "fog"], "'fog' is not one of noise, dead"),
     ("score.faults.kinds", [], "score.faults.kinds = []"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import time
 from dataclasses import replace
 from functools import partial
 from itertools import product
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -152,9 +154,17 @@ def test_no_figure_depends_on_the_batch(
     for m in made[0]:
         # Sums of another order may round a pixel the other way.
         assert np.abs(made[0][m].astype(int) - made[1][m]).max() <= 1
-        figures = [judge.score(m, x[m], judge.detect(m, x[m])) for x in made]
-        assert figures[0]["map50"] == pytest.approx(figures[1]["map50"], abs=1e-3)
-        assert figures[0]["ssim"] == pytest.approx(figures[1]["ssim"], abs=1e-3)
+        # With much of what the sensor saw: a model of forty steps alone shows no detector anything.
+        pictures = [(0.7 * judge.scenes.seen[m] + 0.3 * x[m]).astype(np.uint8) for x in made]
+        detector = judge.detectors[m]
+        figures = [
+            judge.score(m, x, detector.detect(x, batch))
+            for x, batch in zip(pictures, (128, 7), strict=True)
+        ]
+        assert set(figures[0]) == {"map50", "map50_95", "map50_agnostic", "mse", "ssim"}
+        for metric, values in figures[0].items():
+            assert values == pytest.approx(figures[1][metric], abs=1e-3), metric
+        assert figures[0]["map50"][0] > 0.03
 
 
 @pytest.mark.parametrize("kind", FAULTS)
@@ -183,7 +193,7 @@ def test_a_detector_finds_objects_where_they_are_and_nowhere_else(
         return np.array(list(mean_average_precision(detections, of, judge.n_classes).values()))
 
     ceiling = precision(found)
-    assert ceiling[2] > 0.2  # of one class, which four epochs teach all three
+    assert ceiling[2] > 0.1  # of one class, which three epochs teach all three
     for file in (smoke / "data/bootstrap").glob("*.npz"):
         told = json.loads((smoke / f"results/scores/{file.stem}.json").read_text())
         for row in [*told["subsets"].values(), told["synergy"]]:
@@ -196,7 +206,9 @@ def test_a_detector_finds_objects_where_they_are_and_nowhere_else(
     trained_on = open_dataset(smoke / "data/shapes3d").array(modality, "train")
     mean = np.broadcast_to(trained_on.mean(0).round().astype(np.uint8), seen.shape)
     assert (precision(judge.detect(modality, mean)) < ceiling / 5).all()
-    assert (precision(found, truths[1:] + truths[:1]) < ceiling / 3).all()
+    shuffled = np.random.default_rng(0).permutation(len(truths))
+    # So weak a detector is wrong often; tests/detector asks for less than a fifth.
+    assert (precision(found, [truths[i] for i in shuffled]) < ceiling / 3).all()
 
 
 def test_a_detector_sees_less_in_a_faulty_picture(judge: Judge) -> None:
@@ -212,6 +224,7 @@ def test_a_detector_sees_less_in_a_faulty_picture(judge: Judge) -> None:
 
 def test_fault_scores_without_a_fault_are_the_tables(project: Path) -> None:
     """On as many scenes: all sensors clean as for synergy, one left out as in cross generation."""
+    of = ("", "/map50_95", "/mse", "/ssim")
     params = project / "params.yaml"
     text = params.read_text()
     assert "scenes: 8 " in text
@@ -222,10 +235,13 @@ def test_fault_scores_without_a_fault_are_the_tables(project: Path) -> None:
         np.load(project / "data/faults/moe-none-0.npz") as faults,
         np.load(project / "data/bootstrap/moe-none-0.npz") as table,
     ):
-        for target in ("image", "depth", "radar"):
-            assert np.array_equal(faults[f"clean/{target}"], table[f"synergy/{target}"])
-            without = faults[f"without-image/{target}"]
-            assert np.array_equal(without, table[f"depth+radar/{target}"])
+        for target, metric in product(("image", "depth", "radar"), of):
+            clean, without = (f"{name}/{target}{metric}" for name in ("synergy", "depth+radar"))
+            assert np.array_equal(faults[f"clean/{target}{metric}"], table[clean].astype("f4"))
+            assert np.array_equal(
+                faults[f"without-image/{target}{metric}"], table[without].astype("f4")
+            )
+        assert faults["clean/image/ssim"][0] > 0
 
 
 @pytest.fixture
@@ -308,6 +324,12 @@ def test_parts_of_another_model_are_not_used(
     last.all({"a": make})
     assert made() == 5
     assert len(list(Path(".cache/checkpoints").rglob("*.npz"))) == 1
+    for name in ("numpy", "opencv-python"):
+        with monkeypatch.context() as patched:
+            patched.setattr(scores, "version", lambda asked, name=name: f"{asked == name}")
+            one = scores.Parts("score-x-0", {}, [], 1).folder
+            patched.setattr(scores, "version", lambda _: "False")
+            assert scores.Parts("score-x-0", {}, [], 1).folder != one
     last.clear()
     assert not Path(".cache/checkpoints/score-x-0").exists()
 
@@ -363,6 +385,24 @@ def test_a_process_that_is_killed_is_one_line_and_loses_no_finished_part(
     assert left.value.code == 2
     assert "a process was killed (out of memory?)" in capsys.readouterr().err
     assert [path.stem for path in parts.folder.glob("*.npz")] == ["fine"]
+
+
+def test_an_error_ends_the_processes_of_its_own_pool_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    other = get_context("fork").Process(target=time.sleep, args=(60,))
+    other.start()
+
+    def fails() -> dict[str, np.ndarray]:
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        scores.Parts("score-x-0", {}, [], 1).all({"a": fails})
+    assert active_children() == [other]
+    assert gc.get_freeze_count() == 0
+    other.terminate()
+    other.join()
 
 
 class Finds:
@@ -465,25 +505,23 @@ def test_samples_of_the_prior_agree_when_both_modalities_show_the_same_objects(
 ) -> None:
     """Sensors stand in for samples: of the same scenes they agree, of others they do not."""
     vae = MultimodalVAE.load(smoke / "data/models/poe-none-0.safetensors", "cpu")
+    names = ("image", "depth")
     params = stage.section("score", ScoreParams, smoke / "params.yaml")
     monkeypatch.setattr(scores, "SURE", 0.1)  # the smoke run's detectors are never sure
     asked: list[int] = []
-    names = vae.modalities
 
     def sensors(shift: int) -> Any:
-        def sample(count: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        def sampled(_: Any, of: Any, count: int, seed: int) -> dict[str, np.ndarray]:
             asked.append(count)
-            assert generator.initial_seed() == params.seed
-            seen = {
-                m: np.roll(judge.scenes.seen[m][:count], shift * (m == "depth"), 0) for m in names
-            }
-            return {m: torch.from_numpy(x).permute(0, 3, 1, 2) / 255 for m, x in seen.items()}
+            assert (of, seed) == (names, params.seed)
+            seen = judge.scenes.seen
+            return {m: np.roll(seen[m][:count], shift * (m == "depth"), 0) for m in names}
 
-        return sample
+        return sampled
 
     found = []
     for shift in (0, 1):
-        monkeypatch.setattr(vae, "sample", sensors(shift))
+        monkeypatch.setattr(score, "sampled", sensors(shift))
         found.append(score.joint_agreement(vae, judge, params.model_copy(update={"samples": 40})))
     assert asked == [40, 40]
     same, other = (joint["map50"][0] for joint in found)
@@ -493,6 +531,24 @@ def test_samples_of_the_prior_agree_when_both_modalities_show_the_same_objects(
     depth = judge.detect("depth", judge.scenes.seen["depth"][:40])
     sure = sum(int((d.scores >= 0.1).sum()) for d in depth)
     assert found[0]["objects"][0] == pytest.approx(sure / 40)
+
+
+def test_samples_of_the_prior_are_keyed_by_their_number(
+    smoke: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vae = MultimodalVAE.load(smoke / "data/models/poe-none-0.safetensors", "cpu")
+    whole = scores.sampled(vae, ("image", "radar"), 30, seed=0)
+    assert {m: x.shape[0] for m, x in whole.items()} == {"image": 30, "radar": 30}
+    z = scores.keyed(0, np.array([29]), vae.params.latent)[1]
+    with torch.inference_mode():
+        last = likelihoods.expected(vae.params.modalities["radar"], vae.decode("radar", z))
+    assert np.abs(scores.to_uint8(last).astype(int) - whole["radar"][29:]).max() <= 1
+    monkeypatch.setattr(scores, "BATCH", 7)
+    fewer = scores.sampled(vae, ("image", "radar"), 20, seed=0)
+    for m, x in fewer.items():
+        # Sums of another order may round a pixel the other way.
+        assert np.abs(x.astype(int) - whole[m][:20]).max() <= 1
+    assert not np.array_equal(scores.sampled(vae, ("image",), 20, seed=1)["image"], fewer["image"])
 
 
 @pytest.mark.parametrize("module", [score, score_faults])
@@ -593,6 +649,10 @@ def test_every_faulty_condition_spoils_its_sensor_alone(
     nothing = {m: expected(m, 0 * scenes.seen[m]) for m in names}
     with np.load(quick / "data/faults/poe-none-0.npz") as file:
         told = {name: float(file[name][0]) for name in file.files}
+    for metric in ("map50_95", "mse", "ssim"):
+        for name in [name for name in told if name.endswith(f"/{metric}")]:
+            value = told.pop(name)
+            assert metric == "map50_95" or name.split("/")[0] != "clean" or value in (0, 1)
     for m in names:
         assert told.pop(f"clean/{m}") == pytest.approx(clean[m])
     for sensor in names:
@@ -706,6 +766,17 @@ def test_lcd_is_scored_with_the_prior_for_a_missing_sensor_too(quick: Path) -> N
         for name in ("mse", "ssim"):
             assert row[target][name] == pytest.approx(expected[name].mean(), abs=1e-4)
         moved.append(abs(row[target]["mse"] - absent["mse"]))
+    with np.load(quick / "data/bootstrap/poe-lcd-0.npz") as file:
+        for subset, row in as_prior.items():
+            (target,) = row
+            for metric in ("map50", "mse"):
+                of = f"{subset}/{target}" + ("" if metric == "map50" else f"/{metric}")
+                gap = file[f"prior-{of}"] - file[of]
+                shown = told["prior_minus_absent"][subset][target]
+                assert shown[metric] == pytest.approx(gap[0], abs=1e-5)
+                assert shown["ci"][metric] == pytest.approx(list(bounds(gap)), abs=1e-5)
+    fused = json.loads((quick / "results/scores/poe-none-0.json").read_text())
+    assert fused["prior_minus_absent"] is None
     # A decoder of forty steps may paint one picture whatever it is given; not all of them do.
     assert max(moved) > 5e-4
 
@@ -786,9 +857,11 @@ def test_the_worst_scene_is_that_with_most_missed_or_made_up() -> None:
 
     truths = [objects(box), objects(box, far), objects(box), objects(box)]
     missed_two = [found(0.9, box), found(0.4, box, far), found(0.9, far), found(0.9, box)]
-    assert score.worst_scene(missed_two, truths) == 1  # as many as in scene 2, which comes later
-    made_up = [*missed_two[:3], found(0.9, far, far)]
-    assert score.worst_scene(made_up, truths) == 3
+    worst, wrong = score.worst_scene(missed_two, truths)
+    assert (worst, wrong.tolist()) == (1, [2, 0])  # as many as in scene 2, which comes later
+    made_up = [*missed_two[:3], found(0.9, *[far] * (score.BOXES + 3))]
+    worst, wrong = score.worst_scene(made_up, truths)
+    assert (worst, wrong.tolist()) == (3, [1, score.BOXES + 3])  # more than are kept to be drawn
 
 
 def test_the_worst_scene_kept_is_the_worst_of_all_scored(smoke: Path) -> None:
@@ -799,13 +872,14 @@ def test_the_worst_scene_kept_is_the_worst_of_all_scored(smoke: Path) -> None:
         of = "depth+radar/image"
         kept = [(file["scenes"], file[f"{of}/boxes"])]
         kept += [(file[f"{of}/worst-scene"], file[f"{of}/worst-boxes"])]
+        [[missed, false]] = file[f"{of}/worst-mistakes"]
 
     def count(scene: int, boxes: np.ndarray) -> int:
         sure = boxes[boxes[:, 4] >= SURE][:, [0, 1, 2, 3, 5]]
         return sum(mistakes(sure, np.column_stack(truths[scene])))
 
     [few, [worst]] = [[count(*row) for row in zip(*rows, strict=True)] for rows in kept]
-    assert worst >= max(few)
+    assert missed + false >= worst >= max(few)
     assert worst > 0
 
 

@@ -19,6 +19,8 @@ ALONE = {
     "radar": {"mean": 0.8, "paper": None, "ceiling": 0.99},
 }
 
+DECODED = "Decoded: the posterior's mean."
+
 
 def figures(cross: float, joint: float, noise: np.ndarray = NOISE) -> dict[str, np.ndarray]:
     """A run with one figure for all cross columns and one for all synergy columns."""
@@ -101,13 +103,13 @@ def test_mean_and_deviation_over_seeds() -> None:
     assert row["cross_image_std"] == pytest.approx(0.2 / 2**0.5)
     assert row["cross_image_lo"] == pytest.approx(0.5)  # the seeds' noises cancel on each resample
     assert row["train_seconds"] == 10.5
-    assert "0.50 ± 0.14 (0.70)" in table3.as_markdown([row], ALONE, 500, 2)
+    assert "0.50 ± 0.14 (0.70)" in table3.as_markdown([row], ALONE, 500, 2, DECODED)
 
 
 def test_no_gain_has_no_minus() -> None:
     (row,) = build({("poe-none", 0): figures(0.4, 0.4999)}, alone=0.5, noise=0 * NOISE)
     assert row["synergy_image"] == pytest.approx(-0.02)
-    assert "| +0.0 ± " in table3.as_markdown([row], ALONE, 500, 1)
+    assert "| +0.0 ± " in table3.as_markdown([row], ALONE, 500, 1, DECODED)
 
 
 def test_a_gain_over_nothing_is_left_empty() -> None:
@@ -115,7 +117,7 @@ def test_a_gain_over_nothing_is_left_empty() -> None:
     assert row["synergy_image"] is None
     assert row["gain_image"] == pytest.approx(0.6)
     assert ",,,,,5.6,," in as_csv([row], table3.COLUMNS)
-    assert "–" in table3.as_markdown([row], ALONE, 500, 1)
+    assert "–" in table3.as_markdown([row], ALONE, 500, 1, DECODED)
 
 
 def test_a_gain_over_nothing_on_some_resamples_has_no_interval() -> None:
@@ -126,7 +128,7 @@ def test_a_gain_over_nothing_on_some_resamples_has_no_interval() -> None:
 
 def test_the_cost_stands_beside_the_figures() -> None:
     rows = build({("poe-none", 0): figures(0.4, 0.6)})
-    text = table3.as_markdown(rows, ALONE, 500, 1)
+    text = table3.as_markdown(rows, ALONE, 500, 1, DECODED)
     assert "| 0.40 ± 0.08 (0.70) |" in text
     assert "| 10 | 3 + 21 | 9.0 |" in text
     assert "VAEs of one sensor alone: image 0.50 (0.91), radar 0.80." in text
@@ -134,6 +136,32 @@ def test_the_cost_stands_beside_the_figures() -> None:
     header, line = as_csv(rows, table3.COLUMNS).splitlines()
     assert header.endswith(",train_seconds,encodes,decodes,parameters")
     assert line.endswith(",10.0,3.0,21.0,9000000.0")
+
+
+def test_what_was_decoded_is_what_the_score_files_state() -> None:
+    plain = {
+        "fusion": "poe",
+        "point": "mean",
+        "missing": "absent",
+        "mixture": False,
+        "cross_component": None,
+        "synergy_component": None,
+        "choosing": None,
+        "drawn_per_element": False,
+    }
+    said = "Decoded: the posterior's mean; a missing sensor is absent"
+    assert table3.decoding([plain]) == f"{said}."
+    assert "posterior's sample;" in table3.decoding([plain | {"point": "sample"}])
+    best = {"mixture": True, "synergy_component": "best", "choosing": 100}
+    moe = plain | {"fusion": "moe", "cross_component": "drawn"} | best
+    rce = plain | {"fusion": "rce", "drawn_per_element": True}
+    assert table3.decoding([moe, moe, rce, plain]) == (
+        f"{said}; component of a mixture (moe): one drawn per scene where a sensor is missing, "
+        "the best on 100 validation scenes where none is; "
+        "rce: an expert drawn for every element of the latent."
+    )
+    text = table3.as_markdown(build({("a", 0): figures(0.4, 0.6)}, cells=("a",)), ALONE, 9, 1, said)
+    assert text.endswith(f"\n\n{said}\n")
 
 
 def test_figures_of_other_cells_are_not_read() -> None:
