@@ -39,7 +39,7 @@ __all__ = ["LOGS", "STUDY", "Job", "adopt", "dependents", "entry", "plan", "run"
 
 LOGS = Path(".cache/logs")
 STUDY = Path("data/study.json")
-BEFORE = ("check", "render")  # one after another, ahead of the rest
+DEFINITION = Path("dvc.yaml")
 ATTEMPTS = 15  # to record a stage, each of 4 s
 PATIENCE = 30.0  # seconds for an interrupted cluster to stop what it runs
 IGNORED = re.compile(  # what Python says of objects that it cannot take apart as it ends
@@ -90,7 +90,7 @@ def _names(items: list[Any]) -> list[str]:
     return [next(iter(item)) if isinstance(item, dict) else item for item in items]
 
 
-def plan(definition: Path = Path("dvc.yaml"), params: dict[str, Any] | None = None) -> list[Job]:
+def plan(definition: Path = DEFINITION, params: dict[str, Any] | None = None) -> list[Job]:
     """Every stage that may run beside others, so that any prefix is a table: seed by seed, first
     what the seed's cells share, then cell by cell, each with its scores."""
     values = read_params() if params is None else params
@@ -358,15 +358,28 @@ def _report(outcome: Outcome, onward: str) -> None:
 # --- with DVC ----------------------------------------------------------------------------------
 
 
-def train(slots: int, executor: cf.Executor | None = None) -> None:
+def train(
+    slots: int,
+    executor: cf.Executor | None = None,
+    definition: Path = DEFINITION,
+    params: Path = PARAMS,
+) -> None:
     """Run every stale training and score, and record each with DVC; then what is made of them.
 
     Where nothing failed, `dvc repro` has nothing to do afterwards.
+
+    Args:
+        slots: how many run at once.
+        executor: as in `run`.
+        definition, params: the dvc.yaml and the params.yaml, by default the root's.
     """
-    _dvc("repro", *BEFORE)
-    jobs = plan()
-    stale = set(json.loads(_dvc("status", "--json", "dvc.yaml", read=True)))
-    chosen = [job for job in jobs if job.name in stale]
+    place = "" if definition == DEFINITION else f"{definition}:"  # before a stage's name, for DVC
+    stages = YAML(typ="safe").load(definition.read_text())["stages"]
+    first = itertools.takewhile(lambda name: not TOGETHER.fullmatch(name), stages)
+    _dvc("repro", *(place + name for name in first))
+    jobs = plan(definition, read_params(params))
+    stale = json.loads(_dvc("status", "--json", str(definition), read=True))
+    chosen = [job for job in jobs if place + job.name in stale]
     for job in list(chosen):  # what reads a new model is due as well
         chosen += [one for one in dependents(job, jobs) if one not in chosen]
     chosen.sort(key=jobs.index)
@@ -380,14 +393,14 @@ def train(slots: int, executor: cf.Executor | None = None) -> None:
             yield
 
     def finished(job: Job) -> str | None:
-        return _record(job, reserved[job.name].close)
+        return _record(place + job.name, reserved[job.name].close)
 
     outcome = run(chosen, slots, finished, executor=executor, held=held)
     if outcome.failed or outcome.left:
-        _report(outcome, "To go on: dvc repro")
+        _report(outcome, f"To go on: dvc repro {definition}")
     else:
-        _dvc("repro", "dvc.yaml")
-        _report(outcome, "`dvc repro` has nothing left to do.")
+        _dvc("repro", str(definition))
+        _report(outcome, f"`dvc repro {definition}` has nothing left to do.")
 
 
 @contextlib.contextmanager
@@ -410,10 +423,11 @@ def _reserved(job: Job) -> Iterator[None]:
         yield
 
 
-def _record(job: Job, release: Callable[[], None] = lambda: None) -> str | None:
+def _record(name: str, release: Callable[[], None] = lambda: None) -> str | None:
     """Record a finished stage; why not, if that fails. Another DVC command is waited for.
 
     Args:
+        name: the stage as DVC calls it, with its dvc.yaml if that is not the root's.
         release: ends the reservation of the job's files, which recording them needs; called once
             DVC's lock, which every other command needs, is held.
     """
@@ -426,7 +440,7 @@ def _record(job: Job, release: Callable[[], None] = lambda: None) -> str | None:
         try:
             with Repo() as repo, lock_repo(repo):
                 release()
-                repo.commit(job.name, force=True)
+                repo.commit(name, force=True)
             return None
         except LockError as error:
             why = error
@@ -435,7 +449,7 @@ def _record(job: Job, release: Callable[[], None] = lambda: None) -> str | None:
             why = error
             break
     reason = " ".join(str(why).split())
-    return f"finished, but not recorded ({reason}); `dvc commit {job.name}` does that"
+    return f"finished, but not recorded ({reason}); `dvc commit {name}` does that"
 
 
 def _dvc(*words: str, read: bool = False) -> str:

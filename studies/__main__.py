@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pipeline import listen, presets
-from studies import together
+from pipeline import grid, listen, presets
 from studies.study import STUDIES
 
 __all__ = ["main"]
@@ -19,20 +18,20 @@ def main(arguments: list[str] | None = None) -> None:
     preset = commands.add_parser("preset", help="write a named set of values into a study's params")
     preset.add_argument("study", choices=STUDIES, help="which study")
     preset.add_argument("name", help="which preset: a file of the study's presets/")
-    beside = commands.add_parser("run", help="bring a study up to date, several cells at once")
+    beside = commands.add_parser("train", help="bring a study up to date, several cells at once")
     beside.add_argument("study", choices=STUDIES, help="which study")
-    beside.add_argument("--slots", type=int, default=2, help="trainings or scores at once")
+    beside.add_argument("--jobs", type=int, default=2, help="trainings or scores at once")
     chosen = parser.parse_args(arguments)
     study = STUDIES[chosen.study]
-    if chosen.command == "run":
-        if chosen.slots < 1:
-            parser.error(f"--slots {chosen.slots}: must be 1 or more")
+    if chosen.command == "train":
+        if chosen.jobs < 1:
+            parser.error(f"--jobs {chosen.jobs}: must be 1 or more")
         try:
             listen()
-            together.run(study, chosen.slots)
+            grid.train(chosen.jobs, definition=study.home / "dvc.yaml", params=study.params)
         except KeyboardInterrupt:
             told = "what is finished is kept, and the same command goes on"
-            print(f"run: interrupted; {told}", file=sys.stderr)
+            print(f"train: interrupted; {told}", file=sys.stderr)
             raise SystemExit(130) from None
         return
     kept = presets.apply(chosen.name, study.params, study.home / "presets")

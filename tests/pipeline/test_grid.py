@@ -238,7 +238,7 @@ def test_recording_waits_for_another_dvc_command(
     (here / "dvc.yaml").write_text("stages: {one: {cmd: touch out, outs: [out]}}\n")
     (here / "out").touch()
     with another_dvc(here, seconds):
-        why = grid._record(Job("one", "touch out", (), (), ("out",)))
+        why = grid._record("one")
     if seconds < 99:
         assert why is None
         assert set(locked(here)) == {"one"}
@@ -381,7 +381,7 @@ def test_a_stage_is_reserved_until_it_is_recorded(
             busy.append(json.loads((here / ".dvc/tmp/rwlock").read_text())["write"])
             stack.close()
 
-        assert grid._record(one, release) is None
+        assert grid._record(one.name, release) is None
     assert [list(held) for held in busy] == [[str(here / "out")]]
     assert set(locked(here)) == {"one"}
 

@@ -16,8 +16,8 @@ from ruamel.yaml import YAML
 from safetensors import safe_open
 
 from models.params import Cell
-from pipeline import grid, presets
-from studies import table, together
+from pipeline import presets
+from studies import table
 from studies.__main__ import main as studies_command
 from studies.cub.paper import TABLE2
 from studies.mnist_svhn.paper import TABLE1
@@ -129,7 +129,7 @@ def test_stale_scores_run_side_by_side_and_are_recorded(
     text = params.read_text()
     assert "  samples: 200 " in text
     params.write_text(text.replace("  samples: 200 ", "  samples: 100 "))
-    said = run(folder, "python", "-m", "studies", "run", "mnist_svhn", "--slots", "3").stdout
+    said = run(folder, "python", "-m", "studies", "train", "mnist_svhn", "--jobs", "3").stdout
     # No score and no training is DVC's to run: they were, beside each other, and are recorded.
     ran = re.findall(r"Running stage '.*:(.+)'", said)
     assert ran == ["check", "report"]
@@ -137,30 +137,6 @@ def test_stale_scores_run_side_by_side_and_are_recorded(
         assert (folder / f".cache/logs/{name}.log").is_file()
     status = run(folder, "dvc", "status", "studies/mnist_svhn/dvc.yaml").stdout
     assert "up to date" in status
-
-
-def test_a_failed_cell_is_named_and_there_is_no_report(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(ROOT)
-    asked, given = [], []
-    stale = '{"studies/cub/dvc.yaml:train_vae@poe-ecg-0": []}'
-    monkeypatch.setattr(together, "_dvc", lambda *words, **_: asked.append(words) or stale)
-
-    def failing(jobs: list[grid.Job], slots: int, _: object) -> grid.Outcome:
-        given.extend([slots, *(job.name for job in jobs)])
-        return grid.Outcome(failed={jobs[0].name: "no memory"})
-
-    monkeypatch.setattr(grid, "run", failing)
-    with pytest.raises(SystemExit) as left:
-        studies_command(["run", "cub", "--slots", "4"])
-    assert left.value.code == 1
-    assert given == [4, "train_vae@poe-ecg-0", "score@poe-ecg-0"]
-    first, status = asked
-    stages = ("check", "scenes", "features", "text")
-    assert first == ("repro", *(f"studies/cub/dvc.yaml:{name}" for name in stages))
-    assert status[0] == "status"
-    assert "train_vae@poe-ecg-0 failed: no memory" in capsys.readouterr().err
 
 
 def test_the_roots_repro_leaves_the_studies_alone(tmp_path: Path) -> None:
