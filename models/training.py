@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import hashlib
 import json
 import math
@@ -26,7 +24,7 @@ from models.params import Cell, TrainingParams, VAEParams, check_cell
 from models.progress import Progress
 from models.vae import Bound, MultimodalVAE
 
-__all__ = ["DivergedError", "batch_rows", "keep_memory", "rate", "train"]
+__all__ = ["DivergedError", "batch_rows", "rate", "train"]
 
 Row = dict[str, float]
 
@@ -74,7 +72,6 @@ def train(
     check_cell(params, cell)
     settings = params.training
     torch.set_num_threads(settings.threads)
-    keep_memory()
     seen = _resident(data, params, device)
     held_out = _resident(validation, params, device)
 
@@ -136,18 +133,6 @@ def train(
         "loss": history[-1]["loss"],
         "validation_loss": history[-1].get("validation_loss", math.nan),
     }
-
-
-def keep_memory() -> None:
-    """Have glibc keep what is freed, where it is the C library, until the process ends.
-
-    Else big tensors go back to the system after every step, and each of their pages is faulted in
-    anew: a tenth of a step's time.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 def _resident(data: Mapping[str, np.ndarray], params: VAEParams, device: str) -> dict[str, Tensor]:
