@@ -373,7 +373,10 @@ def train(
         executor: as in `run`.
         definition, params: the dvc.yaml and the params.yaml, by default the root's.
     """
-    place = "" if definition == DEFINITION else f"{definition}:"  # before a stage's name, for DVC
+    # What stands before a stage's name for DVC, and what a person types.
+    place, again = f"{definition}:", f"dvc repro {definition}"
+    if definition == DEFINITION:
+        place, again = "", "dvc repro"
     stages = YAML(typ="safe").load(definition.read_text())["stages"]
     first = itertools.takewhile(lambda name: not TOGETHER.fullmatch(name), stages)
     _dvc("repro", *(place + name for name in first))
@@ -397,10 +400,10 @@ def train(
 
     outcome = run(chosen, slots, finished, executor=executor, held=held)
     if outcome.failed or outcome.left:
-        _report(outcome, f"To go on: dvc repro {definition}")
+        _report(outcome, f"To go on: {again}")
     else:
         _dvc("repro", str(definition))
-        _report(outcome, f"`dvc repro {definition}` has nothing left to do.")
+        _report(outcome, f"`{again}` has nothing left to do.")
 
 
 @contextlib.contextmanager
