@@ -161,30 +161,31 @@ def running(
     with_params = read_params(path)  # a later edit is the next run's
     lock = RUNS / f"{name}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with open(lock, "a") as handle:
-        if not _locked(handle):
-            fail(f"{name}: already running in this folder; wait for it, or stop it first")
-        os.utime(handle.fileno())  # when it began
-        began = time.monotonic()
-        part = lock.with_suffix(".part.json")
-        before = _seconds(part, with_params)
+    part = lock.with_suffix(".part.json")
+    before, began = _seconds(part, with_params), None
 
-        def record(to: Path) -> None:
+    def record(to: Path) -> None:
+        if began is not None:
             seconds = round(before + time.monotonic() - began, 2)
             write_json(to, {"seconds": seconds, "params": with_params})
 
-        try:
-            listen()
+    try:
+        listen()  # before the lock is there to be seen
+        with open(lock, "a") as handle:
+            if not _locked(handle):
+                fail(f"{name}: already running in this folder; wait for it, or stop it first")
+            os.utime(handle.fileno())  # when it began
+            began = time.monotonic()
             yield
-        except KeyboardInterrupt:
-            record(part)
-            print(
-                f"{name}: interrupted; {kept()}. Finished stages are kept. To go on: {onward}",
-                file=sys.stderr,
-            )
-            raise SystemExit(130) from None
-        record(RUNS / f"{name}.json")
-        part.unlink(missing_ok=True)
+            record(RUNS / f"{name}.json")
+            part.unlink(missing_ok=True)
+    except KeyboardInterrupt:
+        record(part)
+        print(
+            f"{name}: interrupted; {kept()}. Finished stages are kept. To go on: {onward}",
+            file=sys.stderr,
+        )
+        raise SystemExit(130) from None
 
 
 def _seconds(part: Path, params: dict[str, Any]) -> float:
