@@ -80,7 +80,9 @@ def test_a_run_is_shared_by_its_commands(
         monkeypatch.setenv(f"GIT_{who}_EMAIL", "a@example.org")
     (block,) = [block for block in BLOCKS if "dvc push" in block]
     (folder,) = set(re.findall(r"/mnt/\S+", block))
+    (repository,) = set(re.findall(r"git@\S+", block))
     text = block.replace(folder, str(tmp_path / "team"))
+    text = text.replace(repository, str(project.parent / "ours"))
     run(project, "bash", "-euo", "pipefail", "-c", text)
     theirs = clone(project.parent / "ours", tmp_path / "theirs")
     run(theirs, "dvc", "pull", "dvc.yaml")

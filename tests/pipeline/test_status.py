@@ -79,7 +79,7 @@ def test_a_fresh_clone_has_all_of_it_left_and_an_estimate_for_each(
         ("score_faults@poe-none-0", "score.faults.kinds", ["noise"], 13 / 49),
         ("score_faults@poe-none-0", "score.faults.severities", [0.5], 19 / 49),
         ("render", "scenes.count", 1000, 1000 / 17729),
-        ("report", "grid.cells", {"poe-none": {"fusion": "poe", "objective": "none"}}, 1 / 5),
+        ("report", "grid.cells", {"poe-none": {"fusion": "poe", "objective": "none"}}, 1 / 6),
     ],
 )
 def test_an_estimate_grows_with_the_work(name: str, key: str, value: object, times: float) -> None:
