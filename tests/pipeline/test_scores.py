@@ -193,7 +193,7 @@ def test_a_detector_finds_objects_where_they_are_and_nowhere_else(
         return np.array(list(mean_average_precision(detections, of, judge.n_classes).values()))
 
     ceiling = precision(found)
-    assert ceiling[2] > 0.1  # of one class, which three epochs teach all three
+    assert ceiling[2] > 0.2  # of one class, which five epochs teach all three
     for file in (smoke / "data/bootstrap").glob("*.npz"):
         told = json.loads((smoke / f"results/scores/{file.stem}.json").read_text())
         for row in [*told["subsets"].values(), told["synergy"]]:
@@ -202,9 +202,7 @@ def test_a_detector_finds_objects_where_they_are_and_nowhere_else(
                 assert (np.array(figures) < ceiling).all(), file
 
     noise = np.random.default_rng(0).integers(0, 256, seen.shape, dtype=np.uint8)
-    in_noise = precision(judge.detect(modality, noise))
-    assert in_noise[:2] == pytest.approx(0, abs=1e-3)
-    assert in_noise[2] < 0.01  # whatever the class, one of so weak a detector's many guesses hits
+    assert precision(judge.detect(modality, noise)) == pytest.approx(0, abs=1e-3)
     trained_on = open_dataset(smoke / "data/shapes3d").array(modality, "train")
     mean = np.broadcast_to(trained_on.mean(0).round().astype(np.uint8), seen.shape)
     assert (precision(judge.detect(modality, mean)) < ceiling / 5).all()
