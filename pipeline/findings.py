@@ -210,7 +210,7 @@ def recipe(rows: Sequence[Row]) -> str | None:
     best_crossing = max(crossing, key=lambda row: float(_mean(row, "cross")[0]))
     cheap = [row for row in rows if _passes(row) <= 2 * ELBO]
     if not cheap:
-        return f"No cell costs at most twice the passes of a single ELBO ({2 * ELBO})."
+        return f"No cell costs at most {2 * ELBO} passes, twice those of a single ELBO."
     gaps = {
         row["cell"]: (
             _mean(row, "gain") - _mean(best_plain, "gain"),
@@ -238,7 +238,7 @@ def recipe(rows: Sequence[Row]) -> str | None:
         f"ecg on cross generation; the nearest is {nearest}"
     )
     return (
-        f"For at most twice the passes of a single ELBO ({2 * ELBO}), {found}. {nearest}: synergy "
+        f"For at most {2 * ELBO} passes, twice those of a single ELBO, {found}. {nearest}: synergy "
         f"{synergy} mAP against {best_plain['cell']}, cross generation {cross} against "
         f"{best_crossing['cell']}."
     )

@@ -481,8 +481,9 @@ def _page(
     unimodal: dict[str, Row],
     gains: list[Row],
     faulty: list[Row],
+    cheapest: tuple[str | None, list[Row]],
 ) -> str:
-    """report.html: everything inlined."""
+    """report.html: everything inlined. `cheapest`: the recipe and the frontier."""
     cells, least = _cells(config), config.report.confidence
     looks, sheets = figures.styles(cells), _sheets(inputs)
     environment = Environment(
@@ -506,8 +507,8 @@ def _page(
         modalities=MODALITIES,
         cross=CROSS,
         claims=findings(rows),
-        levels=[*levels(rows), *filter(None, [recipe(rows)])],
-        frontier=frontier(rows),
+        levels=[*levels(rows), *filter(None, cheapest[:1])],
+        frontier=cheapest[1],
         unimodal=unimodal,
         gains=gains,
         matrices={cell: _matrix(inputs, cell) for cell in cells},
@@ -579,6 +580,7 @@ def main() -> None:
     stage.write_bytes(RESULTS / "table3.csv", as_csv(rows, table3.COLUMNS).encode())
     stage.write_bytes(RESULTS / "table3.md", table.encode())
     named = [{"cell": cell, **row} for cell, row in zip(cells, rows, strict=True)]
+    cheapest = recipe(named), frontier(named)
     stage.write_json(
         RESULTS / "table3.json",
         {
@@ -586,8 +588,8 @@ def main() -> None:
             "rows": [{k: v for k, v in row.items() if k != "figures"} for row in named],
             "unimodal": unimodal,
             "gains": gains,
-            "recipe": recipe(named),
-            "frontier": frontier(named),
+            "recipe": cheapest[0],
+            "frontier": cheapest[1],
             "detectors": inputs.detectors,
         },
     )
@@ -599,7 +601,8 @@ def main() -> None:
     stage.write_bytes(RESULTS / "faults.md", text.encode())
     stage.write_json(RESULTS / "faults.json", {**faults.model_dump(), "rows": survived})
     stage.write_bytes(
-        RESULTS / "report.html", _page(config, inputs, named, unimodal, gains, survived).encode()
+        RESULTS / "report.html",
+        _page(config, inputs, named, unimodal, gains, survived, cheapest).encode(),
     )
     stage.write_bytes(RESULTS / "overview.png", _overview(inputs, config.report.confidence))
     wrong = [text for text, verdict, _ in findings(named) if verdict == "disagrees"]
