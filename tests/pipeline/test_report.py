@@ -361,7 +361,7 @@ def test_a_recipe_is_cheap_by_one_elbo_and_not_by_the_cheapest_cell() -> None:
     rows = [row_of("moe-none", 0.10, 0.90, 12), row_of("poe-ecg", 0.10, 0.90, 24)]
     told = recipe(rows)
     assert told is not None
-    assert "ELBO (12), moe-none: as good as" in told
+    assert "at most 12 passes, twice those of a single ELBO, moe-none: as good as" in told
     rows[0]["decodes"] = 10
     assert recipe(rows) == "No cell costs at most 12 passes, twice those of a single ELBO."
 
