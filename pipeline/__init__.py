@@ -9,14 +9,26 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-__all__ = ["listen"]
+__all__ = ["interrupted", "listen"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C, and what a cluster sends to say the same
+_came: set[int] = set()
 
 
 def listen() -> None:
     """From here on both signals raise KeyboardInterrupt, where they are not ignored."""
-    _answer(signal.default_int_handler)
+    _came.clear()
+    _answer(_interrupt)
+
+
+def interrupted() -> bool:
+    """Whether one came since then: C++ code may turn its KeyboardInterrupt into another error."""
+    return bool(_came)
+
+
+def _interrupt(kind: int, frame: FrameType | None) -> None:
+    _came.add(kind)
+    signal.default_int_handler(kind, frame)
 
 
 def _answer(handler: Callable[[int, FrameType | None], Any]) -> None:

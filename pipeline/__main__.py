@@ -87,7 +87,7 @@ def preview(options: Options) -> None:
 
 def stages(options: Options) -> None:
     """Bring the stages of a subcommand up to date through DVC."""
-    environment = dict(os.environ)
+    environment = stage.environment()
     if "workers" in options:
         environment["WORKERS"] = str(options.workers)
         stage.workers(environment)

@@ -31,7 +31,15 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline.stage import PARAMS, fail, read_params, running, write_bytes, write_json
+from pipeline.stage import (
+    PARAMS,
+    environment,
+    fail,
+    read_params,
+    running,
+    write_bytes,
+    write_json,
+)
 from scenegen.executors import available_cores
 from scenegen.progress import progress_bar
 
@@ -456,7 +464,8 @@ def _record(name: str, release: Callable[[], None] = lambda: None) -> str | None
 
 
 def _dvc(*words: str, read: bool = False) -> str:
-    ran = subprocess.run(["dvc", *words], check=False, text=True, capture_output=read)
+    command = [sys.executable, "-m", "dvc", *words]
+    ran = subprocess.run(command, check=False, text=True, capture_output=read, env=environment())
     if ran.returncode:
         fail(f"dvc {' '.join(words)} failed{': ' + ran.stderr.strip() if read else ''}")
     return ran.stdout or ""

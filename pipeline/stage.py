@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TextIO, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML, YAMLError
 
-from pipeline import listen
+from pipeline import interrupted, listen
 
 __all__ = [
     "CHECKPOINTS",
@@ -27,6 +27,7 @@ __all__ = [
     "RUNS",
     "checkpoint_kept",
     "device",
+    "environment",
     "fail",
     "read_params",
     "running",
@@ -134,6 +135,12 @@ def workers(environment: Mapping[str, str] = os.environ) -> int | None:
     return int(text) if text else None
 
 
+def environment() -> dict[str, str]:
+    """That of a command whose `python` is to be this one, also where no environment is active."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    return {**os.environ, "PATH": path}
+
+
 def checkpoint_kept(folder: Path, every: str) -> str:
     """What an interrupted training keeps, in words."""
     if any(path.suffix in (".safetensors", ".pt") for path in folder.glob("[!.]*")):
@@ -179,7 +186,9 @@ def running(
             yield
             record(RUNS / f"{name}.json")
             part.unlink(missing_ok=True)
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if not (isinstance(error, KeyboardInterrupt) or interrupted()):
+            raise
         record(part)
         print(
             f"{name}: interrupted; {kept()}. Finished stages are kept. To go on: {onward}",

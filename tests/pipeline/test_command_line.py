@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -244,6 +246,15 @@ def test_a_cluster_that_does_not_answer_is_one_line() -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("no Dask scheduler answers at tcp://127.0.0.1:9: ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["report", "train"])
+def test_a_command_needs_no_active_environment(project: Path, command: str) -> None:
+    """`.venv/bin/python -m pipeline ...` does: it finds DVC, and DVC's stages the same Python."""
+    change(project, "report.examples", 3)
+    done = run(project, sys.executable, "-m", "pipeline", command, PATH=os.defpath)
+    assert "> python -m pipeline.report" in done.stdout
+    assert set(states(project).values()) == {"done"}
 
 
 def test_status_of_a_finished_run_is_done(project: Path) -> None:

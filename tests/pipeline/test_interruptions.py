@@ -248,10 +248,35 @@ def test_what_is_ignored_stays_ignored() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         listen()
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
+
+
+def test_an_interruption_that_comes_as_another_error_is_one(lock: Path) -> None:
+    """As in torch, while it reads a safetensors file: "could not determine the shape of object"."""
+    code = """
+import signal, torch
+from pipeline import stage
+
+class Stored:
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        signal.raise_signal(signal.SIGINT)
+
+with stage.running("render", lambda: "all is kept"):
+    torch.asarray(Stored(), dtype=torch.uint8)
+"""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = run(lock.parents[2], sys.executable, "-c", code, check=False, PYTHONPATH=path)
+    assert done.returncode == 130
+    assert done.stderr == (
+        "render: interrupted; all is kept. Finished stages are kept. To go on: dvc repro\n"
+    )
 
 
 @pytest.mark.parametrize("command", ["train_vae poe-none-0", "score poe-none-0"])
