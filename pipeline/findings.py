@@ -13,7 +13,7 @@ from pipeline import paper, table3
 from pipeline.bootstrap import Values, bounds
 from pipeline.stage import MODALITIES
 
-__all__ = ["findings", "frontier", "levels", "recipe"]
+__all__ = ["crossed", "findings", "frontier", "levels", "recipe"]
 
 Row = dict[str, Any]
 FAILS = 0.6  # a direction fails below this share of the column's best
@@ -269,6 +269,20 @@ def frontier(rows: Sequence[Row]) -> list[Row]:
             low, high = bounds(values)
             shown |= {name: float(values[0]), f"{name}_lo": low, f"{name}_hi": high}
         found.append(shown)
+    return found
+
+
+def crossed(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
+    """`synergy` and `cross` -> fusion -> objective -> mean over the modalities in mAP.
+
+    Of cells that differ in an option alone, the best.
+    """
+    found: dict[str, dict[str, dict[str, float]]] = {"synergy": {}, "cross": {}}
+    for row in rows:
+        for name, kind in (("synergy", "gain"), ("cross", "cross")):
+            value = float(_mean(row, kind)[0])
+            of = found[name].setdefault(row["fusion"], {})
+            of[row["objective"]] = max(value, of.get(row["objective"], value))
     return found
 
 

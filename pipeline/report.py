@@ -21,7 +21,7 @@ from pipeline import fault_table, figures, paper, params, stage, table3
 from pipeline.bootstrap import Values, bounds
 from pipeline.faults import FAULTS
 from pipeline.figures import Line, Overview, Point, Sprite, Style, Survival
-from pipeline.findings import findings, frontier, levels, recipe
+from pipeline.findings import crossed, findings, frontier, levels, recipe
 from pipeline.mistakes import SURE
 from pipeline.params import Params
 from pipeline.stage import MODALITIES
@@ -509,6 +509,7 @@ def _page(
         claims=findings(rows),
         levels=[*levels(rows), *filter(None, cheapest[:1])],
         frontier=cheapest[1],
+        crossed=crossed(rows),
         unimodal=unimodal,
         gains=gains,
         matrices={cell: _matrix(inputs, cell) for cell in cells},

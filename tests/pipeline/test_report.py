@@ -19,7 +19,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from pipeline import paper, stage, table3
-from pipeline.findings import findings, frontier, recipe
+from pipeline.findings import crossed, findings, frontier, recipe
 from pipeline.mistakes import mistakes
 from tests.conftest import run
 
@@ -322,6 +322,7 @@ def row_of(cell: str, gain: float, cross: float, passes: int) -> dict[str, Any]:
     kinds = {"gain": gain, "cross": cross}
     return {
         "cell": cell,
+        "fusion": cell.split("-")[0],
         "objective": cell.split("-")[1],
         "encodes": 3,
         "decodes": passes - 3,
@@ -403,6 +404,40 @@ def test_the_frontier_is_in_the_report_and_beside_the_table(smoke: Path) -> None
         figures = (row["passes"], row["synergy"], row["cross"])
         assert all(map(_shows, (passes, synergy, cross), figures))
     assert told["recipe"] in html.unescape(page)
+
+
+def test_fusions_are_crossed_with_objectives(smoke: Path) -> None:
+    """In one table for each figure, its means that of the frontier; what is no cell is a dash."""
+    rows = [row_of("poe-ecg", 0.1, 0.8, 24), row_of("poe-none", 0.2, 0.1, 6)]
+    better = row_of("poe-none-wide", 0.1, 0.2, 6)  # differs in an option alone
+    found = crossed([*rows, better, row_of("moe-none", 0.0, 0.5, 12)])
+    assert found == {
+        "synergy": {
+            "poe": pytest.approx({"ecg": 0.1, "none": 0.2}),
+            "moe": pytest.approx({"none": 0.0}),
+        },
+        "cross": {
+            "poe": pytest.approx({"ecg": 0.8, "none": 0.2}),
+            "moe": pytest.approx({"none": 0.5}),
+        },
+    }
+    page = (smoke / "results/report.html").read_text()
+    asked = {(cell["fusion"], cell["objective"]) for cell in cells(smoke).values()}
+    told = json.loads((smoke / "results/table3.json").read_text())["frontier"]
+    for name in ("cross", "synergy"):
+        table = page.split(f'<table class="heat" id="crossed-{name}"')[1].split("</table>")[0]
+        objectives = re.findall(r'<th scope="col">(.*?)</th>', table)[1:]
+        shown = {
+            (fusion, objective): value
+            for fusion, row in re.findall(r'<th scope="row">(.*?)</th>(.*?)</tr>', table)
+            for objective, value in zip(
+                objectives, re.findall(r"<td[^>]*>(.*?)</td>", row), strict=True
+            )
+        }
+        assert {pair for pair, value in shown.items() if value != "–"} == asked
+        for row in told:
+            cell = cells(smoke)[row["cell"]]
+            assert _shows(shown[cell["fusion"], cell["objective"]], row[name])
 
 
 def test_a_claim_that_the_cells_cannot_tell_is_said_to_be_untested() -> None:
