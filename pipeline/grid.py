@@ -19,6 +19,7 @@ import math
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -31,6 +32,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from pipeline import SIGNALS
 from pipeline.stage import (
     PARAMS,
     environment,
@@ -434,6 +436,23 @@ def _reserved(job: Job) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let signals wait: DVC, interrupted while it writes dvc.lock, leaves it cut off."""
+    came: list[int] = []
+    before = {kind: signal.getsignal(kind) for kind in SIGNALS}
+    for kind, handler in before.items():
+        if callable(handler):
+            signal.signal(kind, lambda kind, _: came.append(kind))
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+        if came:
+            raise KeyboardInterrupt
+
+
 def _record(name: str, release: Callable[[], None] = lambda: None) -> str | None:
     """Record a finished stage; why not, if that fails. Another DVC command is waited for.
 
@@ -451,7 +470,8 @@ def _record(name: str, release: Callable[[], None] = lambda: None) -> str | None
         try:
             with Repo() as repo, lock_repo(repo):
                 release()
-                repo.commit(name, force=True)
+                with _undisturbed():
+                    repo.commit(name, force=True)
             return None
         except LockError as error:
             why = error

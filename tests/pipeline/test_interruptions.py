@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from pipeline import SIGNALS, listen, stage
+from pipeline import SIGNALS, grid, listen, stage
 from scenegen.manifest import read_manifest
 from tests.conftest import ROOT, run
 from tests.pipeline.test_stages import change
@@ -250,6 +250,28 @@ def test_what_is_ignored_stays_ignored() -> None:
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+def test_a_signal_waits_until_a_stage_is_recorded() -> None:
+    """DVC writes its lock in place: stopped halfway, it would leave half."""
+    before = {kind: signal.getsignal(kind) for kind in SIGNALS}
+    try:
+        listen()
+        mine = signal.getsignal(signal.SIGTERM)
+        written = []
+
+        def record() -> None:
+            with grid._undisturbed():
+                signal.raise_signal(signal.SIGTERM)
+                written.append("all of it")
+
+        with pytest.raises(KeyboardInterrupt):
+            record()
+        assert written == ["all of it"]
+        assert signal.getsignal(signal.SIGTERM) is mine
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
