@@ -17,6 +17,7 @@ __all__ = ["crossed", "findings", "frontier", "levels", "recipe"]
 
 Row = dict[str, Any]
 FAILS = 0.6  # a direction fails below this share of the column's best
+FIGURES = {"synergy": "gain", "cross": "cross"}  # a mean's name -> its figures' in a row
 ELBO = 2 * len(MODALITIES)  # passes of a single ELBO: each modality encoded and decoded once
 
 
@@ -264,7 +265,7 @@ def frontier(rows: Sequence[Row]) -> list[Row]:
     found = []
     for row in sorted((row for row in rows if not beaten(row)), key=_passes):
         shown = {"cell": row["cell"], "passes": _passes(row)}
-        for name, kind in (("synergy", "gain"), ("cross", "cross")):
+        for name, kind in FIGURES.items():
             values = _mean(row, kind)
             low, high = bounds(values)
             shown |= {name: float(values[0]), f"{name}_lo": low, f"{name}_hi": high}
@@ -277,9 +278,9 @@ def crossed(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
 
     Of cells that differ in an option alone, the best.
     """
-    found: dict[str, dict[str, dict[str, float]]] = {"synergy": {}, "cross": {}}
+    found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in FIGURES}
     for row in rows:
-        for name, kind in (("synergy", "gain"), ("cross", "cross")):
+        for name, kind in FIGURES.items():
             value = float(_mean(row, kind)[0])
             of = found[name].setdefault(row["fusion"], {})
             of[row["objective"]] = max(value, of.get(row["objective"], value))

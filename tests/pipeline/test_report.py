@@ -407,7 +407,7 @@ def test_the_frontier_is_in_the_report_and_beside_the_table(smoke: Path) -> None
 
 
 def test_fusions_are_crossed_with_objectives(smoke: Path) -> None:
-    """In one table for each figure, its means that of the frontier; what is no cell is a dash."""
+    """A table for each of the frontier's two means; a pair without a cell is a dash."""
     rows = [row_of("poe-ecg", 0.1, 0.8, 24), row_of("poe-none", 0.2, 0.1, 6)]
     better = row_of("poe-none-wide", 0.1, 0.2, 6)  # differs in an option alone
     found = crossed([*rows, better, row_of("moe-none", 0.0, 0.5, 12)])
