@@ -22,6 +22,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -52,6 +53,8 @@ STUDY = Path("data/study.json")
 DEFINITION = Path("dvc.yaml")
 ATTEMPTS = 15  # to record a stage, each of 4 s
 PATIENCE = 30.0  # seconds for an interrupted cluster to stop what it runs
+LOOK = 0.2  # seconds between two looks at whether to stop
+STOPS = (*SIGNALS, signal.SIGHUP)  # SIGHUP: the terminal was closed
 IGNORED = re.compile(  # what Python says of objects that it cannot take apart as it ends
     r"^Exception ignored in:.*\n(?:Traceback.*\n(?:[ \t].*\n)*\S.*\n?)?", re.MULTILINE
 )
@@ -147,26 +150,41 @@ class Outcome:
     left: list[str] = field(default_factory=list)
 
 
-def _execute(
-    command: str,
-    log: str,
-    folder: str,
-    processes: set[subprocess.Popen[bytes]] | None = None,
-    threads: int | None = None,
-    wanted: str | None = None,
-) -> int:
+@contextlib.contextmanager
+def _patient() -> Iterator[threading.Event]:
+    """Signals set the event, and become a KeyboardInterrupt only when this ends.
+
+    What is half done then is done first: recorded, where a stage had just finished. DVC writes
+    dvc.lock in place, and leaves it cut off where it is interrupted.
+    """
+    came = threading.Event()
+    before = {kind: signal.getsignal(kind) for kind in STOPS}
+    for kind, handler in before.items():
+        if handler is not signal.SIG_IGN:  # as in the background of a shell, or under nohup
+            signal.signal(kind, lambda *_: came.set())
+    try:
+        yield came
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+    if came.is_set():
+        raise KeyboardInterrupt
+
+
+def _execute(command: str, log: str, folder: str, wanted: str, threads: int | None = None) -> int:
     """Run a stage's command with its output in a log; its exit code.
 
     Args:
+        wanted: a file of the folder; once it is gone, the command is told to stop as on Ctrl-C, and
+            keeps its checkpoint. No signal reaches another machine; a file that both see does.
         threads: what torch may use where neither the stage's params nor the environment say.
-        wanted: a file of the folder; once it is gone, the command is told to stop.
     """
-    if wanted and not (Path(folder) / wanted).exists():
-        return 130  # it waited for a worker until nobody wanted it any more
     given = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
     words = shlex.split(command)
     if words[0] == "python":
         words[0] = sys.executable
+    if not (Path(folder) / wanted).exists():
+        return 130  # it waited for a worker until nobody wanted it any more
     with open(Path(folder) / log, "wb") as file:
         # A session of its own: Ctrl-C reaches it once, from here, and not from the terminal too.
         process = subprocess.Popen(
@@ -177,18 +195,18 @@ def _execute(
             env={**given, **os.environ},
             start_new_session=True,
         )
-    if processes is not None:
-        processes.add(process)
-    told = False
-    while wanted and not told:
+    while (Path(folder) / wanted).exists():
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.wait(1)
-        if told := not (Path(folder) / wanted).exists():
-            process.terminate()
+            return process.wait(LOOK)
+    process.terminate()  # in the background of a shell a stage ignores SIGINT
     return process.wait()
 
 
-def _reason(log: Path) -> str:
+def _reason(code: int, log: Path) -> str:
+    """Why a command failed: the last line of its log, or the signal that killed it."""
+    if code < 0:
+        memory = " (out of memory?)" if -code == signal.SIGKILL else ""
+        return f"killed by {signal.Signals(-code).name}{memory}"
     text = log.read_text(errors="replace") if log.exists() else ""
     lines = [line.strip() for line in IGNORED.sub("", text).split("\n")]
     return next((line for line in reversed(lines) if line), "no output")
@@ -215,32 +233,28 @@ def run(
         held: what is open while a job runs; one that does not open costs the job.
     """
     LOGS.mkdir(parents=True, exist_ok=True)
-    processes: set[subprocess.Popen[bytes]] = set()
-    holding: dict[str, contextlib.ExitStack] = {}
+    wanted = LOGS / f"{uuid.uuid4().hex}.wanted"
+    wanted.touch()
+    # Here they share the cores: threads of two trainings on one core wait for each other.
+    threads = None if executor else max(len(available_cores()) // max(min(slots, len(jobs)), 1), 1)
     with contextlib.ExitStack() as stack:
+        came = stack.enter_context(_patient())
+        holding: dict[str, contextlib.ExitStack] = {}
         stack.callback(_release, holding)  # last of all, when nothing runs any more
-        work: Callable[..., int] = _execute
-        if executor:
-            # No signal reaches another machine; a file that both see does.
-            wanted = LOGS / f"{uuid.uuid4().hex}.wanted"
-            wanted.touch()
-            stack.callback(wanted.unlink, missing_ok=True)
-            work = partial(_execute, wanted=str(wanted))
-        else:
-            # Here they share the cores: threads of two trainings on one core wait for each other.
-            threads = max(len(available_cores()) // max(min(slots, len(jobs)), 1), 1)
-            work = partial(_execute, processes=processes, threads=threads)
         pool = executor or stack.enter_context(cf.ThreadPoolExecutor(slots))
         bar = stack.enter_context(progress_bar(len(jobs), "train and score", "stages"))
-        stack.callback(_interrupt, processes)  # nothing runs on when this ends, however it ends
-        state = _Run(list(jobs), slots, partial(pool.submit, work), seconds, held, holding)
-        try:
-            return state.until_done(finished, bar, processes)
-        except BaseException:
-            if executor:
-                wanted.unlink()
-                state.wait_for_cluster()
-            raise
+        stop = partial(wanted.unlink, missing_ok=True)
+        stack.callback(stop)  # nothing runs on when this ends, however it ends
+        work: Callable[..., int] = partial(_execute, wanted=str(wanted), threads=threads)
+        limit = math.inf if seconds is None else time.monotonic() + seconds
+
+        def late() -> bool:
+            return came.is_set() or time.monotonic() >= limit
+
+        # A command on this machine is waited for however long it takes to stop.
+        patience = PATIENCE if executor else math.inf
+        state = _Run(list(jobs), slots, partial(pool.submit, work), held, holding)
+        return state.until_done(finished, bar, late, stop, patience)
 
 
 class _Run:
@@ -251,13 +265,11 @@ class _Run:
         jobs: list[Job],
         slots: int,
         submit: Callable[..., cf.Future[int]],
-        seconds: float | None,
         held: Callable[[Job], contextlib.AbstractContextManager[Any]],
         holding: dict[str, contextlib.ExitStack],
     ) -> None:
         self._held, self._holding = held, holding
         self._waiting, self._slots, self._submit = jobs, slots, submit
-        self._deadline = math.inf if seconds is None else time.monotonic() + seconds
         self._running: dict[cf.Future[int], Job] = {}
         self._outcome = Outcome()
 
@@ -265,45 +277,50 @@ class _Run:
         self,
         finished: Callable[[Job], str | None],
         bar: Any,
-        processes: set[subprocess.Popen[bytes]],
+        late: Callable[[], bool],
+        stop: Callable[[], None],
+        patience: float,
     ) -> Outcome:
-        late = False
+        """Run them all, or until it is `late`: `stop` then tells what runs, which is waited for."""
+        stopped, limit = False, math.inf
         while True:
-            if not late and time.monotonic() >= self._deadline:
-                late = True
-                _interrupt(processes)
-            if not late:
+            if not stopped and late():
+                stopped, limit = True, time.monotonic() + patience
+                stop()
+            if not stopped:
                 self._start()
-            if not self._running:
+            if not self._running or time.monotonic() >= limit:
                 break
-            pause = None if late or math.isinf(self._deadline) else self._pause()
-            done, _ = cf.wait(self._running, pause, cf.FIRST_COMPLETED)
+            done, _ = cf.wait(self._running, LOOK, cf.FIRST_COMPLETED)
             for future in done:
-                job = self._running.pop(future)
-                error = future.exception()
-                with self._holding.pop(job.name):  # until it is recorded
-                    if error is None and future.result() == 0:
-                        if trouble := finished(job):
-                            self._fail(job, trouble)
-                        else:
-                            self._outcome.done.append(job.name)
-                            bar.update(1)
-                    elif late:
-                        self._outcome.left.append(job.name)
-                    else:
-                        self._fail(job, str(error or _reason(LOGS / f"{job.name}.log")))
-        self._outcome.left += [job.name for job in self._waiting]
+                self._end(future, finished, bar, stopped)
+        on = [job.name for job in self._running.values()]
+        if on:
+            print(f"may still run on the cluster: {', '.join(on)}", file=sys.stderr)
+        self._outcome.left += on + [job.name for job in self._waiting]
         return self._outcome
 
-    def wait_for_cluster(self) -> None:
-        """Wait for what was told to stop; name what has not within `PATIENCE`."""
-        _, on = cf.wait(self._running, PATIENCE)
-        if on:
-            names = ", ".join(self._running[future].name for future in on)
-            print(f"may still run on the cluster: {names}", file=sys.stderr)
-
-    def _pause(self) -> float:
-        return max(self._deadline - time.monotonic(), 0.0)
+    def _end(
+        self,
+        future: cf.Future[int],
+        finished: Callable[[Job], str | None],
+        bar: Any,
+        stopped: bool,
+    ) -> None:
+        job = self._running.pop(future)
+        error = future.exception()
+        with self._holding.pop(job.name):  # until it is recorded
+            if error is None and future.result() == 0:
+                if trouble := finished(job):
+                    self._fail(job, trouble)
+                else:
+                    self._outcome.done.append(job.name)
+                    bar.update(1)
+            elif stopped:
+                self._outcome.left.append(job.name)
+            else:
+                log = LOGS / f"{job.name}.log"
+                self._fail(job, str(error or _reason(future.result(), log)))
 
     def _start(self) -> None:
         """Begin what is ready, while there is room."""
@@ -336,22 +353,25 @@ def _release(holding: dict[str, contextlib.ExitStack]) -> None:
         held.close()
 
 
-def _interrupt(processes: set[subprocess.Popen[bytes]]) -> None:
-    """Tell what still runs to stop as it does on Ctrl-C: it keeps its checkpoint.
-
-    By SIGTERM, which means the same to a stage: in the background of a shell SIGINT is ignored.
-    """
-    for process in list(processes):
-        if process.poll() is None:
-            process.terminate()
-
-
 def dependents(job: Job, among: list[Job]) -> list[Job]:
     """Those of `among` that read what `job` writes, directly or through others."""
-    lost = [one for one in among if one.needs(job)]
-    for one in list(lost):
-        lost += [other for other in dependents(one, among) if other not in lost]
+    lost: list[Job] = []
+    todo = [job]
+    while todo:
+        one = todo.pop()
+        new = [other for other in among if other not in lost and other.needs(one)]
+        lost += new
+        todo += new
     return lost
+
+
+def _due(jobs: list[Job], stale: Callable[[Job], bool]) -> list[Job]:
+    """Those of a `plan` that are stale, or read what one that is due will write."""
+    chosen: list[Job] = []
+    for job in jobs:
+        if stale(job) or any(job.needs(one) for one in chosen):
+            chosen.append(job)
+    return chosen
 
 
 def _report(outcome: Outcome, onward: str) -> None:
@@ -392,10 +412,7 @@ def train(
     _dvc("repro", *(place + name for name in first))
     jobs = plan(definition, read_params(params))
     stale = json.loads(_dvc("status", "--json", str(definition), read=True))
-    chosen = [job for job in jobs if place + job.name in stale]
-    for job in list(chosen):  # what reads a new model is due as well
-        chosen += [one for one in dependents(job, jobs) if one not in chosen]
-    chosen.sort(key=jobs.index)
+    chosen = _due(jobs, lambda job: place + job.name in stale)
     reserved: dict[str, contextlib.ExitStack] = {}
 
     @contextlib.contextmanager
@@ -436,23 +453,6 @@ def _reserved(job: Job) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Let signals wait: DVC, interrupted while it writes dvc.lock, leaves it cut off."""
-    came: list[int] = []
-    before = {kind: signal.getsignal(kind) for kind in SIGNALS}
-    for kind, handler in before.items():
-        if callable(handler):
-            signal.signal(kind, lambda kind, _: came.append(kind))
-    try:
-        yield
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
-        if came:
-            raise KeyboardInterrupt
-
-
 def _record(name: str, release: Callable[[], None] = lambda: None) -> str | None:
     """Record a finished stage; why not, if that fails. Another DVC command is waited for.
 
@@ -470,8 +470,7 @@ def _record(name: str, release: Callable[[], None] = lambda: None) -> str | None
         try:
             with Repo() as repo, lock_repo(repo):
                 release()
-                with _undisturbed():
-                    repo.commit(name, force=True)
+                repo.commit(name, force=True)
             return None
         except LockError as error:
             why = error
@@ -484,11 +483,37 @@ def _record(name: str, release: Callable[[], None] = lambda: None) -> str | None
 
 
 def _dvc(*words: str, read: bool = False) -> str:
-    command = [sys.executable, "-m", "dvc", *words]
-    ran = subprocess.run(command, check=False, text=True, capture_output=read, env=environment())
-    if ran.returncode:
-        fail(f"dvc {' '.join(words)} failed{': ' + ran.stderr.strip() if read else ''}")
-    return ran.stdout or ""
+    """Run DVC; what it prints, with `read`. One line and exit code 2 if it fails.
+
+    A signal goes to the stage that DVC runs, and not to DVC itself, which fails with that stage.
+    """
+    import psutil
+
+    heeded = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code = heeded + "import sys; from dvc.cli import main; sys.exit(main(sys.argv[1:]))"
+    pipe = subprocess.PIPE if read else None
+    with _patient() as came:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *words],
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            env=environment(),
+            start_new_session=True,
+        )
+        told: set[int] = set()
+        while process.returncode is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                out, error = process.communicate(timeout=LOOK)
+            if came.is_set() and process.returncode is None:
+                for child in psutil.Process(process.pid).children(recursive=True):
+                    if child.pid not in told:
+                        told.add(child.pid)
+                        with contextlib.suppress(psutil.NoSuchProcess):
+                            child.send_signal(signal.SIGINT)
+        if process.returncode and not came.is_set():
+            fail(f"dvc {' '.join(words)} failed{': ' + error.strip() if read else ''}")
+    return out or ""
 
 
 # --- without DVC -------------------------------------------------------------------------------
@@ -567,10 +592,7 @@ def _study(slots: int, seconds: float | None) -> None:
     check.main()
     params, jobs = read_params(), plan()
     known = _recorded(STUDY)
-    chosen: list[Job] = []
-    for job in jobs:
-        if any(job.needs(one) for one in chosen) or not _same(job, params, known.get(job.name)):
-            chosen.append(job)
+    chosen = _due(jobs, lambda job: not _same(job, params, known.get(job.name)))
 
     def finished(job: Job) -> None:
         known[job.name] = entry(job, params)

@@ -153,6 +153,78 @@ def test_a_time_limit_interrupts_and_names_what_is_left(here: Path) -> None:
     assert "KeyboardInterrupt" in (here / grid.LOGS / "slow.log").read_text()
 
 
+@pytest.mark.parametrize("kind", grid.STOPS)
+def test_interrupted_it_records_what_has_ended_and_stops_the_rest(
+    here: Path, kind: signal.Signals
+) -> None:
+    handled = (
+        "import signal; signal.signal(15, signal.default_int_handler); print('on', flush=True)"
+    )
+    jobs = [job("one", "pass"), job("two", "pass"), job("slow", f"{handled}; time.sleep(60)")]
+    log = here / grid.LOGS / "slow.log"
+    recorded: list[str] = []
+
+    def finished(one: Job) -> None:
+        recorded.append(one.name)
+        if len(recorded) == 1:  # the signal comes while this one is recorded and another has ended
+            while not (Path("one").exists() and Path("two").exists() and "on" in log.read_text()):
+                time.sleep(0.1)
+            time.sleep(0.5)
+            signal.raise_signal(kind)
+
+    before = signal.signal(kind, signal.default_int_handler)  # a background's SIGINT is ignored
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            grid.run(jobs, 3, finished)
+        assert signal.getsignal(kind) is signal.default_int_handler
+    finally:
+        signal.signal(kind, before)
+    assert sorted(recorded) == ["one", "two"]
+    assert "KeyboardInterrupt" in log.read_text()
+    assert not list((here / grid.LOGS).glob("*.wanted"))
+
+
+def test_a_job_that_was_killed_says_so(here: Path) -> None:
+    """The last line of its log is of its progress."""
+    code = "import os; print('400/3600', flush=True); os.kill(os.getpid(), {})"
+    jobs = [job("one", code.format(9)), job("two", code.format(11))]
+    outcome = grid.run(jobs, 2, lambda one: None)
+    killed = {"one": "killed by SIGKILL (out of memory?)", "two": "killed by SIGSEGV"}
+    assert outcome.failed == killed
+
+
+def test_a_signal_reaches_the_stage_that_dvc_runs_and_not_dvc(here: Path) -> None:
+    """DVC ends by itself, with what was finished before in its lock."""
+    (here / "slow.py").write_text(
+        "import time\n"
+        "try:\n"
+        "    open('on', 'w').close()\n"
+        "    time.sleep(60)\n"
+        "finally:\n"
+        "    open('told', 'w').close()\n"
+    )
+    stages = {
+        "one": {"cmd": "touch out", "outs": ["out"]},
+        "two": {"cmd": f"{sys.executable} slow.py", "deps": ["out"], "outs": ["told"]},
+    }
+    run(here, "git", "init", "-q")
+    run(here, "dvc", "init", "-q")
+    (here / "dvc.yaml").write_text(json.dumps({"stages": stages}))
+
+    def press() -> None:
+        while not (here / "on").exists():
+            time.sleep(0.1)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+    threading.Thread(target=press, daemon=True).start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        grid._dvc("repro")
+    assert time.monotonic() - began < 50
+    assert (here / "told").exists()
+    assert set(locked(here)) == {"one"}
+
+
 def test_a_stage_that_cannot_be_recorded_counts_as_failed(here: Path) -> None:
     jobs = [job("one", "pass"), job("two", "pass", ("one",)), job("other", "pass")]
     outcome = grid.run(jobs, 1, lambda one: "no room" if one.name == "one" else None)

@@ -264,7 +264,7 @@ def test_a_signal_waits_until_a_stage_is_recorded() -> None:
         written = []
 
         def record() -> None:
-            with grid._undisturbed():
+            with grid._patient():
                 signal.raise_signal(signal.SIGTERM)
                 written.append("all of it")
 
