@@ -7,8 +7,8 @@ prints a JSON line a point, scored on the validation split: `kind`, `seconds` (o
 so that other work does not count), `step`, `map50` and `map50_95` of the detector on what the VAE
 reconstructs, and `psnr` in dB. Likelihoods, latent, width, batch and schedule are those of
 params.yaml, over the whole budget of time in place of its steps. The scenes and the detector are
-those of a finished `dvc repro`. Models stay in `--out`, so that a broken run goes on with the kinds
-that are left.
+those of a finished `dvc repro`. Models stay in `--out`, in a folder named by the options that
+decide them, so that a broken run goes on with the kinds that are left.
 """
 
 from __future__ import annotations
@@ -119,6 +119,10 @@ def main() -> None:
     weights = options.detectors / f"{options.modality}.safetensors"
     if not weights.is_file():
         sys.exit(f"{weights} is not there: run `dvc repro` first, or name a folder by --detectors")
+    options.out /= (
+        f"{options.modality}-{options.seconds:g}s-{options.points}-{options.rate:g}-"
+        f"{options.precision}"
+    )
     torch.set_num_threads(1)
     dataset = open_dataset(options.data)
     scenes = Scene.load(dataset, "validation", [options.modality])

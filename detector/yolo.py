@@ -82,6 +82,7 @@ def train(
     seed: int,
     device: str | None = None,
     progress: bool = True,
+    keep: bool = False,
 ) -> dict[str, float]:
     """Train one detector and write it to `out`, one safetensors file, in a single step at the end.
 
@@ -89,8 +90,9 @@ def train(
     [n]. The validation pictures only measure what came out. After each epoch, and every 20 seconds
     within one, the state lies in `scratch` under a fingerprint of everything that decides the
     weights, so the same call goes on where a killed one stopped. Checkpoints of any other call are
-    deleted from `scratch`, a folder of one detector. The same seed, machine and number of threads
-    give the same bytes on a CPU.
+    deleted from `scratch`, a folder of one detector; its own is too at the end, unless `keep` is
+    set, for a caller whose own work may yet be interrupted: the same call then trains no more. The
+    same seed, machine and number of threads give the same bytes on a CPU.
 
     Returns `map50`, `map50_95`, `map50_agnostic` on validation, `parameters`, `epochs` and
     `train_seconds` (of all resumes together, until the file is written). Raises ValueError for
@@ -99,19 +101,27 @@ def train(
     started = time.monotonic()
     _check(images, boxes, len(classes), params)
     _check(val_images, val_boxes, len(classes), params)
+    if images.shape[3] != val_images.shape[3]:
+        raise ValueError(
+            f"pictures have {images.shape[3]} channels, those for validation {val_images.shape[3]}"
+        )
+    out, scratch = Path(out), Path(scratch)
     data = _Data(images, *normalised(boxes, *images.shape[1:3]))
     config = _config(params, images.shape[3], classes)
     network = _onto(_build(config, seed), _device(device))
     checkpoint = scratch / f"{_fingerprint(data, config, seed, _device(device))}.pt"
-    for other in set(scratch.glob("*.p*t")) - {checkpoint}:  # .pt, and .part of a killed write
-        other.unlink()
+    name = "[0-9a-f]" * 32  # of a fingerprint: a user's own files stay
+    for other in {*scratch.glob(f"{name}.pt"), *scratch.glob(f"{name}.part")} - {checkpoint}:
+        other.unlink()  # .part: of a killed write
     spent = _fit(network, data, params, seed, checkpoint, progress, started)
     _write(out, _to_bytes(network, config))
-    checkpoint.unlink(missing_ok=True)
     seconds = spent + time.monotonic() - started
     found = load(out, device).detect(val_images)
+    measured = mean_average_precision(found, val_boxes, len(classes))
+    if not keep:
+        checkpoint.unlink()
     return {
-        **mean_average_precision(found, val_boxes, len(classes)),
+        **measured,
         "parameters": float(sum(p.numel() for p in network.parameters())),
         "epochs": params.epochs,
         "train_seconds": seconds,
@@ -201,7 +211,11 @@ def _check(images: Images, boxes: list[Truth], n_classes: int, params: DetectorP
         raise ValueError(f"images are {images.dtype} {images.shape}, not uint8 [N, H, W, 1 or 3]")
     if len(images) != len(boxes) or len(images) < 2:
         raise ValueError(f"{len(images)} pictures and {len(boxes)} lists of boxes; 2 or more each")
-    for i, (_, labels) in enumerate(boxes):
+    for i, (corners, labels) in enumerate(boxes):
+        if np.shape(corners) != (len(labels), 4):
+            raise ValueError(
+                f"picture {i}: boxes {np.shape(corners)} with {len(labels)} classes; must be [n, 4]"
+            )
         if len(labels) and not (labels.min() >= 0 and labels.max() < n_classes):
             raise ValueError(f"picture {i}: classes {labels} must lie in 0..{n_classes - 1}")
     for key in params.augmentation.colour_keys() if images.shape[3] == 1 else ():

@@ -45,6 +45,7 @@ def train(
     device: str | None = None,
     progress: bool = True,
     log: Callable[[Row], None] | None = None,
+    keep: bool = False,
 ) -> dict[str, Any]:
     """Train one cell and write the model to `out`.
 
@@ -59,12 +60,15 @@ def train(
         device: `cpu`, `cuda`; by default cuda if there is one.
         progress: show a bar (or lines, in a log).
         log: called with each row of the curves as it is made; at once with those of a checkpoint.
+        keep: leave a checkpoint of the last step, for a caller whose own work may yet be
+            interrupted: the same call then trains no more.
 
     Returns:
         {"history": rows of the curves, "steps", "seconds", "samples_per_s", "loss",
         "validation_loss"}; losses are in nats per scene, seconds those of all resumes together.
 
     Raises:
+        ValueError: names the modality whose rows, shape or values do not fit, or the key of params.
         DivergedError: names step, term and modality; the last good checkpoint is kept. Where the
             loss is finite and its gradient is not, names the modality or the weights alone.
     """
@@ -73,6 +77,8 @@ def train(
     settings = params.training
     torch.set_num_threads(settings.threads)
     seen = _resident(data, params, device)
+    if not len(next(iter(seen.values()))):
+        raise ValueError("data: no rows to train on")
     held_out = _resident(validation, params, device)
 
     model = _fresh_model(params, cell, _shapes(params, seen), seed)
@@ -118,12 +124,14 @@ def train(
             if log is not None:
                 log(row)
             bar.update(done, f"loss {row['loss']:.0f}")
-        if done % settings.checkpoint_every == 0 and not last:
+        due = keep if last else done % settings.checkpoint_every == 0
+        if due:
             _checkpoint(path, model, optimiser, noise, done, history, time.monotonic() - began)
     bar.close()
 
     model.save(out)
-    path.unlink(missing_ok=True)
+    if not keep:
+        path.unlink(missing_ok=True)
     seconds = time.monotonic() - began
     return {
         "history": history,
@@ -136,10 +144,27 @@ def train(
 
 
 def _resident(data: Mapping[str, np.ndarray], params: VAEParams, device: str) -> dict[str, Tensor]:
-    """The modalities that `params` names, as stored, on the device."""
+    """The modalities that `params` names, as stored, on the device.
+
+    Raises:
+        ValueError: names the modality that is missing, or whose rows, shape or values do not fit.
+    """
     missing = sorted(set(params.modalities) - set(data))
     if missing:
         raise ValueError(f"modalities: {missing} is not in the data, which has {sorted(data)}")
+    counts = {name: len(data[name]) for name in params.modalities}
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"modalities: row i of each is of the same thing; they have {counts} rows")
+    for name, modality in params.modalities.items():
+        x = data[name]
+        if x.dtype == np.uint8 and x.ndim == 3 and not modality.classes:
+            raise ValueError(
+                f"{name}: uint8 {list(x.shape)}, expected [N, H, W, C], C = 1 for grey"
+            )
+        if modality.likelihood == "bernoulli" and x.dtype != np.uint8 and len(x):
+            low, high = x.min(), x.max()
+            if not 0 <= low <= high <= 1:  # nor NaN
+                raise ValueError(f"{name}: values in [{low:g}, {high:g}], bernoulli needs [0, 1]")
     return {
         name: torch.from_numpy(np.ascontiguousarray(data[name])).to(device)
         for name in params.modalities

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
-import re
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from models.params import Cell
 from pipeline.stage import MODALITIES
 
-__all__ = ["GridParams", "code"]
+__all__ = ["GridParams", "code", "unread"]
 
 
 class GridParams(BaseModel):
@@ -46,18 +46,42 @@ class GridParams(BaseModel):
 
 def code(cell: Cell) -> bytes:
     """The files that define a cell's fusion and objective, and their digests."""
+    lines = [f"{hashlib.sha256(f.read_bytes()).hexdigest()}  {f}\n" for f in sorted(_files(cell))]
+    return "".join(lines).encode()
+
+
+def unread(cell: Cell) -> str | None:
+    """What is wrong with a cell that sets an option which nothing of it reads; None if all are."""
+    text = "".join(f.read_text() for f in (*_files(cell), Path("models/vae.py")))
+    for option in sorted(cell.model_fields_set - {"fusion", "objective"}):
+        if f"cell.{option}" not in text:
+            return (
+                f"{option} = {getattr(cell, option)!r}: fusion {cell.fusion!r} and objective "
+                f"{cell.objective!r} do not read it; leave it out"
+            )
+    return None
+
+
+def _files(cell: Cell) -> set[Path]:
+    """The cell's two files, and those that they import: mopoe builds on poe."""
     files: set[Path] = set()
-    todo = [
+    todo = {
         Path(f"models/fusions/{cell.fusion}.py"),
         Path(f"models/objectives/{cell.objective}.py"),
-    ]
+    }
     while todo:
         file = todo.pop()
         files.add(file)
-        # A fusion may build on another, as mopoe does on poe.
-        for folder, name in re.findall(
-            r"models\.(fusions|objectives)(?:\.| import )(\w+)", file.read_text()
-        ):
-            todo += {Path(f"models/{folder}/{name}.py")} - files
-    lines = [f"{hashlib.sha256(f.read_bytes()).hexdigest()}  {f}\n" for f in sorted(files)]
-    return "".join(lines).encode()
+        named = {Path(*name.split(".")).with_suffix(".py") for name in _imported(file)}
+        todo |= {path for path in named if path.is_file()} - files
+    return {file for file in files if file.parent.name in ("fusions", "objectives")}
+
+
+def _imported(file: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names

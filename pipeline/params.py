@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from detector.params import Detectors
 from models.params import VAEParams, check_cell
-from pipeline.cells import GridParams
+from pipeline.cells import GridParams, unread
 from pipeline.report_params import ReportParams
 from pipeline.score_params import ScoreParams
 from pipeline.stage import MODALITIES, PARAMS, whole
@@ -41,6 +44,8 @@ class Params(BaseModel):
                 check_cell(self.vae, cell)
             except ValueError as error:
                 raise ValueError(f"grid.cells.{name}: {error}") from None
+            if wrong := unread(cell):
+                raise ValueError(f"grid.cells.{name}.{wrong}")
         if len(split_scenes("validation", self.scenes.count)) < 2:
             raise ValueError(
                 f"scenes.count = {self.scenes.count}: must be 21 or more, "
@@ -56,6 +61,36 @@ class Params(BaseModel):
                     f"{key} = {asked}: scenes.count = {self.scenes.count} "
                     f"leaves {test_scenes} test scenes (one in five)"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _objects_are_seen(self) -> Params:
+        """The camera is on this side of the backdrop, and no object's middle is out of depth."""
+        scenes, depths = self.scenes, []
+        low, high = (math.radians(angle) for angle in scenes.camera.azimuth)
+        behind = -scenes.camera.distance[1] * math.cos(max(abs(low), abs(high)))
+        if behind >= scenes.backdrop.distance:
+            raise ValueError(
+                f"scenes.camera.azimuth = {list(scenes.camera.azimuth)}: puts the camera behind "
+                "the backdrop; must stay nearer to 0"
+            )
+        for distance, up, azimuth, x, y, z in product(
+            scenes.camera.distance,
+            scenes.camera.height,
+            np.linspace(low, high, 9),
+            scenes.objects.area_x,
+            scenes.objects.area_y,
+            (0.0, scenes.objects.scale[1]),
+        ):
+            camera = np.array([distance * math.sin(azimuth), -distance * math.cos(azimuth), up])
+            axis = np.array([0.0, 0.0, scenes.camera.look_height]) - camera
+            depths.append(float((np.array([x, y, z]) - camera) @ axis / np.linalg.norm(axis)))
+        if min(depths) < scenes.depth.near or max(depths) > scenes.depth.far:
+            raise ValueError(
+                f"scenes.depth = near {scenes.depth.near}, far {scenes.depth.far}: the middle of "
+                f"an object may be {min(depths):.1f} to {max(depths):.1f} m away along the "
+                "camera's axis, which must lie between them"
+            )
         return self
 
     @model_validator(mode="after")

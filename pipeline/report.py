@@ -274,12 +274,14 @@ def _matrix(inputs: Inputs, cell: str, part: str = "subsets") -> dict[str, dict[
     """
     runs = [score[part] or {} for (name, _), score in inputs.scores.items() if name == cell]
     kept = [figures for (name, _), figures in inputs.resampled.items() if name == cell]
+    prefix = "" if part == "subsets" else "prior-"
 
     def entry(subset: str, target: str) -> Row:
         row: Row = {k: statistics.fmean(run[subset][target][k] for run in runs) for k in SHOWN}
         low, high = None, None
-        if part == "subsets":
-            low, high = bounds(np.mean([f[f"{subset}/{target}"] for f in kept], axis=0))
+        name = f"{prefix}{subset}/{target}"
+        if all(name in figures for figures in kept):
+            low, high = bounds(np.mean([figures[name] for figures in kept], axis=0))
         return row | {"lo": low, "hi": high}
 
     return {

@@ -63,9 +63,8 @@ def _measured(joint: Mapping[str, Values], alone: Mapping[str, Values]) -> dict[
     return row
 
 
-def _summarise(seeds: Sequence[Values], metric: str) -> dict[str, float | None]:
+def _summarise(known: Sequence[Values], metric: str) -> dict[str, float | None]:
     """Mean over the seeds where a figure is known, its interval, and its deviation over seeds."""
-    known = [values for values in seeds if np.isfinite(values[0])]
     if not known:
         return {metric: None, f"{metric}_lo": None, f"{metric}_hi": None, f"{metric}_std": None}
     mean = np.mean(known, axis=0)
@@ -109,7 +108,8 @@ def build(
         costs: (cell name, seed) -> what COSTS names.
 
     Returns:
-        Rows with the keys of COLUMNS and two more: `figures` (metric -> [1 + R], mean over seeds)
+        Rows with the keys of COLUMNS and two more: `figures` (metric -> [1 + R], mean over the
+        seeds where it is known)
         and `behind` (metric -> difference to the best row of the column, with its interval).
     """
     rows = []
@@ -119,16 +119,16 @@ def build(
             _measured(joint[name, seed], {m: alone[m, seed] for m in MODALITIES}) for seed in seeds
         ]
         row: dict[str, Any] = {"fusion": fusion, "objective": objective, "behind": {}}
-        row["figures"] = {
-            metric: np.mean([m[metric] for m in measured], axis=0) for metric in measured[0]
-        }
+        row["figures"] = {}
         for metric in (*METRICS, *GAINS):
-            row |= _summarise([m[metric] for m in measured], metric)
+            known = [m[metric] for m in measured if np.isfinite(m[metric][0])]
+            row["figures"][metric] = np.mean(known, axis=0) if known else measured[0][metric]
+            row |= _summarise(known, metric)
         for metric in METRICS:
             printed = paper.TABLE3.get((fusion, objective), {}).get(metric)
             row[f"{metric}_paper"] = printed
-            known = row[metric] is not None and printed is not None
-            row[f"{metric}_diff"] = row[metric] - printed if known else None
+            both = row[metric] is not None and printed is not None
+            row[f"{metric}_diff"] = row[metric] - printed if both else None
         row |= {cost: statistics.fmean(costs[name, seed][cost] for seed in seeds) for cost in COSTS}
         rows.append(row)
     for metric in METRICS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def main(modality: str) -> None:
         scratch=checkpoints(modality),
         seed=SEED,
         device=device,
+        keep=True,
     )
     test = mean_average_precision(
         yolo.load(weights, device).detect(dataset.array(modality, "test")),
@@ -51,6 +53,7 @@ def main(modality: str) -> None:
             "train_seconds": round(trained["train_seconds"], 1),
         },
     )
+    shutil.rmtree(checkpoints(modality), ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -92,6 +92,7 @@ def main(run: str, cell: Cell, modalities: tuple[str, ...]) -> None:
         checkpoints=stage.CHECKPOINTS / run,
         device=device,
         log=curves(Path(f"data/curves/{run}")),
+        keep=True,
     )
     vae = MultimodalVAE.load(model, device)
     few = {m: torch.from_numpy(x[:4]) for m, x in validation.items()}
@@ -106,6 +107,7 @@ def main(run: str, cell: Cell, modalities: tuple[str, ...]) -> None:
             **passes(vae, few),
         },
     )
+    shutil.rmtree(stage.CHECKPOINTS / run, ignore_errors=True)
 
 
 if __name__ == "__main__":

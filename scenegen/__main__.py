@@ -103,8 +103,13 @@ def _render(options: argparse.Namespace) -> None:
 
 def _preview(options: argparse.Namespace) -> None:
     from scenegen.preview import preview
+    from scenegen.scene import SceneSpec
 
-    scenes = list(range(options.scene, options.scene + options.scenes))
+    scenes: list[int | SceneSpec] = list(range(options.scene, options.scene + options.scenes))
+    if options.spec:
+        scenes = [SceneSpec.from_dict(json.loads(options.spec.read_text()))]
+    if not scenes:
+        raise ValueError(f"--scenes {options.scenes}: must be 1 or more")
     preview(_params(options), scenes, options.out)
     print(options.out)
 

@@ -1,7 +1,8 @@
 """A dataset in the formats that other tools read: COCO, YOLO, Hugging Face and WebDataset.
 
 Every export has one modality's pictures (for `hf` and `webdataset`, all three) and the boxes that
-belong to them. Exports are copies for other tools; the shards stay the dataset.
+belong to them. Exports are copies for other tools; the shards stay the dataset. An export goes into
+a folder of its own: tools read all that lies there, an earlier export's pictures among it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ SCENES_PER_TAR = 1000
 
 def export_coco(dataset: Dataset, out: Path, modality: str = "image") -> None:
     """`SPLIT/000012.png` and `annotations/SPLIT.json` with boxes as x, y, width, height."""
+    _own(out)
     categories = [{"id": i, "name": name} for i, name in enumerate(dataset.classes)]
     for split in dataset.splits:
         images: list[dict[str, Any]] = []
@@ -53,6 +55,7 @@ def export_coco(dataset: Dataset, out: Path, modality: str = "image") -> None:
 
 def export_yolo(dataset: Dataset, out: Path, modality: str = "image") -> None:
     """`images/SPLIT/000012.png`, `labels/SPLIT/000012.txt` and `data.yaml` for ultralytics."""
+    _own(out)
     for split in dataset.splits:
         for scene, picture, (boxes, labels) in _scenes(dataset, split, modality):
             _write(out / "images" / split / f"{scene:06d}.png", encode_png(picture))
@@ -97,7 +100,7 @@ def export_hf(dataset: Dataset, out: Path, modality: str = "image") -> None:
     }
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
     schema = pa.schema(fields, metadata=metadata)
-    out.mkdir(parents=True, exist_ok=True)
+    _own(out)
     for split in dataset.splits:
         rows = list(_all_modalities(dataset, split, modality))
         table = pa.Table.from_pylist(rows, schema=schema)
@@ -125,7 +128,7 @@ def _all_modalities(dataset: Dataset, split: str, modality: str) -> Iterator[dic
 def export_webdataset(dataset: Dataset, out: Path, modality: str = "image") -> None:
     """`SPLIT-00000.tar` with, per scene, `000012.image.png`, `.depth.png` (16 bits), `.radar.png`
     and `.json` (boxes and labels of the modality, K, camera to world)."""
-    out.mkdir(parents=True, exist_ok=True)
+    _own(out)
     for split in dataset.splits:
         records, boxes = dataset.records(split), dataset.boxes(modality, split)
         for part, start in enumerate(range(0, len(records), SCENES_PER_TAR)):
@@ -165,6 +168,17 @@ def _scenes(
 
 def _squeeze(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return picture[..., 0] if picture.shape[-1] == 1 else picture
+
+
+def _own(out: Path) -> None:
+    """Make the export's folder.
+
+    Raises:
+        ValueError: there is something in it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    if any(out.iterdir()):
+        raise ValueError(f"{out}: is not empty; remove it, or name a new folder")
 
 
 def _write(path: Path, data: bytes) -> None:

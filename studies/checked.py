@@ -8,7 +8,7 @@ import shutil
 from pydantic import Field
 
 from models.params import Cell, VAEParams, check_cell
-from pipeline.cells import GridParams, code
+from pipeline.cells import GridParams, code, unread
 from pipeline.stage import write_bytes
 from studies.study import Study
 
@@ -42,6 +42,8 @@ def check_cells(study: Study, vae: VAEParams, grid: StudyGrid) -> None:
             check_cell(vae, cell)
         except ValueError as error:
             raise ValueError(f"grid.cells.{name}: {error}") from None
+        if wrong := unread(cell):
+            raise ValueError(f"grid.cells.{name}.{wrong}")
 
 
 def write_checked(study: Study, grid: StudyGrid) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
@@ -74,6 +75,7 @@ def train_run(study: Study, run: str, data: Mapping[str, np.ndarray]) -> None:
         checkpoints=study.checkpoints / run,
         device=device(),
         log=resumption(study, run),
+        keep=True,
     )
     stage.write_bytes(
         study.data / f"curves/{run}.json", json.dumps(summary["history"]).encode() + b"\n"
@@ -88,3 +90,4 @@ def train_run(study: Study, run: str, data: Mapping[str, np.ndarray]) -> None:
             "parameters": sum(p.numel() for p in MultimodalVAE.load(model).parameters()),
         },
     )
+    shutil.rmtree(study.checkpoints / run, ignore_errors=True)

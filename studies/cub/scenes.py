@@ -16,6 +16,7 @@ from PIL import Image
 
 from pipeline import stage
 from scenegen.dataset import open_dataset
+from scenegen.executors import RenderError
 from scenegen.generate import render_dataset
 from scenegen.manifest import read_manifest
 from scenegen.params import CLASSES, ImageParams, ObjectParams, SceneParams
@@ -125,7 +126,10 @@ def main() -> None:
     if params.source == "files":
         stage.write_bytes(FOLDER / "source", b"files\n")
         return
-    render_dataset(scene_params(params.embedded), SHARDS)
+    try:
+        render_dataset(scene_params(params.embedded), SHARDS)
+    except RenderError as error:
+        stage.fail(str(error))
     dataset = open_dataset(SHARDS)
     records = np.concatenate([dataset.records(split) for split in dataset.splits])
     records = records[np.argsort(records["scene"])]

@@ -45,7 +45,7 @@ def _one_thread() -> object:
     torch.set_num_threads(before)
 
 
-def _report(out: Path, seed: int = 0, **changes: object) -> dict[str, float]:
+def _report(out: Path, seed: int = 0, keep: bool = False, **changes: object) -> dict[str, float]:
     params = TINY.model_copy(update=changes)
     return yolo.train(
         *draw(160, 0),
@@ -56,6 +56,7 @@ def _report(out: Path, seed: int = 0, **changes: object) -> dict[str, float]:
         scratch=out.parent / "scratch",
         seed=seed,
         device="cpu",
+        keep=keep,
     )
 
 
@@ -119,12 +120,22 @@ def test_a_training_goes_on_from_any_step(
 def test_checkpoints_of_another_training_are_deleted(tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    stale = [scratch / "another.pt", scratch / "another.part"]
-    for path in stale:
+    stale = [scratch / f"{'5bab8dc4' * 4}.{kind}" for kind in ("pt", "part")]
+    mine = {scratch / "notes.txt", scratch / "my.pt", scratch / "table.parquet"}
+    for path in (*stale, *mine):
         path.touch()
-    (scratch / "notes.txt").touch()
     _train(tmp_path / "a", epochs=0.1)
-    assert [path.name for path in scratch.iterdir()] == ["notes.txt"]
+    assert set(scratch.iterdir()) == mine
+
+
+def test_a_kept_checkpoint_is_of_the_end(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What made of a detector was interrupted is made again without training it."""
+    first = _train(tmp_path / "a", keep=True)
+    monkeypatch.setattr(yolo, "_step", None)
+    assert _train(tmp_path / "a") == first
+    assert list((tmp_path / "scratch").iterdir()) == []
 
 
 def test_seconds_add_up_over_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,6 +292,9 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     refused("4 pictures and 3 lists", images, truths[:3])
     refused("float64", images / 255, truths)
     refused(r"\(4, 64, 64, 2\)", images[..., :2], truths)
+    refused("have 1 channels, those for validation 3", images[..., :1], truths)
+    more = [(np.zeros((3, 4), np.float32), np.zeros(2, np.int64)), *truths[1:]]
+    refused(r"picture 0: boxes \(3, 4\) with 2 classes", images, more)
     refused(r"picture 0: classes", images, [(b, c + 2) for b, c in truths])
     colourful = TINY.model_copy(update={"augmentation": Augmentation(hue=0.1)})
     refused("augmentation.hue must be 0", images[..., :1], truths, params=colourful)

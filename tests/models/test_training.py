@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import re
 import signal
 import subprocess
 import sys
@@ -92,6 +93,48 @@ def test_a_killed_training_resumes_to_the_same_weights(
     assert_same_weights(tmp_path / "unbroken" / "model.safetensors", out)
     assert resumed["history"] == unbroken["history"]
     assert not list(checkpoints.iterdir()), "a finished training leaves no checkpoint"
+
+
+def test_a_kept_checkpoint_is_of_the_last_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a caller made of the model and lost is made again without training it."""
+    first = run(tmp_path, keep=True)
+    weights = load_file(tmp_path / "model.safetensors")
+    monkeypatch.setattr(MultimodalVAE, "bound", None)
+    again = run(tmp_path)
+    assert again["history"] == first["history"]
+    for key, value in load_file(tmp_path / "model.safetensors").items():
+        assert torch.equal(value, weights[key]), key
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "said"),
+    [
+        ("features", np.zeros((19, 5), np.float32), "{'image': 20, 'features': 19} rows"),
+        (
+            "image",
+            np.zeros((20, 8, 8), np.uint8),
+            r"image: uint8 [20, 8, 8], expected [N, H, W, C]",
+        ),
+        (
+            "features",
+            np.full((20, 5), 255, np.float32),
+            "features: values in [255, 255], bernoulli",
+        ),
+    ],
+)
+def test_data_that_do_not_fit_are_refused(
+    tmp_path: Path, name: str, array: np.ndarray, said: str
+) -> None:
+    modalities = {**PARAMS.modalities, "features": ModalityParams(likelihood="bernoulli")}
+    params = PARAMS.model_copy(update={"modalities": modalities})
+    data = {**DATA, "features": np.ones((20, 5), np.float32), name: array}
+    with pytest.raises(ValueError, match=re.escape(said)):
+        run(tmp_path, params=params, data=data)
+    with pytest.raises(ValueError, match="no rows"):
+        run(tmp_path, data={key: x[:0] for key, x in DATA.items()})
 
 
 def test_the_seed_decides_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,6 +147,25 @@ def test_a_fusion_stands_on_the_fusions_it_imports() -> None:
     assert b"mopoe" not in check.code(Cell(fusion="poe", objective="none"))
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from models.fusions import moe, poe",
+        "from models.fusions import (\n    moe,\n    poe,\n)",
+        "from models.fusions.poe import fuse",
+        "import models.fusions.poe as base",
+    ],
+)
+def test_a_fusion_stands_on_what_it_imports_in_any_form(
+    project: Path, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "models/fusions/mine.py").write_text(f"from models.fusions import load\n{line}\n")
+    monkeypatch.chdir(project)
+    mine = Cell.model_construct(fusion="mine", objective="none")
+    assert b"  models/fusions/poe.py\n" in check.code(mine)
+    assert b"networks" not in check.code(mine)
+
+
 def test_a_shard_is_known_by_all_the_code_that_decides_it() -> None:
     deciding = closure(ROOT, ROOT / "scenegen/records.py") | closure(
         ROOT, ROOT / "scenegen/blender.py"

@@ -120,6 +120,16 @@ def test_a_gain_over_nothing_is_left_empty() -> None:
     assert "–" in table3.as_markdown([row], ALONE, 500, 1, DECODED)
 
 
+def test_a_seed_without_a_gain_leaves_the_others_theirs() -> None:
+    runs = {(cell, seed): figures(0.4, 0.6) for cell in ("a", "b") for seed in (0, 1)}
+    alone = {(m, seed): (0.5 + NOISE) * (1 - seed) for m in MODALITIES for seed in (0, 1)}
+    costs = dict.fromkeys(runs, dict.fromkeys(table3.COSTS, 1.0))
+    for row in table3.build(dict.fromkeys("ab", ("poe", "none")), runs, alone, costs):
+        assert row["synergy_image"] == pytest.approx(20.0)
+        assert row["figures"]["synergy_image"][0] == pytest.approx(20.0)
+        assert row["behind"]["synergy_image"] == {"best": 0.0, "lo": 0.0, "hi": 0.0}
+
+
 def test_a_gain_over_nothing_on_some_resamples_has_no_interval() -> None:
     (row,) = build({("poe-none", 0): figures(0.4, 0.6)}, alone=0.05)
     assert row["synergy_image"] == pytest.approx(1100)
