@@ -24,6 +24,7 @@ from pipeline.figures import Line, Overview, Point, Sprite, Style, Survival
 from pipeline.findings import crossed, findings, frontier, levels, recipe
 from pipeline.mistakes import SURE
 from pipeline.params import Params
+from pipeline.score_params import FaultParams
 from pipeline.stage import MODALITIES
 from pipeline.tables import as_csv
 from scenegen.dataset import open_dataset
@@ -306,10 +307,10 @@ def _agreement(inputs: Inputs, cell: str) -> Row | None:
     return means | {"ci": known[0]["ci"].get("map50") if len(known) == 1 else None}
 
 
-def _survival(inputs: Inputs, config: Params, looks: dict[str, Style]) -> list[Row]:
+def _survival(
+    merged: dict[str, dict[str, Values]], faults: FaultParams, looks: dict[str, Style]
+) -> list[Row]:
     """One chart per faulty sensor, kind and generated modality: mAP over severity, per method."""
-    faults = config.score.faults
-    merged = _faulty(inputs)
     return [
         {
             "sensor": sensor,
@@ -348,10 +349,9 @@ def _faulty(inputs: Inputs) -> dict[str, dict[str, Values]]:
     }
 
 
-def _trade_off(rows: Sequence[Row], looks: dict[str, Style], inputs: Inputs) -> list[str]:
+def _trade_off(rows: Sequence[Row], looks: dict[str, Style]) -> list[str]:
     """The scatter of this run and, for the same cells, of the paper."""
-    seconds = {row["cell"]: _cost(inputs, row["cell"])["train_seconds"] for row in rows}
-    most = max(seconds.values()) or 1.0
+    most = max(row["train_seconds"] for row in rows) or 1.0
     charts = []
     for title, suffix in (("This run", ""), ("The paper", "_paper")):
         points = []
@@ -360,9 +360,9 @@ def _trade_off(rows: Sequence[Row], looks: dict[str, Style], inputs: Inputs) -> 
             if any(value is None for value in figures_of):
                 continue
             cross, synergy = statistics.fmean(figures_of[:2]), statistics.fmean(figures_of[2:])
-            spent = f", {seconds[row['cell']]:.0f} s to train" if not suffix else ""
+            spent = f", {row['train_seconds']:.0f} s to train" if not suffix else ""
             note = f"cross {cross:.2f}, synergy {synergy:+z.1f} %{spent}"
-            area = seconds[row["cell"]] / most if not suffix else 0.1
+            area = row["train_seconds"] / most if not suffix else 0.1
             points.append(Point(row["cell"], looks[row["cell"]], cross, synergy, area, note))
         charts.append(figures.scatter(points, title) if points else "")
     return charts
@@ -420,7 +420,12 @@ def _failures(inputs: Inputs) -> list[Row]:
     ]
 
 
-def _viewer(inputs: Inputs, sheets: dict[str, Sprite], least: float) -> Row:
+def _viewer(
+    inputs: Inputs,
+    matrices: dict[str, dict[str, dict[str, Row]]],
+    sheets: dict[str, Sprite],
+    least: float,
+) -> Row:
     """What the page's script needs to draw any picture: rows of the sprites, boxes, scores."""
 
     def plain(boxes: Boxes) -> list[list[float]]:
@@ -430,7 +435,7 @@ def _viewer(inputs: Inputs, sheets: dict[str, Sprite], least: float) -> Row:
         cell: {
             "map": {
                 subset: {target: round(values["map50"], 3) for target, values in row.items()}
-                for subset, row in matrix.items()
+                for subset, row in matrices[cell].items()
             },
             "rows": {t: sheets[f"{cell}-{t}"].rows for t in MODALITIES if f"{cell}-{t}" in sheets},
             "boxes": {
@@ -443,7 +448,6 @@ def _viewer(inputs: Inputs, sheets: dict[str, Sprite], least: float) -> Row:
             },
         }
         for cell in inputs.samples
-        for matrix in [_matrix(inputs, cell)]
     }
     return {
         "modalities": MODALITIES,
@@ -482,12 +486,14 @@ def _page(
     rows: Sequence[Row],
     unimodal: dict[str, Row],
     gains: list[Row],
-    faulty: list[Row],
+    faulty: dict[str, dict[str, Values]],
+    survived: list[Row],
     cheapest: tuple[str | None, list[Row]],
 ) -> str:
     """report.html: everything inlined. `cheapest`: the recipe and the frontier."""
     cells, least = _cells(config), config.report.confidence
     looks, sheets = figures.styles(cells), _sheets(inputs)
+    matrices = {cell: _matrix(inputs, cell) for cell in cells}
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -514,23 +520,23 @@ def _page(
         crossed=crossed(rows),
         unimodal=unimodal,
         gains=gains,
-        matrices={cell: _matrix(inputs, cell) for cell in cells},
+        matrices=matrices,
         as_prior={cell: _matrix(inputs, cell, "subsets_missing_as_prior") for cell in cells},
         shown=SHOWN,
-        faulty=faulty,
+        faulty=survived,
         fault_kinds={k: (FAULTS[k].__doc__ or "").strip() for k in config.score.faults.kinds},
-        survival=_survival(inputs, config, looks),
+        survival=_survival(faulty, config.score.faults, looks),
         agreement={cell: _agreement(inputs, cell) for cell in cells},
         costs={cell: _cost(inputs, cell) for cell in cells},
         swatches={cell: figures.swatch(style) for cell, style in looks.items()},
-        trade_off=_trade_off(rows, looks, inputs),
+        trade_off=_trade_off(rows, looks),
         learning=_learning(inputs, looks),
         sheets=sheets,
         boxes=_painter(inputs, sheets, least),
         box_colours=figures.BOX_COLOURS,
         failures=_failures(inputs),
         sure=SURE,
-        viewer=_viewer(inputs, sheets, least),
+        viewer=_viewer(inputs, matrices, sheets, least),
     )
 
 
@@ -597,15 +603,16 @@ def main() -> None:
         },
     )
     costs = {cell: _cost(inputs, cell) for cell in cells}
-    survived = fault_table.summarise(cells, _faulty(inputs), faults, costs)
-    each = fault_table.conditions(cells, _faulty(inputs), faults, costs)
+    faulty = _faulty(inputs)
+    survived = fault_table.summarise(cells, faulty, faults, costs)
+    each = fault_table.conditions(cells, faulty, faults, costs)
     stage.write_bytes(RESULTS / "faults.csv", as_csv(each).encode())
     text = fault_table.as_markdown(survived, faults, decoded)
     stage.write_bytes(RESULTS / "faults.md", text.encode())
     stage.write_json(RESULTS / "faults.json", {**faults.model_dump(), "rows": survived})
     stage.write_bytes(
         RESULTS / "report.html",
-        _page(config, inputs, named, unimodal, gains, survived, cheapest).encode(),
+        _page(config, inputs, named, unimodal, gains, faulty, survived, cheapest).encode(),
     )
     stage.write_bytes(RESULTS / "overview.png", _overview(inputs, config.report.confidence))
     wrong = [text for text, verdict, _ in findings(named) if verdict == "disagrees"]
