@@ -287,6 +287,8 @@ class _Run:
             if not stopped and late():
                 stopped, limit = True, time.monotonic() + patience
                 stop()
+                names = ", ".join(job.name for job in self._running.values())
+                print(f"told to stop, and waited for: {names}", file=sys.stderr)
             if not stopped:
                 self._start()
             if not self._running or time.monotonic() >= limit:

@@ -430,6 +430,7 @@ def test_an_interrupted_train_stops_what_runs_and_says_what_is_kept(
         train.terminate()
         _, told = train.communicate(timeout=60)
     assert train.returncode == 130
+    assert "told to stop, and waited for: train_unimodal@image-0\n" in told
     assert "train: interrupted; what is finished is kept" in told
     assert "interrupted; the checkpoint in" in log.read_text()
 
