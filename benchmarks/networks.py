@@ -7,8 +7,9 @@ prints a JSON line a point, scored on the validation split: `kind`, `seconds` (o
 so that other work does not count), `step`, `map50` and `map50_95` of the detector on what the VAE
 reconstructs, and `psnr` in dB. Likelihoods, latent, width, batch and schedule are those of
 params.yaml, over the whole budget of time in place of its steps. The scenes and the detector are
-those of a finished `dvc repro`. Models stay in `--out`, in a folder named by the options that
-decide them, so that a broken run goes on with the kinds that are left.
+those of a finished `dvc repro`. Models stay in `--out`, in a folder named by these options, so that
+a broken run goes on with the kinds that are left; after another change (of params.yaml or the
+scenes) name another `--out`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
+import re
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -54,7 +56,7 @@ def unread(cell: Cell) -> str | None:
     """What is wrong with a cell that sets an option which nothing of it reads; None if all are."""
     text = "".join(f.read_text() for f in (*_files(cell), Path("models/vae.py")))
     for option in sorted(cell.model_fields_set - {"fusion", "objective"}):
-        if f"cell.{option}" not in text:
+        if not re.search(rf"\.{option}\b", text):
             return (
                 f"{option} = {getattr(cell, option)!r}: fusion {cell.fusion!r} and objective "
                 f"{cell.objective!r} do not read it; leave it out"
@@ -72,16 +74,28 @@ def _files(cell: Cell) -> set[Path]:
     while todo:
         file = todo.pop()
         files.add(file)
-        named = {Path(*name.split(".")).with_suffix(".py") for name in _imported(file)}
+        named = {Path(*n.split(".")).with_suffix(".py") for n in _imported(file, file.read_text())}
         todo |= {path for path in named if path.is_file()} - files
     return {file for file in files if file.parent.name in ("fusions", "objectives")}
 
 
-def _imported(file: Path) -> set[str]:
+@functools.cache
+def _imported(file: Path, text: str) -> frozenset[str]:
+    """Names of the modules that a file's text may import.
+
+    Raises:
+        ValueError: names the file that is not Python.
+    """
+    try:
+        tree = ast.parse(text)
+    except SyntaxError as error:
+        raise ValueError(f"{file}: SyntaxError: {error}") from None
     names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return names
+        elif isinstance(node, ast.ImportFrom):
+            package = file.parts[: -node.level] if node.level else ()  # from . import poe
+            module = ".".join([*package, *filter(None, [node.module])])
+            names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+    return frozenset(names)

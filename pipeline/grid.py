@@ -158,10 +158,19 @@ def _patient() -> Iterator[threading.Event]:
     dvc.lock in place, and leaves it cut off where it is interrupted.
     """
     came = threading.Event()
+    shown = [one for one in (1, 2) if os.isatty(one)]
+
+    def heard(kind: int, _: object) -> None:
+        came.set()
+        if kind == signal.SIGHUP:  # to write to a terminal that was closed is an error
+            silent = os.open(os.devnull, os.O_WRONLY)
+            for one in shown:
+                os.dup2(silent, one)
+
     before = {kind: signal.getsignal(kind) for kind in STOPS}
     for kind, handler in before.items():
         if handler is not signal.SIG_IGN:  # as in the background of a shell, or under nohup
-            signal.signal(kind, lambda *_: came.set())
+            signal.signal(kind, heard)
     try:
         yield came
     finally:
@@ -254,7 +263,10 @@ def run(
         # A command on this machine is waited for however long it takes to stop.
         patience = PATIENCE if executor else math.inf
         state = _Run(list(jobs), slots, partial(pool.submit, work), held, holding)
-        return state.until_done(finished, bar, late, stop, patience)
+        outcome = state.until_done(finished, bar, late, stop, patience)
+        if came.is_set():
+            _tell(outcome)
+        return outcome
 
 
 class _Run:
@@ -287,8 +299,8 @@ class _Run:
             if not stopped and late():
                 stopped, limit = True, time.monotonic() + patience
                 stop()
-                names = ", ".join(job.name for job in self._running.values())
-                print(f"told to stop, and waited for: {names}", file=sys.stderr)
+                if names := ", ".join(job.name for job in self._running.values()):
+                    print(f"told to stop, and waited for: {names}", file=sys.stderr)
             if not stopped:
                 self._start()
             if not self._running or time.monotonic() >= limit:
@@ -310,7 +322,8 @@ class _Run:
         stopped: bool,
     ) -> None:
         job = self._running.pop(future)
-        error = future.exception()
+        # A cluster that is lost cancels what it was to run.
+        error = "the cluster is lost" if future.cancelled() else future.exception()
         with self._holding.pop(job.name):  # until it is recorded
             if error is None and future.result() == 0:
                 if trouble := finished(job):
@@ -376,12 +389,17 @@ def _due(jobs: list[Job], stale: Callable[[Job], bool]) -> list[Job]:
     return chosen
 
 
-def _report(outcome: Outcome, onward: str) -> None:
-    """Say what failed and what is left; exit code 1 if anything is."""
+def _tell(outcome: Outcome) -> None:
+    """Say what failed and what is left."""
     for name, reason in outcome.failed.items():
         print(f"{name} failed: {reason} (all of it: {LOGS / name}.log)", file=sys.stderr)
     if outcome.left:
         print(f"left: {', '.join(outcome.left)}", file=sys.stderr)
+
+
+def _report(outcome: Outcome, onward: str) -> None:
+    """Say how it ended; exit code 1 if anything failed."""
+    _tell(outcome)
     print(f"{len(outcome.done)} stages done. {onward}")
     if outcome.failed:
         raise SystemExit(1)

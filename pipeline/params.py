@@ -21,6 +21,10 @@ from scenegen.splits import split_scenes
 __all__ = ["Params", "load"]
 
 
+# Height of a shape's middle at scale 1 (scenegen/geometry.py).
+MIDDLE = {"cube": 0.8, "cylinder": 0.95, "sphere": 1.0, "capsule": 1.3}
+
+
 class Params(BaseModel):
     """The whole of params.yaml."""
 
@@ -67,6 +71,7 @@ class Params(BaseModel):
     def _objects_are_seen(self) -> Params:
         """The camera is on this side of the backdrop, and no object's middle is out of depth."""
         scenes, depths = self.scenes, []
+        middles = [MIDDLE[name] for name in scenes.objects.classes]
         low, high = (math.radians(angle) for angle in scenes.camera.azimuth)
         behind = -scenes.camera.distance[1] * math.cos(max(abs(low), abs(high)))
         if behind >= scenes.backdrop.distance:
@@ -80,7 +85,7 @@ class Params(BaseModel):
             np.linspace(low, high, 9),
             scenes.objects.area_x,
             scenes.objects.area_y,
-            (0.0, scenes.objects.scale[1]),
+            (min(middles) * scenes.objects.scale[0], max(middles) * scenes.objects.scale[1]),
         ):
             camera = np.array([distance * math.sin(azimuth), -distance * math.cos(azimuth), up])
             axis = np.array([0.0, 0.0, scenes.camera.look_height]) - camera

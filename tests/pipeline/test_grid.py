@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures as cf
 import contextlib
 import fcntl
 import json
@@ -18,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import zc.lockfile
 from distributed import LocalCluster
@@ -27,7 +29,7 @@ from ruamel.yaml import YAML
 from pipeline import grid, stage
 from pipeline.grid import Job
 from scenegen.executors import available_cores, dask_executor
-from tests.conftest import clone, run
+from tests.conftest import ROOT, clone, run
 from tests.pipeline.test_stages import change
 from tests.pipeline.test_team import ran
 
@@ -184,6 +186,76 @@ def test_interrupted_it_records_what_has_ended_and_stops_the_rest(
     assert not list((here / grid.LOGS).glob("*.wanted"))
 
 
+CLOSED = """
+import fcntl, sys, termios
+from pathlib import Path
+from pipeline import grid
+
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # its terminal, whose end it hears of
+code = "import signal, sys, time; signal.signal(15, signal.SIG_IGN); "
+code += "open('on', 'w').close(); time.sleep(3); open('out', 'w').close()"
+job = grid.Job("one", f'python -c "{code}"', (), (), ("out",))
+print("begins")
+grid.run([job], 1, lambda one: Path("recorded").touch())
+"""
+
+
+def test_where_the_terminal_was_closed_what_ends_is_recorded(here: Path) -> None:
+    """To write to it is an error then, and there is much to write: bars and last words."""
+    mine, its = os.openpty()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLOSED],
+        cwd=here,
+        env=environment,
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        start_new_session=True,
+    )
+    os.close(its)
+    while not (here / "on").exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    os.close(mine)
+    process.wait(30)
+    assert (here / "out").exists()
+    assert (here / "recorded").exists()
+
+
+def test_interrupted_it_names_what_had_failed(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def finished(one: Job) -> str:
+        signal.raise_signal(signal.SIGTERM)
+        return "finished, but not recorded"
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            grid.run([job("bad", "sys.exit('no tea')"), job("one", "pass")], 1, finished)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    told = capsys.readouterr().err
+    assert "bad failed: no tea" in told
+    assert "one failed: finished, but not recorded" in told
+    assert "told to stop" not in told
+
+
+def test_a_cluster_that_is_lost_costs_what_it_ran(here: Path) -> None:
+    class Lost(cf.ThreadPoolExecutor):
+        def submit(self, *_: Any, **__: Any) -> cf.Future[Any]:  # type: ignore[override]
+            future: cf.Future[Any] = cf.Future()
+            future.cancel()
+            future.set_running_or_notify_cancel()
+            return future
+
+    jobs = [job("one", "pass"), job("two", "pass", ("one",))]
+    outcome = grid.run(jobs, 1, lambda one: None, executor=Lost())
+    assert outcome.failed == {"one": "the cluster is lost"}
+    assert outcome.left == ["two"]
+
+
 def test_a_job_that_was_killed_says_so(here: Path) -> None:
     """The last line of its log is of its progress."""
     code = "import os; print('400/3600', flush=True); os.kill(os.getpid(), {})"
@@ -193,7 +265,9 @@ def test_a_job_that_was_killed_says_so(here: Path) -> None:
     assert outcome.failed == killed
 
 
-def test_a_signal_reaches_the_stage_that_dvc_runs_and_not_dvc(here: Path) -> None:
+def test_a_signal_reaches_the_stage_that_dvc_runs_and_not_dvc(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """DVC ends by itself, with what was finished before in its lock."""
     (here / "slow.py").write_text(
         "import time\n"
@@ -210,12 +284,19 @@ def test_a_signal_reaches_the_stage_that_dvc_runs_and_not_dvc(here: Path) -> Non
     run(here, "git", "init", "-q")
     run(here, "dvc", "init", "-q")
     (here / "dvc.yaml").write_text(json.dumps({"stages": stages}))
+    sent: list[list[str]] = []
+    real = psutil.Process.send_signal
+
+    def send(process: psutil.Process, kind: int) -> None:
+        sent.append(process.cmdline())
+        real(process, kind)
 
     def press() -> None:
         while not (here / "on").exists():
             time.sleep(0.1)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
+    monkeypatch.setattr(psutil.Process, "send_signal", send)
     threading.Thread(target=press, daemon=True).start()
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
@@ -223,6 +304,8 @@ def test_a_signal_reaches_the_stage_that_dvc_runs_and_not_dvc(here: Path) -> Non
     assert time.monotonic() - began < 50
     assert (here / "told").exists()
     assert set(locked(here)) == {"one"}
+    assert sent
+    assert all("slow.py" in " ".join(words) for words in sent)
 
 
 def test_a_stage_that_cannot_be_recorded_counts_as_failed(here: Path) -> None:

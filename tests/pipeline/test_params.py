@@ -8,11 +8,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from pipeline import params, presets
+from scenegen.camera import camera_to_world
+from scenegen.geometry import centre_height
+from scenegen.params import CLASSES
+from scenegen.scene import sample_scene
 from tests.conftest import ROOT, run, shipped
 
 SHIPPED = shipped("params.yaml")
@@ -90,6 +95,29 @@ def test_a_mistake_is_one_line_that_names_key_and_value(
     assert stop.value.code != 0
     assert len(lines) == 1
     assert said in lines[0]
+
+
+def test_a_shapes_middle_is_where_it_is_rendered() -> None:
+    assert {name: centre_height(name) for name in CLASSES} == params.MIDDLE
+
+
+def test_the_depths_told_are_those_of_the_scenes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenes = params.load(put(tmp_path, "scenes.seed", 0)).scenes
+    seen = []
+    for spec in (sample_scene(scenes, number) for number in range(1000)):
+        pose = camera_to_world(spec.camera)
+        for thing in spec.objects:
+            middle = np.array([thing.x, thing.y, thing.scale * centre_height(thing.kind)])
+            seen.append(float((middle - pose[:3, 3]) @ pose[:3, 2]))
+    with pytest.raises(SystemExit):
+        params.load(put(tmp_path, "scenes.depth.near", 11.0))
+    told = re.search(r"may be ([\d.]+) to ([\d.]+) m away", capsys.readouterr().err)
+    assert told
+    nearest, farthest = map(float, told.groups())
+    assert nearest - 0.05 <= min(seen) <= nearest + 0.3
+    assert farthest - 0.3 <= max(seen) <= farthest + 0.05
 
 
 def test_seed_zero_is_a_seed(tmp_path: Path) -> None:

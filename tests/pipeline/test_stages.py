@@ -154,6 +154,9 @@ def test_a_fusion_stands_on_the_fusions_it_imports() -> None:
         "from models.fusions import (\n    moe,\n    poe,\n)",
         "from models.fusions.poe import fuse",
         "import models.fusions.poe as base",
+        "from . import moe, poe",
+        "from .poe import fuse",
+        "from ..fusions import poe",
     ],
 )
 def test_a_fusion_stands_on_what_it_imports_in_any_form(

@@ -16,7 +16,7 @@ import webdataset
 
 from scenegen.card import write_card
 from scenegen.dataset import Dataset, open_dataset
-from scenegen.exports import export_coco, export_hf, export_webdataset, export_yolo
+from scenegen.exports import EXPORTS, export_coco, export_hf, export_webdataset, export_yolo
 from scenegen.generate import render_dataset
 from scenegen.params import CLASSES, SceneParams
 from scenegen.preview import preview
@@ -228,4 +228,23 @@ def test_commands_end_to_end(tmp_path: Path) -> None:
     spec.write_text(run("show", "--scene", "2").stdout)
     alone = run("preview", "--spec", str(spec), "--out", str(sheet))
     assert alone.returncode == 0, alone.stderr
+    same = tmp_path / "same.png"
+    assert run("preview", "--scene", "2", "--scenes", "1", "--out", str(same)).returncode == 0
     assert cv2.imread(str(sheet)).std() > 10
+    assert sheet.read_bytes() == same.read_bytes()
+    for wrong in (["--spec", str(tmp_path / "none.json")], ["--scenes", "0"]):
+        refused = run("preview", *wrong, "--out", str(sheet))
+        assert refused.returncode == 2
+        assert refused.stderr.count("\n") == 1
+        assert wrong[1] in refused.stderr
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_an_export_takes_no_folder_that_holds_something(
+    dataset: Dataset, tmp_path: Path, name: str
+) -> None:
+    """Tools read all that lies there: pictures of an earlier export would be among it."""
+    (tmp_path / "old.png").touch()
+    with pytest.raises(ValueError, match="is not empty"):
+        EXPORTS[name](dataset, tmp_path, "image")
+    assert [path.name for path in tmp_path.iterdir()] == ["old.png"]
