@@ -73,7 +73,8 @@ class Plan:
         target: [M, T, B|1] or None (all 1): weights of what a term reconstructs.
         beta: weight of the KL to the prior.
         cross: {expert: weight} of the KLs from the joint posterior to single experts.
-        static: the same experts are present in every step.
+        static: the same experts are present in every step, so that the components of a mixture that
+            are absent are looked up once, and not decoded.
         weight: [T] or None (all 1): each term's share; its fit and KL are reported without it.
         entropy: nats that a nat of the weights' entropy is worth.
     """
@@ -83,7 +84,7 @@ class Plan:
     target: Tensor | None = None
     beta: float = 1.0
     cross: dict[int, float] = field(default_factory=dict)
-    static: bool = True
+    static: bool = False
     weight: Tensor | None = None
     entropy: float = 0.0
 

@@ -334,11 +334,12 @@ class MultimodalVAE(nn.Module):
             if not weight[component].all():
                 raise ValueError(f"component: {component} needs modalities that are not available")
             return mean[component], var[component]
-        drawn = draws.uniform(tuple(mean.shape[1:]), mean)[:, 0] if len(mean) > 1 else None
-        if drawn is None:
-            return mean[0], var[0]
-        last = int(weight.sum(1).nonzero().max())  # rounding must not reach an absent component
-        index = (drawn >= weight.cumsum(0)).sum(0).clamp(max=last)
+        alive = weight.any(1).nonzero().flatten()
+        if len(alive) == 1:
+            return mean[alive[0]], var[alive[0]]
+        drawn = draws.uniform(tuple(mean.shape[1:]), mean)[:, 0]
+        # Rounding must not reach an absent component.
+        index = (drawn >= weight.cumsum(0)).sum(0).clamp(max=int(alive[-1]))
         items = torch.arange(len(index), device=index.device)
         return mean[index, items], var[index, items]
 

@@ -6,14 +6,16 @@ import ast
 import functools
 import hashlib
 import re
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models.params import Cell
-from pipeline.stage import MODALITIES
+from pipeline.stage import MODALITIES, write_bytes
 
-__all__ = ["GridParams", "code", "unread"]
+__all__ = ["GridParams", "code", "unread", "write_checked"]
 
 
 class GridParams(BaseModel):
@@ -50,6 +52,14 @@ def code(cell: Cell) -> bytes:
     """The files that define a cell's fusion and objective, and their digests."""
     lines = [f"{hashlib.sha256(f.read_bytes()).hexdigest()}  {f}\n" for f in sorted(_files(cell))]
     return "".join(lines).encode()
+
+
+def write_checked(folder: Path, cells: Mapping[str, Cell]) -> None:
+    """What every other stage waits for: a constant file, and for each cell its `code`."""
+    write_bytes(folder / "params", b"params.yaml is valid\n")
+    shutil.rmtree(folder / "cells", ignore_errors=True)
+    for name, cell in cells.items():
+        write_bytes(folder / "cells" / name, code(cell))
 
 
 def unread(cell: Cell) -> str | None:

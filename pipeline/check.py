@@ -11,13 +11,11 @@ keys alone.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from models.params import Cell
 from pipeline import params
-from pipeline.cells import code
-from pipeline.stage import write_bytes
+from pipeline.cells import write_checked
 
 __all__ = ["main"]
 
@@ -27,11 +25,7 @@ UNIMODAL = Cell(fusion="poe", objective="none")
 
 def main() -> None:
     """Check params.yaml, then write files that change only if what they stand for does."""
-    cells = params.load().grid.cells
-    write_bytes(FOLDER / "params", b"params.yaml is valid\n")
-    shutil.rmtree(FOLDER / "cells", ignore_errors=True)
-    for name, cell in {**cells, "unimodal": UNIMODAL}.items():
-        write_bytes(FOLDER / "cells" / name, code(cell))
+    write_checked(FOLDER, {**params.load().grid.cells, "unimodal": UNIMODAL})
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from dvc.repo import Repo
 from dvc.stage import PipelineStage, Stage
 from dvc.utils.serialize import load_yaml
 
-from pipeline import check, params, stage
+from pipeline import cells, check, params, stage
 from pipeline.params import Params
 from scenegen.manifest import read_manifest
 
@@ -162,7 +162,7 @@ class _Changes:
             if path.parent == check.FOLDER / "cells":
                 cell = {**self.config.grid.cells, "unimodal": check.UNIMODAL}.get(path.name)
                 # The file as `check` would write it now.
-                if path.exists() and not (cell and path.read_bytes() == check.code(cell)):
+                if path.exists() and not (cell and path.read_bytes() == cells.code(cell)):
                     reasons.append("fusion or objective")
                     continue
             reasons += self._status(dep)

@@ -1,18 +1,14 @@
-"""What the studies' `check` stages share: the grid, and files that change only if their meaning
-does."""
+"""What the studies' `check` stages share: the grid, and what contradicts in it."""
 
 from __future__ import annotations
-
-import shutil
 
 from pydantic import Field
 
 from models.params import Cell, VAEParams, check_cell
-from pipeline.cells import GridParams, code, unread
-from pipeline.stage import write_bytes
+from pipeline.cells import GridParams, unread
 from studies.study import Study
 
-__all__ = ["StudyGrid", "check_cells", "write_checked"]
+__all__ = ["StudyGrid", "check_cells"]
 
 
 class StudyGrid(GridParams):
@@ -44,12 +40,3 @@ def check_cells(study: Study, vae: VAEParams, grid: StudyGrid) -> None:
             raise ValueError(f"grid.cells.{name}: {error}") from None
         if wrong := unread(cell):
             raise ValueError(f"grid.cells.{name}.{wrong}")
-
-
-def write_checked(study: Study, grid: StudyGrid) -> None:
-    """A constant file every other stage waits for, and per cell the code of its two axes."""
-    folder = study.data / "checked"
-    write_bytes(folder / "params", b"params.yaml is valid\n")
-    shutil.rmtree(folder / "cells", ignore_errors=True)
-    for name, cell in {**grid.cells, "unimodal": grid.unimodal}.items():
-        write_bytes(folder / "cells" / name, code(cell))

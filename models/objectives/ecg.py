@@ -11,4 +11,4 @@ __all__ = ["plan"]
 
 def plan(layout: Layout, cell: Cell, draws: Draws) -> Plan:
     """T = 2^M - 1 terms, the full set counted once."""
-    return Plan(layout.sees(layout.every_subset()))
+    return Plan(layout.sees(layout.every_subset()), static=True)

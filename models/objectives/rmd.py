@@ -14,4 +14,4 @@ def plan(layout: Layout, cell: Cell, draws: Draws) -> Plan:
     every = layout.every_subset()
     count = layout.batch if cell.per == "sample" else 1
     row = (draws.uniform((count,), layout.like) * len(every)).long()
-    return Plan(layout.sees(every[row].T[None]), static=False)
+    return Plan(layout.sees(every[row].T[None]))

@@ -23,4 +23,4 @@ def plan(layout: Layout, cell: Cell, draws: Draws) -> Plan:
     full, sides = layout.like.new_full((1,), cell.share), (1 - cell.share) / 2
     weight = torch.cat([full, full.new_full((2,), sides)])
     given = torch.stack([torch.ones_like(side), side, ~side])
-    return Plan(layout.sees(given), static=False, weight=weight)
+    return Plan(layout.sees(given), weight=weight)

@@ -24,4 +24,5 @@ def plan(layout: Layout, cell: Cell, draws: Draws) -> Plan:
     without the entropy all weight would go to one subset.
     """
     weight = layout.own["logits"].softmax(0)
-    return Plan(layout.sees(layout.every_subset()), weight=weight, entropy=cell.entropy)
+    sees = layout.sees(layout.every_subset())
+    return Plan(sees, static=True, weight=weight, entropy=cell.entropy)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import model_validator
 
 from models.params import VAEParams
-from studies.checked import StudyGrid, check_cells, write_checked
+from pipeline.cells import write_checked
+from studies.checked import StudyGrid, check_cells
 from studies.cub.params import (
     CCAParams,
     DataParams,
@@ -45,7 +46,8 @@ class Params(Section):
 
 def main() -> None:
     """Check the params, then write what the other stages depend on."""
-    write_checked(CUB, CUB.load(Params).grid)
+    grid = CUB.load(Params).grid
+    write_checked(CUB.data / "checked", {**grid.cells, "unimodal": grid.unimodal})
 
 
 if __name__ == "__main__":

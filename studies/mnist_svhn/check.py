@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import model_validator
 
 from models.params import VAEParams
-from studies.checked import StudyGrid, check_cells, write_checked
+from pipeline.cells import write_checked
+from studies.checked import StudyGrid, check_cells
 from studies.mnist_svhn.params import ClassifierParams, DataParams, ReportParams, ScoreParams
 from studies.study import MNIST_SVHN, Section
 
@@ -30,7 +31,8 @@ class Params(Section):
 
 def main() -> None:
     """Check the params, then write what the other stages depend on."""
-    write_checked(MNIST_SVHN, MNIST_SVHN.load(Params).grid)
+    grid = MNIST_SVHN.load(Params).grid
+    write_checked(MNIST_SVHN.data / "checked", {**grid.cells, "unimodal": grid.unimodal})
 
 
 if __name__ == "__main__":

@@ -94,8 +94,8 @@ MUTANTS = (
     Mutant(
         "ecg targets limited to what a term sees",
         "objectives/ecg.py",
-        "return Plan(layout.sees(layout.every_subset()))",
-        "return Plan(layout.sees(layout.every_subset()), "
+        "return Plan(layout.sees(layout.every_subset()), static=True)",
+        "return Plan(layout.sees(layout.every_subset()), static=True, "
         "target=layout.every_subset().T[..., None].to(layout.like.dtype))",
     ),
     Mutant(

@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 from models import networks
 from models.mixture import Draws
-from models.params import Cell, ModalityParams, NetworkParams, TrainingParams, VAEParams
+from models.params import MIXTURES, Cell, ModalityParams, NetworkParams, TrainingParams, VAEParams
 from models.vae import MultimodalVAE
 from tests.models.conftest import LATENT, draws, small_batch, small_model
 
@@ -116,6 +116,16 @@ def test_components_are_drawn_by_their_weight_and_never_absent() -> None:
     drawn = model.generate(some, uniforms=uniforms)["b"]
     a, c = (model.generate(some, component=i)["b"] for i in (0, 2))
     torch.testing.assert_close(drawn, torch.stack([a[0], c[1], c[2]]))
+
+
+@pytest.mark.parametrize("fusion", MIXTURES)
+def test_where_one_component_is_there_nothing_is_drawn(fusion: str) -> None:
+    model, x = small_model(Cell(fusion=fusion)), small_batch()
+    torch.testing.assert_close(
+        model.generate({"b": x["b"]})["a"], model.generate({"b": x["b"]}, component=1)["a"]
+    )
+    with pytest.raises(ValueError, match="give a generator, or uniforms"):
+        model.generate(x)
 
 
 def test_a_missing_modality_may_stand_as_the_prior() -> None:

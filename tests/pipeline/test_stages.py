@@ -12,7 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from models.params import Cell
-from pipeline import check
+from pipeline import cells
 from scenegen import manifest
 from tests.conftest import ROOT, run
 from tests.pipeline.imports import closure
@@ -143,8 +143,8 @@ def test_an_edited_fusion_or_objective_makes_only_its_own_cells_stale(
 
 
 def test_a_fusion_stands_on_the_fusions_it_imports() -> None:
-    assert b"models/fusions/poe.py" in check.code(Cell(fusion="mopoe", objective="none"))
-    assert b"mopoe" not in check.code(Cell(fusion="poe", objective="none"))
+    assert b"models/fusions/poe.py" in cells.code(Cell(fusion="mopoe", objective="none"))
+    assert b"mopoe" not in cells.code(Cell(fusion="poe", objective="none"))
 
 
 @pytest.mark.parametrize(
@@ -165,8 +165,8 @@ def test_a_fusion_stands_on_what_it_imports_in_any_form(
     (project / "models/fusions/mine.py").write_text(f"from models.fusions import load\n{line}\n")
     monkeypatch.chdir(project)
     mine = Cell.model_construct(fusion="mine", objective="none")
-    assert b"  models/fusions/poe.py\n" in check.code(mine)
-    assert b"networks" not in check.code(mine)
+    assert b"  models/fusions/poe.py\n" in cells.code(mine)
+    assert b"networks" not in cells.code(mine)
 
 
 def test_a_shard_is_known_by_all_the_code_that_decides_it() -> None:
