@@ -18,6 +18,9 @@ from pipeline.stage import MODALITIES, write_bytes
 __all__ = ["GridParams", "code", "unread", "write_checked"]
 
 
+OF_EVERY_CELL = {"fusion", "objective", "samples", "kl", "gradient", "beta"}  # models/vae.py's
+
+
 class GridParams(BaseModel):
     """Which cells (fusion x objective) are trained, with which seeds."""
 
@@ -64,8 +67,8 @@ def write_checked(folder: Path, cells: Mapping[str, Cell]) -> None:
 
 def unread(cell: Cell) -> str | None:
     """What is wrong with a cell that sets an option which nothing of it reads; None if all are."""
-    text = "".join(f.read_text() for f in (*_files(cell), Path("models/vae.py")))
-    for option in sorted(cell.model_fields_set - {"fusion", "objective"}):
+    text = "".join(file.read_text() for file in _files(cell))
+    for option in sorted(cell.model_fields_set - OF_EVERY_CELL):
         if not re.search(rf"\.{option}\b", text):
             return (
                 f"{option} = {getattr(cell, option)!r}: fusion {cell.fusion!r} and objective "

@@ -15,14 +15,11 @@ from pipeline.cells import GridParams, unread
 from pipeline.report_params import ReportParams
 from pipeline.score_params import ScoreParams
 from pipeline.stage import MODALITIES, PARAMS, whole
+from scenegen.geometry import centre_height
 from scenegen.params import SceneParams
 from scenegen.splits import split_scenes
 
 __all__ = ["Params", "load"]
-
-
-# Height of a shape's middle at scale 1 (scenegen/geometry.py).
-MIDDLE = {"cube": 0.8, "cylinder": 0.95, "sphere": 1.0, "capsule": 1.3}
 
 
 class Params(BaseModel):
@@ -71,7 +68,7 @@ class Params(BaseModel):
     def _objects_are_seen(self) -> Params:
         """The camera is on this side of the backdrop, and no object's middle is out of depth."""
         scenes, depths = self.scenes, []
-        middles = [MIDDLE[name] for name in scenes.objects.classes]
+        middles = [centre_height(name) for name in scenes.objects.classes]
         low, high = (math.radians(angle) for angle in scenes.camera.azimuth)
         behind = -scenes.camera.distance[1] * math.cos(max(abs(low), abs(high)))
         if behind >= scenes.backdrop.distance:

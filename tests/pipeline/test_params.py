@@ -16,7 +16,6 @@ from ruamel.yaml import YAML
 from pipeline import params, presets
 from scenegen.camera import camera_to_world
 from scenegen.geometry import centre_height
-from scenegen.params import CLASSES
 from scenegen.scene import sample_scene
 from tests.conftest import ROOT, run, shipped
 
@@ -95,10 +94,6 @@ def test_a_mistake_is_one_line_that_names_key_and_value(
     assert stop.value.code != 0
     assert len(lines) == 1
     assert said in lines[0]
-
-
-def test_a_shapes_middle_is_where_it_is_rendered() -> None:
-    assert {name: centre_height(name) for name in CLASSES} == params.MIDDLE
 
 
 def test_the_depths_told_are_those_of_the_scenes(

@@ -264,6 +264,7 @@ def test_bad_params_are_refused_in_one_line_before_any_work(
     text = shipped(f"studies/{study}/params.yaml")
     assert old in text
     (home / "params.yaml").write_text(text.replace(old, new, 1))
+    (tmp_path / "models").symlink_to(ROOT / "models")  # which options a cell's code reads
     done = run(tmp_path, "python", "-m", f"studies.{study}.check", check=False,
                PYTHONPATH=str(ROOT))  # fmt: skip
     assert done.returncode == 2
