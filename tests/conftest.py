@@ -29,7 +29,7 @@ def shipped(name: str) -> str:
 
 def clone(to: Path) -> Path:
     """A clone of this repository with the working tree's own changes laid over it."""
-    subprocess.run(["git", "clone", "-q", "--no-hardlinks", str(ROOT), str(to)], check=True)
+    subprocess.run(["git", "clone", "-q", "--shared", str(ROOT), str(to)], check=True)
     changed = (["diff", "--name-only", "HEAD"], ["ls-files", "-o", "--exclude-standard"])
     names = [
         name
