@@ -260,10 +260,16 @@ def run(
         def late() -> bool:
             return came.is_set() or time.monotonic() >= limit
 
+        def recorded(job: Job) -> str | None:
+            trouble = finished(job)
+            bar.update(0 if trouble else 1)
+            return trouble
+
         # A command on this machine is waited for however long it takes to stop.
         patience = PATIENCE if executor else math.inf
-        state = _Run(list(jobs), slots, partial(pool.submit, work), held, holding)
-        outcome = state.until_done(finished, bar, late, stop, patience)
+        submit = partial(pool.submit, work)
+        state = _Run(list(jobs), slots, submit, recorded, held, holding)
+        outcome = state.until_done(late, stop, patience)
         if came.is_set():
             _tell(outcome)
         return outcome
@@ -277,21 +283,17 @@ class _Run:
         jobs: list[Job],
         slots: int,
         submit: Callable[..., cf.Future[int]],
+        finished: Callable[[Job], str | None],
         held: Callable[[Job], contextlib.AbstractContextManager[Any]],
         holding: dict[str, contextlib.ExitStack],
     ) -> None:
-        self._held, self._holding = held, holding
+        self._finished, self._held, self._holding = finished, held, holding
         self._waiting, self._slots, self._submit = jobs, slots, submit
         self._running: dict[cf.Future[int], Job] = {}
         self._outcome = Outcome()
 
     def until_done(
-        self,
-        finished: Callable[[Job], str | None],
-        bar: Any,
-        late: Callable[[], bool],
-        stop: Callable[[], None],
-        patience: float,
+        self, late: Callable[[], bool], stop: Callable[[], None], patience: float
     ) -> Outcome:
         """Run them all, or until it is `late`: `stop` then tells what runs, which is waited for."""
         stopped, limit = False, math.inf
@@ -307,30 +309,23 @@ class _Run:
                 break
             done, _ = cf.wait(self._running, LOOK, cf.FIRST_COMPLETED)
             for future in done:
-                self._end(future, finished, bar, stopped)
+                self._end(future, stopped)
         on = [job.name for job in self._running.values()]
         if on:
             print(f"may still run on the cluster: {', '.join(on)}", file=sys.stderr)
         self._outcome.left += on + [job.name for job in self._waiting]
         return self._outcome
 
-    def _end(
-        self,
-        future: cf.Future[int],
-        finished: Callable[[Job], str | None],
-        bar: Any,
-        stopped: bool,
-    ) -> None:
+    def _end(self, future: cf.Future[int], stopped: bool) -> None:
         job = self._running.pop(future)
         # A cluster that is lost cancels what it was to run.
         error = "the cluster is lost" if future.cancelled() else future.exception()
         with self._holding.pop(job.name):  # until it is recorded
             if error is None and future.result() == 0:
-                if trouble := finished(job):
+                if trouble := self._finished(job):
                     self._fail(job, trouble)
                 else:
                     self._outcome.done.append(job.name)
-                    bar.update(1)
             elif stopped:
                 self._outcome.left.append(job.name)
             else:
@@ -384,7 +379,7 @@ def _due(jobs: list[Job], stale: Callable[[Job], bool]) -> list[Job]:
     """Those of a `plan` that are stale, or read what one that is due will write."""
     chosen: list[Job] = []
     for job in jobs:
-        if stale(job) or any(job.needs(one) for one in chosen):
+        if any(job.needs(one) for one in chosen) or stale(job):
             chosen.append(job)
     return chosen
 

@@ -98,6 +98,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def heeding() -> Iterator[None]:
+    """Every signal to stop is a KeyboardInterrupt, also where a background's shell ignores it."""
+    before = {kind: signal.signal(kind, signal.default_int_handler) for kind in grid.STOPS}
+    yield
+    for kind, handler in before.items():
+        signal.signal(kind, handler)
+
+
 def test_a_failure_costs_what_needs_it_and_nothing_else(here: Path) -> None:
     jobs = [
         job("score", "pass", ("bad",)),
@@ -155,6 +164,7 @@ def test_a_time_limit_interrupts_and_names_what_is_left(here: Path) -> None:
     assert "KeyboardInterrupt" in (here / grid.LOGS / "slow.log").read_text()
 
 
+@pytest.mark.usefixtures("heeding")
 @pytest.mark.parametrize("kind", grid.STOPS)
 def test_interrupted_it_records_what_has_ended_and_stops_the_rest(
     here: Path, kind: signal.Signals
@@ -174,13 +184,9 @@ def test_interrupted_it_records_what_has_ended_and_stops_the_rest(
             time.sleep(0.5)
             signal.raise_signal(kind)
 
-    before = signal.signal(kind, signal.default_int_handler)  # a background's SIGINT is ignored
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            grid.run(jobs, 3, finished)
-        assert signal.getsignal(kind) is signal.default_int_handler
-    finally:
-        signal.signal(kind, before)
+    with pytest.raises(KeyboardInterrupt):
+        grid.run(jobs, 3, finished)
+    assert signal.getsignal(kind) is signal.default_int_handler
     assert sorted(recorded) == ["one", "two"]
     assert "KeyboardInterrupt" in log.read_text()
     assert not list((here / grid.LOGS).glob("*.wanted"))
@@ -223,6 +229,7 @@ def test_where_the_terminal_was_closed_what_ends_is_recorded(here: Path) -> None
     assert (here / "recorded").exists()
 
 
+@pytest.mark.usefixtures("heeding")
 def test_interrupted_it_names_what_had_failed(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -230,12 +237,8 @@ def test_interrupted_it_names_what_had_failed(
         signal.raise_signal(signal.SIGTERM)
         return "finished, but not recorded"
 
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            grid.run([job("bad", "sys.exit('no tea')"), job("one", "pass")], 1, finished)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with pytest.raises(KeyboardInterrupt):
+        grid.run([job("bad", "sys.exit('no tea')"), job("one", "pass")], 1, finished)
     told = capsys.readouterr().err
     assert "bad failed: no tea" in told
     assert "one failed: finished, but not recorded" in told
@@ -265,6 +268,7 @@ def test_a_job_that_was_killed_says_so(here: Path) -> None:
     assert outcome.failed == killed
 
 
+@pytest.mark.usefixtures("heeding")
 def test_a_signal_reaches_the_stage_that_dvc_runs_and_not_dvc(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -332,6 +336,7 @@ def test_jobs_go_to_a_dask_cluster(here: Path) -> None:
     assert os.getpid() not in ran_by
 
 
+@pytest.mark.usefixtures("heeding")
 def test_interrupted_it_stops_a_cluster_and_names_what_does_not(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -349,14 +354,12 @@ def test_interrupted_it_stops_a_cluster_and_names_what_does_not(
             time.sleep(0.1)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
     with LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster:
         executor, disconnect = dask_executor(cluster.scheduler_address)
         threading.Thread(target=press).start()
         with pytest.raises(KeyboardInterrupt):
             grid.run(jobs, 2, lambda one: None, executor=executor)
         disconnect()
-    signal.signal(signal.SIGINT, before)
     assert "KeyboardInterrupt" in logs["heeds"].read_text()
     assert "\nmay still run on the cluster: deaf\n" in capsys.readouterr().err
     assert not list((here / grid.LOGS).glob("*.wanted"))
