@@ -52,7 +52,8 @@ def train(
     Args:
         params: the `vae:` section; the modalities trained are those it names.
         cell: fusion, objective and options.
-        data, validation: modality -> uint8 [N, H, W, C] (or float32 [N, D] and [N, T, D]).
+        data, validation: modality -> uint8 [N, H, W, C] (or float32 [N, D] and [N, T, D]); the
+            validation loss is that of the first 256 rows.
         seed: decides weights, batches and noise.
         out: the safetensors file to write.
         checkpoints: folder of this training alone; a checkpoint there is resumed if it fits params,
@@ -340,12 +341,14 @@ def _curves(numbers: Tensor, model: MultimodalVAE, prefix: str) -> Row:
 def _fingerprint(
     params: VAEParams, cell: Cell, seed: int, data: Mapping[str, Tensor], device: str
 ) -> str:
-    """Names what a checkpoint was trained from: params, cell, seed, this package, data, device.
+    """Names what a checkpoint was trained from: params, cell, seed, code, data, device.
 
-    Of the device its kind: the noise of a GPU's generator cannot go on in a CPU's.
+    Of the device its kind: the noise of a GPU's generator cannot go on in a CPU's. And whether it
+    multiplies bfloat16: float32 in its stead is another training.
     """
     settings = f"{params.model_dump_json()}{cell.model_dump_json()}{seed}"
-    digest = hashlib.sha256(f"{settings}{torch.device(device).type}".encode())
+    where = f"{torch.__version__} {fast_bfloat16(torch.device(device))}"
+    digest = hashlib.sha256(f"{settings}{torch.device(device).type}{where}".encode())
     for file in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(file.read_bytes())
     for name, values in sorted(data.items()):

@@ -476,7 +476,7 @@ class MultimodalVAE(nn.Module):
         """Weights and config into one safetensors file, atomically."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        beside = path.with_name(f"{path.name}.partial")  # the next save replaces what a kill left
         weights = {key: value.contiguous().cpu() for key, value in self.state_dict().items()}
         save_file(weights, beside, metadata={"config": json.dumps(self.config())})
         with beside.open("rb") as file:

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from models.params import Cell
+from models.params import MIXTURES, Cell
 from pipeline.stage import MODALITIES, write_bytes
 
 __all__ = ["GridParams", "code", "unread", "write_checked"]
 
-
 OF_EVERY_CELL = {"fusion", "objective", "samples", "kl", "gradient", "beta"}  # models/vae.py's
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")  # of a cell: it becomes files and arguments
+TRAINING = Path("models/training.py")  # what it imports is in every training's `deps`
 
 
 class GridParams(BaseModel):
@@ -40,12 +41,9 @@ class GridParams(BaseModel):
     @classmethod
     def _names_make_file_names(cls, cells: dict[str, Cell]) -> dict[str, Cell]:
         for name in cells:
-            if not name.replace("-", "").replace("_", "").isalnum() or name in (
-                *MODALITIES,
-                "unimodal",
-            ):
+            if not NAME.fullmatch(name) or name in (*MODALITIES, "unimodal"):
                 raise ValueError(
-                    f"{name!r} is not a cell name: letters, digits, - and _, "
+                    f"{name!r} is not a cell name: letters a to z, digits, - and _, no - first, "
                     f"and none of {', '.join(MODALITIES)}, unimodal"
                 )
         return cells
@@ -67,6 +65,11 @@ def write_checked(folder: Path, cells: Mapping[str, Cell]) -> None:
 
 def unread(cell: Cell) -> str | None:
     """What is wrong with a cell that sets an option which nothing of it reads; None if all are."""
+    if "kl" in cell.model_fields_set and (cell.fusion not in MIXTURES or cell.samples > 1):
+        return (
+            f"kl = {cell.kl!r}: is for a mixture ({', '.join(MIXTURES)}) with samples = 1; "
+            "leave it out"
+        )
     text = "".join(file.read_text() for file in _files(cell))
     for option in sorted(cell.model_fields_set - OF_EVERY_CELL):
         if not re.search(rf"\.{option}\b", text):
@@ -78,18 +81,25 @@ def unread(cell: Cell) -> str | None:
 
 
 def _files(cell: Cell) -> set[Path]:
-    """The cell's two files, and those that they import: mopoe builds on poe."""
-    files: set[Path] = set()
-    todo = {
+    """The cell's two files and those that they import, as mopoe builds on poe; without what every
+    training reads."""
+    own = {
         Path(f"models/fusions/{cell.fusion}.py"),
         Path(f"models/objectives/{cell.objective}.py"),
     }
+    return _with_imported(own) - _with_imported({TRAINING})
+
+
+def _with_imported(files: set[Path]) -> set[Path]:
+    """Files of this project, and those that they import, and so on."""
+    found: set[Path] = set()
+    todo = set(files)
     while todo:
         file = todo.pop()
-        files.add(file)
+        found.add(file)
         named = {Path(*n.split(".")).with_suffix(".py") for n in _imported(file, file.read_text())}
-        todo |= {path for path in named if path.is_file()} - files
-    return {file for file in files if file.parent.name in ("fusions", "objectives")}
+        todo |= {path for path in named if path.is_file()} - found
+    return found
 
 
 @functools.cache

@@ -65,11 +65,15 @@ def _pairs(
 
 
 def _told(a: Row, metric: str, b: Row | None = None, share: float = 1.0) -> bool:
-    """Whether the interval of a's figure less `share` of b's (or 0) leaves out 0."""
+    """Whether the interval of a's figure less `share` of b's (or 0) leaves out 0.
+
+    One that is not defined, as where the sensor's own VAE finds nothing in a resample, tells
+    nothing.
+    """
     if "figures" not in a:
         return True
     low, high = bounds(a["figures"][metric] - (share * b["figures"][metric] if b else 0))
-    return low is None or high is None or not low <= 0 <= high
+    return low is not None and high is not None and not low <= 0 <= high
 
 
 def _none(row: Row) -> bool:

@@ -36,6 +36,8 @@ from ruamel.yaml import YAML
 from pipeline import SIGNALS
 from pipeline.stage import (
     PARAMS,
+    PARENT,
+    RUNS,
     environment,
     fail,
     read_params,
@@ -201,7 +203,7 @@ def _execute(command: str, log: str, folder: str, wanted: str, threads: int | No
             stdout=file,
             stderr=file,
             cwd=folder,
-            env={**given, **os.environ},
+            env={**given, **os.environ, PARENT: str(os.getpid())},
             start_new_session=True,
         )
     while (Path(folder) / wanted).exists():
@@ -437,7 +439,11 @@ def train(
             reserved[job.name] = stack
             yield
 
+    home = RUNS if definition == DEFINITION else RUNS / definition.parent.name
+
     def finished(job: Job) -> str | None:
+        if edited := _edited(job, _ran_with(job, home), read_params(params)):
+            return f"finished, but not recorded: {edited} in {params} was edited while it ran"
         return _record(place + job.name, reserved[job.name].close)
 
     outcome = run(chosen, slots, finished, executor=executor, held=held)
@@ -446,6 +452,22 @@ def train(
     else:
         _dvc("repro", str(definition))
         _report(outcome, f"`{again}` has nothing left to do.")
+
+
+def _ran_with(job: Job, home: Path = RUNS) -> dict[str, Any] | None:
+    """The params.yaml that a finished job began with, as the job itself noted it."""
+    path = home / f"{job.name}.json"
+    return dict(json.loads(path.read_text())["params"]) if path.exists() else None
+
+
+def _edited(job: Job, read: dict[str, Any] | None, now: dict[str, Any]) -> str | None:
+    """The first key of a job that is no longer what it was as it began, if that is known."""
+    for key in job.params if read else ():
+        with contextlib.suppress(KeyError, TypeError):  # it is gone
+            if _lookup(read, key) == _lookup(now, key):
+                continue
+        return key
+    return None
 
 
 @contextlib.contextmanager
@@ -610,7 +632,7 @@ def _study(slots: int, seconds: float | None) -> None:
     chosen = _due(jobs, lambda job: not _same(job, params, known.get(job.name)))
 
     def finished(job: Job) -> None:
-        known[job.name] = entry(job, params)
+        known[job.name] = entry(job, _ran_with(job) or params)
         write_json(STUDY, {"schema": "2.0", "stages": known})
 
     outcome = run(chosen, slots, finished, seconds=seconds)

@@ -14,7 +14,7 @@ __all__ = ["FaultParams", "ScoreParams"]
 class FaultParams(BaseModel):
     """Sensors that lie: what is wrong with them, how badly, and on how many scenes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     kinds: list[str] = Field(min_length=1, description=f"of {', '.join(FAULTS)}")
     severities: list[float] = Field(

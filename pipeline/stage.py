@@ -6,7 +6,9 @@ import fcntl
 import json
 import os
 import re
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ __all__ = [
     "DATASET",
     "MODALITIES",
     "PARAMS",
+    "PARENT",
     "PARTS_KEPT",
     "RUNS",
     "checkpoint_kept",
@@ -42,6 +45,7 @@ PARAMS = Path("params.yaml")
 DATASET = Path("data/shapes3d")
 CHECKPOINTS = Path(".cache/checkpoints")  # outside every output: DVC deletes outputs before a run
 RUNS = Path(".cache/runs")  # per stage: a lock while it runs, and how long it took
+PARENT = "PIPELINE_PARENT"  # in the environment: the process without which a stage ends
 PARTS_KEPT = "the parts that were scored are kept, and the next run adds the rest"
 MODALITIES = ("image", "depth", "radar")
 
@@ -144,7 +148,8 @@ def environment() -> dict[str, str]:
 def checkpoint_kept(folder: Path, every: str) -> str:
     """What an interrupted training keeps, in words."""
     if any(path.suffix in (".safetensors", ".pt") for path in folder.glob("[!.]*")):
-        return f"the checkpoint in {folder} ({every}) is kept, and the training goes on from it"
+        kept = f"the checkpoint in {folder} ({every}) is kept"
+        return f"{kept}, and a training of the same params goes on from it"
     return f"there was no checkpoint yet ({every}), so this training begins anew"
 
 
@@ -183,6 +188,8 @@ def running(
                 fail(f"{name}: already running in this folder; wait for it, or stop it first")
             os.utime(handle.fileno())  # when it began
             began = time.monotonic()
+            if parent := os.environ.get(PARENT):
+                threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
             yield
             record(RUNS / f"{name}.json")
             part.unlink(missing_ok=True)
@@ -195,6 +202,14 @@ def running(
             file=sys.stderr,
         )
         raise SystemExit(130) from None
+
+
+def _end_with(parent: int) -> None:
+    """Interrupt this stage once the process that began it is gone, killed: nobody would record it,
+    and whoever goes on would begin it a second time."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _seconds(part: Path, params: dict[str, Any]) -> float:

@@ -312,6 +312,54 @@ def test_a_signal_reaches_the_stage_that_dvc_runs_and_not_dvc(
     assert all("slow.py" in " ".join(words) for words in sent)
 
 
+ORPHAN = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from pipeline import stage
+with stage.running("one", lambda: "all is kept"):
+    Path("on").touch()
+    time.sleep(60)
+Path("out").touch()
+"""
+BEGINS = """
+import sys
+from pipeline import grid
+jobs = [grid.Job("one", f"python orphan.py {sys.argv[1]}", (), (), ("out",))]
+grid.run(jobs, 1, lambda one: None)
+"""
+
+
+def test_a_stage_ends_with_a_command_that_was_killed(here: Path) -> None:
+    """Or whoever goes on would begin it beside itself."""
+    (here / "params.yaml").write_text("a: 1\n")
+    (here / "orphan.py").write_text(ORPHAN)
+    command = [sys.executable, "-c", BEGINS, str(ROOT)]
+    process = subprocess.Popen(command, cwd=here, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    while not (here / "on").exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    log = here / grid.LOGS / "one.log"
+    deadline = time.monotonic() + 40
+    while "all is kept" not in log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_what_was_edited_while_a_stage_ran_is_not_what_made_it(here: Path) -> None:
+    one = Job("score@a", "true", (), ("vae.steps", "grid.cells.a"), ())
+    began = {"vae": {"steps": 5, "batch": 1}, "grid": {"cells": {"a": {}}}}
+    stage.write_json(here / stage.RUNS / "score@a.json", {"seconds": 1.0, "params": began})
+    read = grid._ran_with(one)
+    assert grid.entry(one, read or {})["params"]["params.yaml"]["vae.steps"] == 5
+    assert grid._edited(one, read, {**began, "vae": {"steps": 5, "batch": 2}}) is None
+    assert grid._edited(one, read, {**began, "vae": {"steps": 6}}) == "vae.steps"
+    assert grid._edited(one, read, {**began, "grid": {"cells": {}}}) == "grid.cells.a"
+    assert grid._edited(one, None, {}) is None  # not known of a command that is no stage
+
+
 def test_a_stage_that_cannot_be_recorded_counts_as_failed(here: Path) -> None:
     jobs = [job("one", "pass"), job("two", "pass", ("one",)), job("other", "pass")]
     outcome = grid.run(jobs, 1, lambda one: "no room" if one.name == "one" else None)

@@ -19,7 +19,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from pipeline import paper, stage, table3
-from pipeline.findings import crossed, findings, frontier, recipe
+from pipeline.findings import _told, crossed, findings, frontier, recipe
 from pipeline.mistakes import mistakes
 from tests.conftest import run
 
@@ -443,6 +443,14 @@ def test_fusions_are_crossed_with_objectives(smoke: Path) -> None:
 def test_a_claim_that_the_cells_cannot_tell_is_said_to_be_untested() -> None:
     only = [row for row in rows_like_the_paper(1.0) if row["cell"] == "moe-none"]
     assert {found for _, found, _ in findings(only)} == {"untested"}
+
+
+def test_a_gain_that_some_resamples_do_not_define_tells_nothing() -> None:
+    """A sensor's own VAE finds nothing in one of them: no interval, hence no certainty."""
+    figures = np.linspace(1.0, 2.0, 101)
+    assert _told({"figures": {"gain": figures}}, "gain")
+    figures[50] = np.nan
+    assert not _told({"figures": {"gain": figures}}, "gain")
 
 
 BOX = [10.0, 10.0, 20.0, 20.0]

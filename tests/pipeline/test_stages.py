@@ -169,6 +169,18 @@ def test_a_fusion_stands_on_what_it_imports_in_any_form(
     assert b"networks" not in cells.code(mine)
 
 
+def test_a_fusion_stands_on_a_helper_of_its_own(project: Path) -> None:
+    (project / "models/helper.py").write_text("HALF = 0.5\n")
+    with open(project / "models/fusions/moe.py", "a") as code:
+        code.write("from models import helper\n")
+    run(project, "dvc", "repro", "check")
+    with open(project / "models/helper.py", "a") as code:
+        code.write("# edited\n")
+    before = (project / "data/checked/cells/moe-none").read_bytes()
+    run(project, "dvc", "repro", "check")
+    assert (project / "data/checked/cells/moe-none").read_bytes() != before
+
+
 def test_a_shard_is_known_by_all_the_code_that_decides_it() -> None:
     deciding = closure(ROOT, ROOT / "scenegen/records.py") | closure(
         ROOT, ROOT / "scenegen/blender.py"
