@@ -13,6 +13,8 @@ import json
 import logging
 import math
 import os
+import pickle
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -426,19 +428,28 @@ def _save_checkpoint(
         "seconds": seconds,
     }
     torch.save(state, beside)
+    with beside.open("rb") as file:  # on the disk before it takes the place of a whole one
+        os.fsync(file.fileno())
     os.replace(beside, path)
 
 
 def _resume(
     path: Path, network: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[int, float, Tensor]:
-    """Take up the checkpoint, if there is one.
+    """Take up the checkpoint, if there is one; one that cannot be read is deleted.
 
     Returns the steps done, their seconds, and the state of the generator of the changes.
     """
     if not path.exists():
         return 0, 0.0, torch.empty(0)
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    # Whichever torch raises depends on where the file ends.
+    except (EOFError, OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        path.unlink()
+        kind = type(error).__name__  # its message has many lines
+        print(f"{path}: unreadable ({kind}), deleted; training begins anew", file=sys.stderr)
+        return 0, 0.0, torch.empty(0)
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
     return int(state["steps"]), float(state["seconds"]), state["drawn"]

@@ -42,7 +42,12 @@ def write_card(dataset: Dataset, out: Path) -> Path:
 
 def _gather(dataset: Dataset) -> _Facts:
     shards = [dataset.shard(i) for i in range(len(dataset.manifest.shards))]
-    some = np.concatenate(shards)[:CHECKED_SCENES]  # memory-mapped until here
+    some = np.concatenate(  # memory-mapped until here
+        [
+            s[: max(CHECKED_SCENES - listed.first, 0)]
+            for s, listed in zip(shards, dataset.manifest.shards, strict=True)
+        ]
+    )
     there = np.concatenate([s["label"] >= 0 for s in shards])
     labels = np.concatenate([s["label"] for s in shards]).astype(np.int64)
     boxes = np.concatenate([s["box"][s["has_box"]] for s in shards])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures as cf
+import math
 import multiprocessing
 import os
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +28,7 @@ __all__ = [
 ]
 
 ATTEMPTS = 3
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2: a container finds its own there
 
 
 class RenderError(RuntimeError):
@@ -43,10 +46,21 @@ class Job(NamedTuple):
 
 
 def available_cores() -> list[int]:
-    """The cores that this process may use."""
+    """The cores that this process may use, no more of them than its CPU quota pays for."""
     if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
+        cores = sorted(os.sched_getaffinity(0))
+    else:
+        cores = list(range(os.cpu_count() or 1))
+    return cores[: _quota()]
+
+
+def _quota() -> int | None:
+    """How many cores the quota of this process pays for, rounded up; None if it has no quota."""
+    try:
+        quota, period = CPU_MAX.read_text().split()
+    except OSError:
+        return None
+    return None if quota == "max" else max(math.ceil(int(quota) / int(period)), 1)
 
 
 def local_pool(workers: int) -> cf.Executor:
@@ -88,7 +102,7 @@ def render_jobs(
 
     Raises:
         RenderError: after all other jobs are done, the scenes that failed and why; or at once
-            when an executor of the caller's has broken.
+            when an executor of the caller's has broken, or its cluster is lost.
     """
     runner = _Runner(params, jobs, workers, executor)
     try:
@@ -122,8 +136,10 @@ class _Runner:
         while self._running:
             done, _ = cf.wait(self._running, return_when=cf.FIRST_COMPLETED)
             broken = False
-            for future in done:
+            for future in sorted(done, key=cf.Future.cancelled):  # what is rendered is kept first
                 job = self._running.pop(future)
+                if future.cancelled():  # by a cluster that is lost, which would run nothing again
+                    raise RenderError(f"the cluster is lost, with {job} under way; run again")
                 error = future.exception()
                 if error is None:
                     yield job, *future.result()
@@ -156,11 +172,11 @@ class _Runner:
 
     def _rebuild(self) -> None:
         """One death fails every future of a process pool; start over with what was under way."""
+        if not self._own:  # nor does it matter what became of the rest, which may be cancelled
+            raise RenderError("the executor broke: a worker died and it cannot be built anew here")
         for future, job in list(self._running.items()):
             self._retry(job, future.exception() or RenderError("its worker died"))
         self._running.clear()
-        if not self._own:
-            raise RenderError("the executor broke: a worker died and it cannot be built anew here")
         self._executor.shutdown(wait=True)
         self._executor = local_pool(self._workers)
 

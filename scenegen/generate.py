@@ -85,10 +85,11 @@ def _only_run(folder: Path) -> Iterator[None]:
     """Hold the folder, so that two runs cannot remove each other's files."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # of the lock alone: a fork at the limit of processes raises it too
+            raise RenderError(f"{folder}: another run is rendering here; wait for it") from None
         yield
-    except BlockingIOError:
-        raise RenderError(f"{folder}: another run is rendering here; wait for it") from None
     finally:
         os.close(handle)
 

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.mixture import Draws
+from models.mixture import Draws, Mixture
 from models.vae import MultimodalVAE
 
-__all__ = ["Decoded", "best_component", "components", "decode", "sample"]
+__all__ = ["Decoded", "best_component", "components", "decode", "name_of", "sample"]
 
 BATCH = 500  # items decoded at once; no score depends on it
 Decoded = dict[str, np.ndarray]
@@ -70,10 +70,25 @@ def sample(vae: MultimodalVAE, count: int, seed: int) -> Decoded:
 
 def components(vae: MultimodalVAE, seen: Mapping[str, np.ndarray]) -> int:
     """How many components the posterior of all modalities has: 1 unless it is a mixture."""
-    one = {m: torch.from_numpy(x[:1]) for m, x in seen.items()}
-    with torch.inference_mode():
-        draws = Draws(uniforms=torch.zeros(1, vae.params.latent))
-        return len(vae.posterior(one, draws=draws).mean)
+    return len(_posterior(vae, seen).mean)
+
+
+def name_of(
+    vae: MultimodalVAE, seen: Mapping[str, np.ndarray], component: int | None
+) -> str | int | None:
+    """The modalities without which a component is not alive, as in image or image+text.
+
+    Its place alone does not tell: mopoe has a component for each subset, and the first modality's
+    is not the first of them. Of one that lives whatever is missing, the place is all there is.
+    """
+    if component is None:
+        return None
+
+    def lives_without(modality: str) -> bool:
+        others = {m: x for m, x in seen.items() if m != modality}
+        return bool(_posterior(vae, others).log_weight[component].isfinite().all())
+
+    return "+".join(m for m in vae.modalities if not lives_without(m)) or component
 
 
 def best_component(
@@ -94,3 +109,10 @@ def best_component(
         return float(np.mean(score(decode(vae, seen, component=component, **options))))  # type: ignore[arg-type]
 
     return max(range(count), key=quality)
+
+
+@torch.inference_mode()
+def _posterior(vae: MultimodalVAE, seen: Mapping[str, np.ndarray]) -> Mixture:
+    """The posterior of the first item; its components are those of any other."""
+    one = {m: torch.from_numpy(x[:1]) for m, x in seen.items()}
+    return vae.posterior(one, draws=Draws(uniforms=torch.zeros(1, vae.params.latent)))

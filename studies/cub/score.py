@@ -20,7 +20,7 @@ from models.vae import MultimodalVAE
 from pipeline import stage
 from studies.cub.data import Pairs, Space, load, store
 from studies.cub.params import ScoreParams
-from studies.scoring import Decoded, best_component, decode, sample
+from studies.scoring import Decoded, best_component, decode, name_of, sample
 from studies.study import CUB, device
 
 __all__ = ["main"]
@@ -91,7 +91,7 @@ def score(
         "cross": scores,
         "cross_missing_as_prior": as_prior,
         "all": both,
-        "component": None if component is None else vae.modalities[component],
+        "component": name_of(vae, seen, component),
     }, space.language.nearest(written)
 
 

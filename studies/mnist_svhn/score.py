@@ -19,7 +19,7 @@ from studies.mnist_svhn.classifier import DigitClassifier, classify
 from studies.mnist_svhn.pairs import Pairs, load
 from studies.mnist_svhn.params import ScoreParams
 from studies.mnist_svhn.train_classifier import path
-from studies.scoring import Decoded, best_component, decode, sample
+from studies.scoring import Decoded, best_component, decode, name_of, sample
 from studies.study import MNIST_SVHN, device
 
 __all__ = ["as_pictures", "main"]
@@ -97,7 +97,7 @@ def score(
         "cross": scores,
         "cross_missing_as_prior": as_prior,
         "all": accuracy,
-        "component": None if component is None else vae.modalities[component],
+        "component": name_of(vae, seen, component),
     }, {**made, "both": both, "prior": prior}
 
 

@@ -117,6 +117,34 @@ def test_a_training_goes_on_from_any_step(
     assert _train(tmp_path / "a", **changes) == whole
 
 
+@pytest.mark.parametrize("share", [0, 0.5, 0.99])
+def test_a_checkpoint_cut_short_is_none(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], share: float
+) -> None:
+    """As a computer that goes down may leave it."""
+    first = _train(tmp_path / "a", keep=True, epochs=0.1)
+    (checkpoint,) = (tmp_path / "scratch").iterdir()
+    content = checkpoint.read_bytes()
+    checkpoint.write_bytes(content[: int(share * len(content))])
+    capfd.readouterr()
+    assert _train(tmp_path / "a", epochs=0.1) == first
+    lines = [line for line in capfd.readouterr().err.splitlines() if "unreadable" in line]
+    assert [line.split(": ")[0] for line in lines] == [str(checkpoint)]
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    sync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (done.append("sync"), sync(file)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (done.append("name"), replace(a, b)))
+    network = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.AdamW(network.parameters())
+    yolo._save_checkpoint(tmp_path / "a.pt", network, optimizer, 1, torch.empty(0), 0.0)
+    assert done == ["sync", "name"]
+
+
 def test_checkpoints_of_another_training_are_deleted(tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import webdataset
 
+from scenegen import card
 from scenegen.card import write_card
 from scenegen.dataset import Dataset, open_dataset
 from scenegen.exports import EXPORTS, export_coco, export_hf, export_webdataset, export_yolo
@@ -197,6 +198,27 @@ def test_the_card_states_what_is_there(dataset: Dataset, tmp_path: Path) -> None
         assert stated >= (labels == number).sum()
     for plot in ("plots.png", "scenes.png"):
         assert cv2.imread(str(tmp_path / plot)).std() > 10
+
+
+@pytest.mark.parametrize("most", [10, 20, 1000])
+def test_the_card_copies_no_more_scenes_than_it_checks(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """Of shards of 16 scenes: some of one, of two, and all that there are."""
+    whole = np.concatenate([dataset.shard(i) for i in range(3)])
+    copied: list[np.ndarray] = []
+    real = np.concatenate
+
+    def watched(arrays: list[np.ndarray]) -> np.ndarray:
+        joined = real(arrays)
+        if joined.dtype == whole.dtype:
+            copied.append(joined)
+        return joined
+
+    monkeypatch.setattr(card, "CHECKED_SCENES", most)
+    monkeypatch.setattr(np, "concatenate", watched)
+    card._gather(dataset)
+    assert [scenes.tobytes() for scenes in copied] == [whole[:most].tobytes()]
 
 
 def test_preview_draws_boxes_on_all_three(tmp_path: Path) -> None:

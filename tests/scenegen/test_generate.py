@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures as cf
+import errno
 import json
 import multiprocessing
 import os
@@ -19,8 +20,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from scenegen import executors
 from scenegen.dataset import open_dataset
-from scenegen.executors import ATTEMPTS, RenderError
+from scenegen.executors import ATTEMPTS, Job, RenderError, available_cores
 from scenegen.generate import SCHEDULER_VARIABLE, render_dataset
 from scenegen.manifest import MANIFEST, read_manifest
 from scenegen.params import SceneParams
@@ -290,6 +292,15 @@ def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
     _render(tiny(count=2), tmp_path, executor=_Inline(second))
 
 
+def test_no_process_left_is_not_another_run(tmp_path: Path) -> None:
+    class Full(_Inline):
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> cf.Future[Any]:
+            raise BlockingIOError(errno.EAGAIN, "fork: try again")
+
+    with pytest.raises(BlockingIOError, match="fork"):
+        _render(tiny(count=2), tmp_path, executor=Full())
+
+
 def test_other_blender_on_a_worker_is_refused(tmp_path: Path) -> None:
     class Foreign(_Inline):
         def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> cf.Future[Any]:
@@ -306,6 +317,32 @@ def test_no_scheduler_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv(SCHEDULER_VARIABLE, "not-an-address:::")
     with pytest.raises(RenderError, match="no Dask scheduler answers"):
         _render(tiny(), tmp_path, workers=1)
+
+
+def _cancelled() -> cf.Future[Any]:
+    future: cf.Future[Any] = cf.Future()
+    future.cancel()
+    future.set_running_or_notify_cancel()
+    return future
+
+
+def test_a_lost_cluster_is_one_line_and_keeps_what_is_rendered(tmp_path: Path) -> None:
+    """A Dask cluster that is lost cancels what it was to run."""
+
+    class Lost(_Inline):
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> cf.Future[Any]:
+            return super().submit(fn, *args) if args[1] == 2 else _cancelled()
+
+    with pytest.raises(RenderError, match=r"the cluster is lost, with scenes \d to \d"):
+        _render(tiny(), tmp_path, executor=Lost(), workers=4)
+    assert list(_files(tmp_path)) == ["shard-00001.npy"]
+
+
+def test_a_broken_executor_may_have_cancelled_the_rest() -> None:
+    runner = executors._Runner(tiny(), [], 1, _Inline())
+    runner._running[_cancelled()] = Job(0, 2)
+    with pytest.raises(RenderError, match="the executor broke"):
+        runner._rebuild()
 
 
 def test_dask_cluster_that_loses_a_worker(tmp_path: Path, tiny_hash: str) -> None:
@@ -345,6 +382,20 @@ def test_dask_cluster_that_loses_a_worker(tmp_path: Path, tiny_hash: str) -> Non
             process.kill()
             process.wait()
     shutil.rmtree(tmp_path / "dask", ignore_errors=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "cores"),
+    [("200000 100000", 2), ("210000 100000", 3), ("1000 100000", 1), ("max 100000", 4), (None, 4)],
+)
+def test_no_more_cores_than_the_quota_pays_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, cores: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {7, 5, 3, 1}, raising=False)
+    monkeypatch.setattr(executors, "CPU_MAX", tmp_path / "cpu.max")
+    if content is not None:
+        (tmp_path / "cpu.max").write_text(f"{content}\n")
+    assert available_cores() == [1, 3, 5, 7][:cores]
 
 
 def test_numpy_alone_reads_a_shard(tmp_path: Path) -> None:

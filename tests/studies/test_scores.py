@@ -26,7 +26,7 @@ from studies.mnist_svhn.pairs import Pairs
 from studies.mnist_svhn.params import ScoreParams
 from studies.mnist_svhn.report import measured
 from studies.mnist_svhn.train_classifier import path
-from studies.scoring import best_component, decode
+from studies.scoring import best_component, components, decode, name_of
 from studies.study import device
 
 COUNT, LATENT, SEED = 120, 4, 3
@@ -80,6 +80,34 @@ def test_the_best_component_is_the_one_of_the_highest_mean_score(wanted: int) ->
 def test_one_posterior_has_no_component_to_choose() -> None:
     vae = model(Cell(fusion="poe", objective="none"), VECTORS)
     assert best_component(vae, vectors(3), lambda _: [0.0], seed=SEED, point="mean") is None
+
+
+@pytest.mark.parametrize(
+    ("fusion", "names"),
+    [("moe", ["image", "text"]), ("mopoe", ["text", "image", "image+text"]), ("poe", [0])],
+)
+def test_a_component_is_named_by_the_modalities_it_needs(
+    fusion: str, names: list[str | int]
+) -> None:
+    vae, seen = model(Cell(fusion=fusion, objective="none"), VECTORS), vectors(3)
+    assert [name_of(vae, seen, c) for c in range(components(vae, seen))] == names
+    assert name_of(vae, seen, None) is None
+
+
+def test_both_studies_score_a_mixture_of_more_components_than_modalities(
+    judge: digits.Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = Cell(fusion="mopoe", objective="none")
+    space, captions = captioned()
+    for study in (digits, cub):
+        monkeypatch.setattr(study, "best_component", lambda *_, **__: 2)
+    of_digits, _ = digits.score(
+        model(cell, PICTURES), judge, ScoreParams(**SETTINGS), paired(), paired()
+    )
+    of_birds, _ = cub.score(
+        model(cell, VECTORS), space, CubScoreParams(**SETTINGS), captions, captions
+    )
+    assert (of_digits["component"], of_birds["component"]) == ("mnist+svhn", "image+text")
 
 
 def test_a_pairs_draws_do_not_depend_on_which_others_are_scored() -> None:
