@@ -251,7 +251,7 @@ def _refusal(cell: Cell) -> str:
     if cell.fusion == "largest" and cell.objective in ("none", "lcd", "mvtcae"):
         return (
             f"objective: {cell.objective!r} with fusion 'largest' never trains the encoders of "
-            "pairs; use jmvae, ecg, rmd or subsampling"
+            "pairs; use jmvae, ecg, weighted, split, rmd or subsampling"
         )
     if cell.objective == "jmvae" and cell.cross == 0:
         return "cross: 0 with objective 'jmvae' never trains the encoders of smaller subsets"

@@ -235,7 +235,12 @@ def _parser() -> argparse.ArgumentParser:
         "--record", type=Path, default=Path("data/study.json"), help="the study's record"
     )
     add("score", stages, "score every trained model (and train what is not)", "score")
-    add("report", stages, "write the tables, the pictures and results/report.html", "report")
+    add(
+        "report",
+        stages,
+        "write the tables, the pictures and results/report.html (and run what they still lack)",
+        "report",
+    )
     one = add("export", export, "copy the scenes into another format", "export coco /tmp/coco")
     one.add_argument("format", choices=["coco", "yolo", "hf", "webdataset"], help="which one")
     one.add_argument("out", type=Path, help="folder to write into")

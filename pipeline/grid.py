@@ -35,6 +35,7 @@ from ruamel.yaml import YAML
 
 from pipeline import SIGNALS
 from pipeline.stage import (
+    DATASET,
     PARAMS,
     PARENT,
     RUNS,
@@ -46,6 +47,7 @@ from pipeline.stage import (
     write_json,
 )
 from scenegen.executors import available_cores
+from scenegen.manifest import MANIFEST
 from scenegen.progress import progress_bar
 
 __all__ = ["LOGS", "STUDY", "Job", "adopt", "dependents", "entry", "plan", "run", "study", "train"]
@@ -627,6 +629,8 @@ def _study(slots: int, seconds: float | None) -> None:
     from pipeline import check
 
     check.main()
+    if not (DATASET / MANIFEST).exists():
+        fail(f"{DATASET}: no scenes are here; bring the shards (docs/tasks/gpu.md)")
     params, jobs = read_params(), plan()
     known = _recorded(STUDY)
     chosen = _due(jobs, lambda job: not _same(job, params, known.get(job.name)))

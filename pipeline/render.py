@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 
 from pipeline import stage
@@ -33,5 +34,6 @@ def kept() -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()  # params.yaml has all there is to say
     with stage.running("render", kept):
         main()

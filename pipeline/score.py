@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -420,7 +420,9 @@ def main(run: str) -> None:
 
 
 if __name__ == "__main__":
-    asked = sys.argv[1]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", help="name of the model and its seed, as in poe-ecg-0 or image-0")
+    asked = parser.parse_args().run
     alone = "_unimodal" if asked.rsplit("-", 1)[0] in stage.MODALITIES else ""
     with stage.running(f"score{alone}@{asked}", lambda: stage.PARTS_KEPT):
         main(asked)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -97,6 +97,8 @@ def main(run: str) -> None:
 
 
 if __name__ == "__main__":
-    asked = sys.argv[1]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", help="name of the model and its seed, as in poe-ecg-0")
+    asked = parser.parse_args().run
     with stage.running(f"score_faults@{asked}", lambda: stage.PARTS_KEPT):
         main(asked)

@@ -37,9 +37,9 @@ STATES = ("done", "running", "stale", "left")
 NEVER = "never run here"
 RATES = {  # seconds per unit of `_work` where git holds no time: on the machine of the scale page
     "render": 252 / (17729 * 11 * 64**2),
-    "score": 41 / (500 * 24),
+    "score": 25 / (500 * 24),
     "score_unimodal": 12 / (500 * 4),
-    "score_faults": 35 / (100 * 49),
+    "score_faults": 28 / (100 * 49),
     "summary": 1.0,
     "report": 3.0,
 }

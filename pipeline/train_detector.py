@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
-import sys
 from pathlib import Path
 
 from detector import yolo
@@ -57,7 +57,9 @@ def main(modality: str) -> None:
 
 
 if __name__ == "__main__":
-    asked = sys.argv[1]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("modality", choices=stage.MODALITIES, help="whose detector")
+    asked = parser.parse_args().modality
     with stage.running(
         f"train_detector@{asked}",
         lambda: stage.checkpoint_kept(
