@@ -107,6 +107,16 @@ def _names(items: list[Any]) -> list[str]:
     return [next(iter(item)) if isinstance(item, dict) else item for item in items]
 
 
+def _keys(items: list[Any]) -> list[str]:
+    """Keys of a list of params in dvc.yaml; those of a file that is not the root's are in a list of
+    their own, under its name."""
+    return [
+        key
+        for item in items
+        for key in (next(iter(item.values())) if isinstance(item, dict) else [item])
+    ]
+
+
 def plan(definition: Path = DEFINITION, params: dict[str, Any] | None = None) -> list[Job]:
     """Every stage that may run beside others, so that any prefix is a table: seed by seed, first
     what the seed's cells share, then cell by cell, each with its scores."""
@@ -124,13 +134,14 @@ def plan(definition: Path = DEFINITION, params: dict[str, Any] | None = None) ->
             known = {**values, "item": item, "key": "-".join(map(str, chosen))}
             lists = {
                 part: tuple(_filled(name, known) for name in _names(body.get(part, [])))
-                for part in ("deps", "params", "outs", "metrics", "plots")
+                for part in ("deps", "outs", "metrics", "plots")
             }
+            params_read = tuple(_filled(key, known) for key in _keys(body.get("params", [])))
             job = Job(
                 f"{stage}@{known['key']}",
                 _filled(body["cmd"], known),
                 lists["deps"],
-                lists["params"],
+                params_read,
                 lists["outs"] + lists["metrics"] + lists["plots"],
             )
             cell = axes["cell"].index(item["cell"]) if "cell" in item else -1

@@ -169,8 +169,9 @@ def papers_table(study: str) -> tuple[str, str]:
         f"jmvae is trained with K = 1 importance sample, where the paper has K = {importance}:"
         in page
     )
-    origin, _, *table = (results / f"{name}.md").read_text().splitlines()
+    origin, _, *table, _, legend = (results / f"{name}.md").read_text().splitlines()
     assert len(table) == 2 + 11
+    assert "In brackets the paper" in legend
     return origin, "\n".join(table)
 
 
