@@ -277,7 +277,8 @@ def run(
 
         def recorded(job: Job) -> str | None:
             trouble = finished(job)
-            bar.update(0 if trouble else 1)
+            if not trouble:
+                bar.update(1)
             return trouble
 
         # A command on this machine is waited for however long it takes to stop.
