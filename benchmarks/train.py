@@ -5,14 +5,16 @@
 Takes under a minute on two quiet cores. Keys: `case`, `precision` (what it ran in: bfloat16 is
 float32 on a CPU that is slow in it), `samples_per_s` (of the median round), `ratio_vs_multivae`
 (our rate over MultiVae's), `cost_vs_none` (time of a step over poe+none's in the same arithmetic),
-`peak_mb` (resident memory, or the accelerator's). A machine's speed drifts by a fifth within a
-minute, so the cases take turns, each in a process of its own, and a ratio is the median of the
-rounds' ratios.
+`roofline_ms` (a step at the rates of arithmetic or memory measured here, whichever takes longer)
+and `ratio_vs_roofline` (the time of a step over that), `peak_mb` (resident memory, or the
+accelerator's). A machine's speed drifts by a fifth within a minute, so the cases take turns, each
+in a process of its own, and a ratio is the median of the rounds' ratios.
 
 Whole steps are compared, each as its library's own loop takes them. MultiVae's trainer has floats,
 float32 and torch.optim.Adam with its defaults (not fused), and so has its step here; what its
 loop adds, a data loader, callbacks and reading the loss in every step, is left out in its favour.
-Ours has bytes on the device, `prepared` for a step, and the fused Adam, as in `models.training`.
+Ours has bytes on the device, `prepared` for a step, the fused Adam and a C library that keeps freed
+memory, as in `models.training`.
 
 `--cpu-time` counts processor time, for a machine that others use too; with one thread it is what
 the clock would say on a quiet one.
@@ -32,10 +34,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from models.mixture import Draws
 from models.networks import fast_bfloat16
 from models.params import Cell, ModalityParams, NetworkParams, TrainingParams, VAEParams
+from models.training import keep_freed_memory
 from models.vae import MultimodalVAE
 
 __all__ = ["main", "measure", "prepare"]
@@ -58,10 +62,15 @@ STEPS = 4  # of a case in a round; the fastest counts, as other work only adds t
 _READY: list[Callable[[], None]] = []  # the step of the case that this process measures
 
 
-def prepare(case: str, options: argparse.Namespace) -> None:
-    """Make this process ready for `measure`: one case of CASES, warmed up."""
+def prepare(case: str, options: argparse.Namespace) -> tuple[int, int]:
+    """Make this process ready for `measure`: one case of CASES, warmed up.
+
+    Returns the `_work` of a step.
+    """
     torch.set_num_threads(options.threads)
     cell, precision = CASES[case]
+    if cell:
+        keep_freed_memory()
     data = {
         name: torch.randint(0, 256, (1024, options.size, options.size, channels),
                             dtype=torch.uint8, device=_device())
@@ -72,6 +81,7 @@ def prepare(case: str, options: argparse.Namespace) -> None:
     step()
     step()
     _READY.append(step)
+    return _work(step, model)
 
 
 def measure(clock: Callable[[], float]) -> tuple[float, int]:
@@ -84,7 +94,7 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _timed(step: Callable[[], None], device: str, clock: Callable[[], float]) -> float:
+def _timed(step: Callable[[], object], device: str, clock: Callable[[], float]) -> float:
     began = clock()
     step()
     if device == "cuda":
@@ -96,6 +106,41 @@ def _peak_mb(device: str) -> int:
     if device == "cuda":
         return torch.cuda.max_memory_allocated() // 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def _work(step: Callable[[], None], model: nn.Module) -> tuple[int, int]:
+    """FLOP of a step's products and convolutions, and the bytes it moves at the least.
+
+    Bytes are what autograd saves (written, read) and ten times the weights: forward, backward,
+    gradient, and the seven reads and writes of Adam.
+    """
+    weights = {weight.data_ptr(): weight.nbytes for weight in model.parameters()}
+    saved: dict[tuple[int, int], int] = {}
+
+    def note(x: Tensor) -> Tensor:
+        if x.data_ptr() not in weights:
+            saved[x.data_ptr(), x.nbytes] = x.nbytes
+        return x
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda x: x)
+    with FlopCounterMode(display=False) as arithmetic, hooks:
+        step()
+    return arithmetic.get_total_flops(), 10 * sum(weights.values()) + 2 * sum(saved.values())
+
+
+def _rates(precision: str, threads: int) -> tuple[float, float]:
+    """Measured FLOP/s of a square product, and bytes/s of a copy (read and written)."""
+    torch.set_num_threads(threads)
+    side = 1024 if _device() == "cpu" else 8192
+    factor = torch.ones(side, side, dtype=getattr(torch, precision), device=_device())
+    source = torch.ones(2**26, device=_device())  # beyond the caches
+    target = torch.empty_like(source)
+
+    def fastest(work: Callable[[], object]) -> float:
+        return min(_timed(work, _device(), time.perf_counter) for _ in range(8))
+
+    product, copy = fastest(lambda: factor @ factor), fastest(lambda: target.copy_(source))
+    return 2 * side**3 / product, 2 * source.nbytes / copy
 
 
 def _model(cell: Cell, precision: str, options: argparse.Namespace) -> MultimodalVAE:
@@ -201,11 +246,15 @@ def main() -> None:
     parser.add_argument("--network", choices=["residual", "cnn", "mixer"], default="mixer")
     options = parser.parse_args()
     clock = time.process_time if options.cpu_time else time.perf_counter
+    fast = fast_bfloat16(torch.device(_device()))
+    precisions = {case: precision if fast else FULL for case, (_, precision) in CASES.items()}
     context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:  # apart: a process's peak memory is handed down to its children
+        each = sorted(set(precisions.values()))
+        rates = {precision: pool.apply(_rates, (precision, options.threads)) for precision in each}
     with contextlib.ExitStack() as stack:
         pools = {case: stack.enter_context(context.Pool(1)) for case in CASES}
-        for case, pool in pools.items():
-            pool.apply(prepare, (case, options))
+        work = {case: pool.apply(prepare, (case, options)) for case, pool in pools.items()}
         taken: dict[str, list[float]] = {case: [] for case in CASES}
         peak = dict.fromkeys(CASES, 0)
         for _ in range(options.rounds):
@@ -217,15 +266,20 @@ def main() -> None:
         pairs = zip(taken[base], taken[case], strict=True)
         return round(statistics.median(b / c for b, c in pairs), 2)
 
-    fast = fast_bfloat16(torch.device(_device()))
-    for case, (_, precision) in CASES.items():
+    for case, (_, arithmetic) in CASES.items():
+        seconds = statistics.median(taken[case])
+        # As if the shorter of the two hid behind the longer (Williams et al. 2009, "Roofline").
+        pairs = zip(work[case], rates[precisions[case]], strict=True)
+        roofline = max(amount / rate for amount, rate in pairs)
         line = {
             "case": case,
-            "precision": precision if fast else FULL,
-            "samples_per_s": round(options.batch / statistics.median(taken[case]), 1),
+            "precision": precisions[case],
+            "samples_per_s": round(options.batch / seconds, 1),
             "peak_mb": peak[case],
             "ratio_vs_multivae": ratio(case, PEER),
-            "cost_vs_none": ratio(f"poe+none {precision}", case) if case != PEER else None,
+            "cost_vs_none": ratio(f"poe+none {arithmetic}", case) if case != PEER else None,
+            "roofline_ms": round(1000 * roofline, 3),
+            "ratio_vs_roofline": round(seconds / roofline, 2),
         }
         print(json.dumps(line), flush=True)
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from benchmarks import radar
+from benchmarks import radar, train
 from models.networks import fast_bfloat16
 from scenegen.dataset import open_dataset
 from tests.conftest import run
@@ -47,10 +47,19 @@ def test_training_is_measured_beside_multivae() -> None:
         mine = rate[line["case"]]
         ratio = mine / rate["multivae mvae float32"]
         assert line["ratio_vs_multivae"] == pytest.approx(ratio, rel=rounding, abs=0.006)
+        over = 4000 / mine / line["roofline_ms"]  # a step has four rows
+        assert line["ratio_vs_roofline"] == pytest.approx(over, rel=rounding + 0.01, abs=0.006)
         if line["cost_vs_none"] is not None:
             cost = rate[f"poe+none {line['case'].split()[1]}"] / mine
             assert line["cost_vs_none"] == pytest.approx(cost, rel=rounding, abs=0.006)
     assert [line["case"] for line in lines if line["cost_vs_none"] is None] == [lines[0]["case"]]
+
+
+def test_the_work_of_a_step_is_counted() -> None:
+    """A linear layer: two products, its weights moved ten times and its input, saved, twice."""
+    layer, x = torch.nn.Linear(8, 4, bias=False), torch.ones(5, 8)
+    work = train._work(lambda: layer(x).sum().backward(), layer)
+    assert work == (2 * 2 * 5 * 8 * 4, 10 * 4 * 8 * 4 + 2 * 4 * 5 * 8)
 
 
 def test_networks_are_compared(smoke: Path, tmp_path: Path) -> None:
