@@ -104,18 +104,26 @@ def _point(path: Path) -> int:
 
 def main() -> None:
     """Train every kind that is not in `--out` yet, then score all."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     kinds = ["residual", "cnn", "mixer"]
-    parser.add_argument("--kinds", nargs="+", choices=kinds, default=kinds)
-    parser.add_argument("--seconds", type=float, default=300, help="processor time of a training")
+    parser.add_argument("--kinds", nargs="+", choices=kinds, default=kinds, help="networks")
+    parser.add_argument(
+        "--seconds", type=float, default=300, help="processor time of a training, s"
+    )
     parser.add_argument("--points", type=int, default=6, help="points of each curve")
     # residual collapses at the 0.002 of params.yaml
     parser.add_argument("--rate", type=float, default=1e-3, help="Adam's peak learning rate")
-    parser.add_argument("--modality", default="image", choices=["image", "depth", "radar"])
-    parser.add_argument("--precision", default="bfloat16", choices=["float32", "bfloat16"])
-    parser.add_argument("--data", type=Path, default=Path("data/shapes3d"))
-    parser.add_argument("--detectors", type=Path, default=Path("data/detectors"))
-    parser.add_argument("--out", type=Path, default=Path("runs/networks"))
+    parser.add_argument(
+        "--modality", default="image", choices=["image", "depth", "radar"], help="sensor"
+    )
+    parser.add_argument(
+        "--precision", default="bfloat16", choices=["float32", "bfloat16"], help="arithmetic"
+    )
+    parser.add_argument("--data", type=Path, default=Path("data/shapes3d"), help="dataset")
+    parser.add_argument("--detectors", type=Path, default=Path("data/detectors"), help="folder")
+    parser.add_argument("--out", type=Path, default=Path("runs/networks"), help="for models")
     options = parser.parse_args()
     weights = options.detectors / f"{options.modality}.safetensors"
     if not weights.is_file():

@@ -54,7 +54,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, default=Path("data/shapes3d"), help="dataset's folder")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path("data/shapes3d"),
+        help="dataset's folder (default: %(default)s)",
+    )
     dataset = open_dataset(parser.parse_args().data)
     (known, names), (asked, truth) = objects(dataset, "train"), objects(dataset, "validation")
     found = {

@@ -86,11 +86,15 @@ def _growth(memory: list[dict[int, float]], scenes_between: float) -> float:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("--scenes", type=int, default=600, help="scenes per way of rendering")
     parser.add_argument("--turns", type=int, default=3, help="how often the two ways take turns")
-    parser.add_argument("--psnr-scenes", type=int, default=12)
-    parser.add_argument("--workers", type=int, default=len(available_cores()))
+    parser.add_argument(
+        "--psnr-scenes", type=int, default=12, help="scenes whose noise is measured"
+    )
+    parser.add_argument("--workers", type=int, default=len(available_cores()), help="processes")
     options = parser.parse_args()
     turn = max(options.scenes // options.turns // BLOCK, 1) * BLOCK
     params = SceneParams(count=turn, shard_size=BLOCK)

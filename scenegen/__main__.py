@@ -19,7 +19,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m scenegen", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     params = argparse.ArgumentParser(add_help=False)
-    params.add_argument("--params", type=Path, help="JSON file of SceneParams; defaults otherwise")
+    params.add_argument(
+        "--params", type=Path, help="JSON file of SceneParams (default: those of the code)"
+    )
     params.add_argument(
         "--set",
         action="append",
@@ -27,27 +29,38 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="change one param, such as objects.scale=[0.5,0.7]; may be repeated",
     )
+    finished = argparse.ArgumentParser(add_help=False)
+    finished.add_argument("folder", type=Path, help="a finished dataset")
+
     render = commands.add_parser("render", parents=[params], help="render a dataset folder")
-    render.add_argument("folder", type=Path)
-    render.add_argument("--workers", type=int, help="processes; all cores by default")
-    render.add_argument("--scheduler", help="address of a Dask scheduler to render through")
+    render.add_argument("folder", type=Path, help="where to; an unfinished dataset goes on")
+    render.add_argument("--workers", type=int, help="processes (default: one a core)")
+    render.add_argument(
+        "--scheduler", metavar="tcp://HOST:PORT", help="of Dask, to render on its cluster"
+    )
     sheet = commands.add_parser("preview", parents=[params], help="contact sheet of scenes")
-    sheet.add_argument("--scene", type=int, default=0, help="first scene")
-    sheet.add_argument("--scenes", type=int, default=12, help="how many")
+    sheet.add_argument("--scene", type=int, default=0, help="first scene (default: %(default)s)")
+    sheet.add_argument("--scenes", type=int, default=12, help="how many (default: %(default)s)")
     sheet.add_argument("--spec", type=Path, help="render this JSON of `show` instead")
-    sheet.add_argument("--out", type=Path, default=Path("preview.png"))
+    sheet.add_argument(
+        "--out", type=Path, default=Path("preview.png"), help="PNG file (default: %(default)s)"
+    )
     show = commands.add_parser("show", parents=[params], help="print what is in a scene, as JSON")
-    show.add_argument("--scene", type=int, default=0)
-    card = commands.add_parser("card", help="describe a dataset: Markdown with plots")
-    card.add_argument("folder", type=Path)
+    show.add_argument("--scene", type=int, default=0, help="which (default: %(default)s)")
+    card = commands.add_parser(
+        "card", parents=[finished], help="describe a dataset: Markdown with plots"
+    )
     card.add_argument("out", type=Path, help="folder for README.md and its plots")
     export = commands.add_parser("export", help="copy a dataset into another tool's format")
-    export.add_argument("format", choices=["coco", "yolo", "hf", "webdataset"])
-    export.add_argument("folder", type=Path)
-    export.add_argument("out", type=Path)
-    export.add_argument("--modality", default="image", help="whose boxes: image, depth or radar")
-    verify = commands.add_parser("verify", help="compare a dataset with its hashes")
-    verify.add_argument("folder", type=Path)
+    export.add_argument("format", choices=["coco", "yolo", "hf", "webdataset"], help="which")
+    export.add_argument("folder", type=Path, help="a finished dataset")
+    export.add_argument("out", type=Path, help="folder to write")
+    export.add_argument(
+        "--modality",
+        default="image",
+        help="whose boxes: image, depth or radar (default: %(default)s)",
+    )
+    commands.add_parser("verify", parents=[finished], help="compare a dataset with its hashes")
     return parser
 
 

@@ -20,7 +20,9 @@ def main(arguments: list[str] | None = None) -> None:
     preset.add_argument("name", help="which preset: a file of the study's presets/")
     beside = commands.add_parser("train", help="bring a study up to date, several cells at once")
     beside.add_argument("study", choices=STUDIES, help="which study")
-    beside.add_argument("--jobs", type=int, default=2, help="trainings or scores at once")
+    beside.add_argument(
+        "--jobs", type=int, default=2, help="trainings or scores at once (default: %(default)s)"
+    )
     chosen = parser.parse_args(arguments)
     study = STUDIES[chosen.study]
     if chosen.command == "train":
