@@ -35,7 +35,7 @@ test: $(VENV)/test-ready  ## run every test (a real smoke run of the pipeline is
 lint: $(VENV)/test-ready  ## check format, rules and types
 	ruff format --check .
 	ruff check .
-	mypy scenegen models detector pipeline studies benchmarks
+	mypy base scenegen models detector pipeline studies benchmarks
 
 format: $(VENV)/test-ready  ## format the code
 	ruff format .

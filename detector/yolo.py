@@ -9,17 +9,15 @@ __all__ = ["Detector", "load", "train"]
 
 import contextlib
 import copy
-import json
+import io
 import logging
 import math
 import os
-import pickle
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,11 +29,15 @@ import torch
 import torchvision  # noqa: F401  (ultralytics takes its fast suppression only if it is there)
 from torch import Tensor, nn
 
+from base import code
+from base.checkpoints import Checkpoints, fingerprint
+from base.files import write_bytes
+from base.progress import Progress
+from base.weights import read, sealed
 from detector import augment
 from detector.boxes import Detections, Truth, normalised
 from detector.metrics import mean_average_precision
 from detector.params import DetectorParams
-from detector.progress import Progress
 
 
 @contextlib.contextmanager
@@ -68,6 +70,8 @@ GAINS = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5)  # ultralytics' defaults
 CLIP = 10.0  # largest norm of the gradient, ultralytics' default
 LAST_RATE = 0.01  # the learning rate at the end, as a fraction of its peak
 SAVE_EVERY = 20.0  # seconds between two checkpoints within an epoch
+LAST = "last"  # the name of a training's checkpoint
+CODE = code.loaded(__name__)
 Images = npt.NDArray[np.uint8]
 
 
@@ -91,10 +95,10 @@ def train(
     images: uint8 [N, H, W, C], C = 1 or 3; boxes: N pairs of boxes [n, 4] in pixels and classes
     [n]. The validation pictures only measure what came out. After each epoch, and every 20 seconds
     within one, the state lies in `scratch` under a fingerprint of everything that decides the
-    weights, so the same call goes on where a killed one stopped. Checkpoints of any other call are
-    deleted from `scratch`, a folder of one detector; its own is too at the end, unless `keep` is
-    set, for a caller whose own work may yet be interrupted: the same call then trains no more. The
-    same seed, machine and number of threads give the same bytes on a CPU.
+    weights, so the same call goes on where a killed one stopped. Checkpoints of any other call go
+    with the first of this one. `scratch`, a folder of one detector, is deleted at the end, unless
+    `keep` is set, for a caller whose own work may yet be interrupted: the same call then trains no
+    more. The same seed, machine and number of threads give the same bytes on a CPU.
 
     Returns `map50`, `map50_95`, `map50_agnostic` on validation, `parameters`, `epochs` and
     `train_seconds` (of all resumes together, until the file is written). Raises ValueError for
@@ -107,21 +111,18 @@ def train(
         raise ValueError(
             f"pictures have {images.shape[3]} channels, those for validation {val_images.shape[3]}"
         )
-    out, scratch = Path(out), Path(scratch)
+    out = Path(out)
     data = _Data(images, *normalised(boxes, *images.shape[1:3]))
     config = _config(params, images.shape[3], classes)
     network = _onto(_build(config, seed), _device(device))
-    checkpoint = scratch / f"{_fingerprint(data, config, seed, _device(device))}.pt"
-    name = "[0-9a-f]" * 32  # of a fingerprint: a user's own files stay
-    for other in {*scratch.glob(f"{name}.pt"), *scratch.glob(f"{name}.part")} - {checkpoint}:
-        other.unlink()  # .part: of a killed write
-    spent = _fit(network, data, params, seed, checkpoint, progress, started)
-    _write(out, _to_bytes(network, config))
+    kept = Checkpoints(scratch, _fingerprint(data, config, seed, _device(device)))
+    spent = _fit(network, data, params, seed, kept, progress, started)
+    write_bytes(out, _to_bytes(network, config))
     seconds = spent + time.monotonic() - started
     found = load(out, device).detect(val_images)
     measured = mean_average_precision(found, val_boxes, len(classes))
     if not keep:
-        checkpoint.unlink()
+        kept.clear()
     return {
         **measured,
         "parameters": float(sum(p.numel() for p in network.parameters())),
@@ -133,14 +134,10 @@ def train(
 def load(path: Path, device: str | None = None) -> "Detector":
     """Read a detector that `train` wrote; no code in the file is run.
 
-    Raises ValueError if the file is not a detector of this format.
+    Raises OSError or ValueError: names the file, which cannot be read, is damaged or no detector.
     """
-    with safetensors.safe_open(path, "pt") as file:
-        metadata = file.metadata() or {}
-        if FORMAT not in metadata:
-            raise ValueError(f"{path} is not a detector: no {FORMAT} in its metadata")
-        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    config = json.loads(metadata[FORMAT])
+    config, content = read(path, FORMAT)
+    weights = safetensors.torch.load(content)
     network = _build(config, seed=0)
     network.load_state_dict(weights)
     return Detector(network, config, _device(device))
@@ -268,14 +265,10 @@ def _floats(images: Images, device: torch.device) -> Tensor:
 
 
 def _fingerprint(data: _Data, config: dict[str, Any], seed: int, device: torch.device) -> str:
-    decided = [config, seed, torch.__version__, device.type]
-    digest = blake2b(json.dumps(decided, sort_keys=True).encode(), digest_size=16)
-    for file in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(file.read_bytes())
-    for array in (data.images, data.boxes, data.classes):
-        digest.update(repr(array.shape).encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
+    decides = [config, seed, CODE, torch.__version__, device.type]
+    return fingerprint(
+        decides, {"images": data.images, "boxes": data.boxes, "classes": data.classes}
+    )
 
 
 def _fit(
@@ -283,13 +276,13 @@ def _fit(
     data: _Data,
     params: DetectorParams,
     seed: int,
-    checkpoint: Path,
+    kept: Checkpoints,
     progress: bool,
     started: float,
 ) -> float:
     """Train in place, from the checkpoint if there is one; returns the checkpoint's seconds."""
     optimizer = _optimizer(network, params)
-    done, spent, drawn = _resume(checkpoint, network, optimizer)
+    done, spent, drawn = _resume(kept, network, optimizer)
     steps = max(1, len(data.images) // params.batch)  # the last, smaller batch is left out
     total = max(1, round(params.epochs * steps))  # the last epoch may be a part of one
     epochs = math.ceil(total / steps)
@@ -297,7 +290,7 @@ def _fit(
     network.train()
     label = f"detector, from epoch {done // steps + 1}" if done else "detector"
     saved = time.monotonic()
-    with Progress(total, label, progress, done=done) as bar:
+    with Progress(total, label, "steps", done=done, shown=progress) as bar:
         for epoch in range(done // steps, epochs):
             order, generator = _draws(seed, epoch, len(data.images))
             if done % steps:  # a checkpoint within this epoch: its changes go on
@@ -314,7 +307,7 @@ def _fit(
                 if done in (total, (epoch + 1) * steps) or now - saved >= SAVE_EVERY:
                     saved, seconds = now, spent + now - started
                     state = generator.get_state()
-                    _save_checkpoint(checkpoint, network, optimizer, done, state, seconds)
+                    _checkpoint(kept, network, optimizer, done, state, seconds)
     return spent
 
 
@@ -410,16 +403,14 @@ def _step(
     return float(value.detach())
 
 
-def _save_checkpoint(
-    path: Path,
+def _checkpoint(
+    kept: Checkpoints,
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     done: int,
     drawn: Tensor,
     seconds: float,
 ) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".part")
     state = {
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
@@ -427,29 +418,22 @@ def _save_checkpoint(
         "drawn": drawn,
         "seconds": seconds,
     }
-    torch.save(state, beside)
-    with beside.open("rb") as file:  # on the disk before it takes the place of a whole one
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    content = io.BytesIO()
+    torch.save(state, content)
+    kept.save(LAST, content.getvalue())
 
 
 def _resume(
-    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer
+    kept: Checkpoints, network: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[int, float, Tensor]:
-    """Take up the checkpoint, if there is one; one that cannot be read is deleted.
+    """Take up the checkpoint, if there is one.
 
     Returns the steps done, their seconds, and the state of the generator of the changes.
     """
-    if not path.exists():
+    content = kept.load(LAST)
+    if content is None:
         return 0, 0.0, torch.empty(0)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    # Whichever torch raises depends on where the file ends.
-    except (EOFError, OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        path.unlink()
-        kind = type(error).__name__  # its message has many lines
-        print(f"{path}: unreadable ({kind}), deleted; training begins anew", file=sys.stderr)
-        return 0, 0.0, torch.empty(0)
+    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
     return int(state["steps"]), float(state["seconds"]), state["drawn"]
@@ -457,17 +441,4 @@ def _resume(
 
 def _to_bytes(network: nn.Module, config: dict[str, Any]) -> bytes:
     weights = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
-    # one key only: safetensors writes several in random order
-    metadata = {FORMAT: json.dumps(config, sort_keys=True)}
-    return safetensors.torch.save(weights, metadata)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write in one step: a reader finds the whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with open(beside, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    return sealed(partial(safetensors.torch.save, weights), FORMAT, config)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -14,20 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from base import code
+from base.checkpoints import Checkpoints, fingerprint
+from base.progress import Progress
+from models import fusions, objectives
 from models.mixture import Draws
 from models.networks import fast_bfloat16
 from models.params import Cell, TrainingParams, VAEParams, check_cell
-from models.progress import Progress
 from models.vae import Bound, MultimodalVAE
 
 __all__ = ["DivergedError", "batch_rows", "keep_freed_memory", "rate", "train"]
 
 Row = dict[str, float]
+CODE = code.loaded(__name__)
+LAST = "last"  # the name of a training's checkpoint
 
 
 class DivergedError(RuntimeError):
@@ -57,8 +59,9 @@ def train(
             validation loss is that of the first 256 rows.
         seed: decides weights, batches and noise.
         out: the safetensors file to write.
-        checkpoints: folder of this training alone; a checkpoint there is resumed if it fits params,
-            cell, seed, data and kind of device, and goes with the first new one if it does not.
+        checkpoints: folder of this training alone, deleted at its end; a checkpoint there is
+            resumed if it fits params, cell, seed, code, data and kind of device, and goes with the
+            first new one if it does not. A damaged one is named and deleted.
         device: `cpu`, `cuda`; by default cuda if there is one.
         progress: show a bar (or lines, in a log).
         log: called with each row of the curves as it is made; at once with those of a checkpoint.
@@ -90,14 +93,17 @@ def train(
         print("precision: this CPU cannot multiply bfloat16; float32 it is", file=sys.stderr)
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
     noise = torch.Generator(device).manual_seed(seed)
-    path = Path(checkpoints) / f"{_fingerprint(params, cell, seed, seen, device)}.safetensors"
-    start, history, spent = _resume(path, model, optimiser, noise)
+    title = f"{cell.fusion}+{cell.objective}"
+    kept = Checkpoints(checkpoints, _fingerprint(params, cell, seed, seen, device))
+    start, history, spent = _resume(kept, model, optimiser, noise)
+    if start and progress:
+        print(f"{title}: goes on from step {start}", flush=True)
     for row in history:  # the caller's curves begin anew in a resumed run
         if log is not None:
             log(row)
 
     began = time.monotonic() - spent
-    bar = Progress(settings.steps, start, f"{cell.fusion}+{cell.objective}", progress)
+    bar = Progress(settings.steps, title, "steps", done=start, shown=progress)
     recent: list[Tensor] = []
     count = len(next(iter(seen.values())))
     for step in range(start, settings.steps):
@@ -126,15 +132,15 @@ def train(
             history.append(row)
             if log is not None:
                 log(row)
-            bar.update(done, f"loss {row['loss']:.0f}")
+            bar.reach(done, f"loss {row['loss']:.0f}")
         due = keep if last else done % settings.checkpoint_every == 0
         if due:
-            _checkpoint(path, model, optimiser, noise, done, history, time.monotonic() - began)
+            _checkpoint(kept, model, optimiser, noise, done, history, time.monotonic() - began)
     bar.close()
 
     model.save(out)
     if not keep:
-        path.unlink(missing_ok=True)
+        kept.clear()
     seconds = time.monotonic() - began
     return {
         "history": history,
@@ -359,19 +365,20 @@ def _fingerprint(
     Of the device its kind: the noise of a GPU's generator cannot go on in a CPU's. And whether it
     multiplies bfloat16: float32 in its stead is another training.
     """
-    settings = f"{params.model_dump_json()}{cell.model_dump_json()}{seed}"
-    where = f"{torch.__version__} {fast_bfloat16(torch.device(device))}"
-    digest = hashlib.sha256(f"{settings}{torch.device(device).type}{where}".encode())
-    for file in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(file.read_bytes())
-    for name, values in sorted(data.items()):
-        digest.update(f"{name}{tuple(values.shape)}{values.dtype}".encode())
-        digest.update(values.cpu().numpy().tobytes())
-    return digest.hexdigest()[:24]
+    decides = {
+        "params": params.model_dump(mode="json"),
+        "cell": cell.model_dump(mode="json"),
+        "seed": seed,
+        "code": [CODE, fusions.code_of(cell.fusion), objectives.code_of(cell.objective)],
+        "torch": torch.__version__,
+        "device": torch.device(device).type,
+        "bfloat16": fast_bfloat16(torch.device(device)),
+    }
+    return fingerprint(decides, {name: values.cpu().numpy() for name, values in data.items()})
 
 
 def _checkpoint(
-    path: Path,
+    kept: Checkpoints,
     model: MultimodalVAE,
     optimiser: torch.optim.Optimizer,
     noise: torch.Generator,
@@ -379,36 +386,28 @@ def _checkpoint(
     history: list[Row],
     seconds: float,
 ) -> None:
-    """Weights, Adam's moments, the noise's state, the curves and the time so far, atomically.
-
-    Checkpoints of anything else, and what a kill left half written, go from the folder.
-    """
+    """Weights, Adam's moments, the noise's state, the curves and the time so far."""
     tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{key}": value for key, value in state.items()}
+    about = json.dumps({"step": step, "history": history, "seconds": seconds})
     tensors["noise"] = noise.get_state()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    metadata = {"step": str(step), "history": json.dumps(history), "seconds": str(seconds)}
-    save_file({k: v.contiguous() for k, v in tensors.items()}, beside, metadata=metadata)
-    with beside.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(beside, path)
-    name = "[0-9a-f]" * 24 + ".safetensors"  # of a fingerprint: a user's own files stay
-    for other in (*path.parent.glob(name), *path.parent.glob(f".{name}.*")):
-        if other != path:
-            other.unlink(missing_ok=True)
+    tensors["about"] = torch.from_numpy(np.frombuffer(about.encode(), np.uint8).copy())
+    kept.save(LAST, safetensors.torch.save({k: v.contiguous() for k, v in tensors.items()}))
 
 
 def _resume(
-    path: Path, model: MultimodalVAE, optimiser: torch.optim.Optimizer, noise: torch.Generator
+    kept: Checkpoints,
+    model: MultimodalVAE,
+    optimiser: torch.optim.Optimizer,
+    noise: torch.Generator,
 ) -> tuple[int, list[Row], float]:
-    """Step, curves and seconds of the checkpoint at `path`, which the arguments load, if any."""
-    if not path.exists():
+    """Step, curves and seconds of the checkpoint, which the arguments load, if there is one."""
+    content = kept.load(LAST)
+    if content is None:
         return 0, [], 0.0
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    tensors = safetensors.torch.load(content)
+    about = json.loads(tensors.pop("about").numpy().tobytes())
     noise.set_state(tensors.pop("noise"))
     model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
     state: dict[int, dict[str, Tensor]] = {}
@@ -419,7 +418,7 @@ def _resume(
             state.setdefault(int(index), {})[name] = _as_stored(value, weights[int(index)])
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": state, "param_groups": groups})
-    return int(metadata["step"]), json.loads(metadata["history"]), float(metadata["seconds"])
+    return int(about["step"]), about["history"], float(about["seconds"])
 
 
 def _as_stored(value: Tensor, weight: Tensor) -> Tensor:

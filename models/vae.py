@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import safetensors.torch
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from base.files import write_bytes
+from base.weights import read, sealed
 from models import fusions, likelihoods, networks, objectives
 from models.mixture import Draws, Experts, Mixture, gaussian_log_prob
 from models.params import Cell, VAEParams
 from models.plan import Layout, Plan, constant, subsets
 
 __all__ = ["Bound", "MultimodalVAE"]
+
+CONFIG = "config"  # its key in a model's file
 
 
 @dataclass(frozen=True)
@@ -474,23 +476,19 @@ class MultimodalVAE(nn.Module):
 
     def save(self, path: Path) -> None:
         """Weights and config into one safetensors file, atomically."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f"{path.name}.partial")  # the next save replaces what a kill left
         weights = {key: value.contiguous().cpu() for key, value in self.state_dict().items()}
-        save_file(weights, beside, metadata={"config": json.dumps(self.config())})
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(beside, path)
+        save = partial(safetensors.torch.save, weights)
+        write_bytes(Path(path), sealed(save, CONFIG, self.config()))
 
     @classmethod
     def load(cls, path: Path, device: str | torch.device | None = None) -> MultimodalVAE:
-        """The model that `save` wrote, in eval mode."""
-        with safe_open(path, "pt", device="cpu") as file:
-            config = json.loads((file.metadata() or {}).get("config", "null"))
-            if config is None:
-                raise ValueError(f"{path}: holds no model config; was it written by save()?")
-            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        """The model that `save` wrote, in eval mode.
+
+        Raises:
+            OSError, ValueError: names the file, which cannot be read, is damaged or no model.
+        """
+        config, content = read(path, CONFIG)
+        weights = safetensors.torch.load(content)
         shapes = {name: tuple(shape) for name, shape in config["shapes"].items()}
         config["params"]["network"].setdefault("logit_scale", 1.0)  # older files do not name it
         model = cls(

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 try:
+    from base.files import explained
+    from base.process import listen
     from models.params import VAEParams
-    from pipeline import listen, params, presets, stage
+    from pipeline import params, presets, stage
     from scenegen.executors import available_cores
 except ModuleNotFoundError as missing:
     print(f"{missing}: run `make .venv/ready`, then `source .venv/bin/activate`", file=sys.stderr)
@@ -284,6 +286,8 @@ def main(arguments: list[str] | None = None) -> None:
         told = "what is finished is kept, and the same command goes on"
         print(f"{options.command}: interrupted; {told}", file=sys.stderr)
         raise SystemExit(130) from None
+    except OSError as error:
+        stage.fail(f"{options.command}: {explained(error)}")
 
 
 if __name__ == "__main__":

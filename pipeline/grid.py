@@ -33,7 +33,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline import SIGNALS
+from base.process import SIGNALS
+from base.progress import Progress
 from pipeline.stage import (
     DATASET,
     PARAMS,
@@ -48,7 +49,6 @@ from pipeline.stage import (
 )
 from scenegen.executors import available_cores
 from scenegen.manifest import MANIFEST
-from scenegen.progress import progress_bar
 
 __all__ = ["LOGS", "STUDY", "Job", "adopt", "dependents", "entry", "plan", "run", "study", "train"]
 
@@ -266,7 +266,7 @@ def run(
         holding: dict[str, contextlib.ExitStack] = {}
         stack.callback(_release, holding)  # last of all, when nothing runs any more
         pool = executor or stack.enter_context(cf.ThreadPoolExecutor(slots))
-        bar = stack.enter_context(progress_bar(len(jobs), "train and score", "stages"))
+        bar = stack.enter_context(Progress(len(jobs), "train and score", "stages"))
         stop = partial(wanted.unlink, missing_ok=True)
         stack.callback(stop)  # nothing runs on when this ends, however it ends
         work: Callable[..., int] = partial(_execute, wanted=str(wanted), threads=threads)
@@ -278,7 +278,7 @@ def run(
         def recorded(job: Job) -> str | None:
             trouble = finished(job)
             if not trouble:
-                bar.update(1)
+                bar.advance()
             return trouble
 
         # A command on this machine is waited for however long it takes to stop.

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from base import code
+from base.files import npz_bytes
 from detector.boxes import Detections, Truth
 from models.mixture import Draws
 from models.vae import MultimodalVAE
@@ -28,11 +30,11 @@ from pipeline.scores import (
     Parts,
     Scene,
     agreement,
+    code_of,
     detector_file,
     generate,
     load,
     model_file,
-    packed,
     sampled,
     subsets,
     summary,
@@ -41,6 +43,7 @@ from scenegen.manifest import MANIFEST
 
 __all__ = ["main"]
 
+CODE = code.loaded("pipeline.score")  # also where this is the script that runs
 PICTURES = 24  # scenes kept for the report's pictures
 BOXES = 8  # detections drawn in a picture
 
@@ -327,7 +330,7 @@ def main(run: str) -> None:
     plan = planned(vae, judge.scenes, params)
     parts = Parts(
         f"score-{run}",
-        params.model_dump(exclude={"faults"}),
+        {"score": params.model_dump(exclude={"faults"}), "code": [CODE, *code_of(vae)]},
         [model_file(run), *map(detector_file, names), stage.DATASET / MANIFEST],
         plan.count,
     )
@@ -378,11 +381,11 @@ def main(run: str) -> None:
     taken = {g: best[g] for g in plan.crosses_by_best}
     stage.write_bytes(
         Path(f"data/samples/{run}.npz"),
-        packed({"scenes": judge.scenes.numbers[:PICTURES], **examples(by_name, names)}),
+        npz_bytes({"scenes": judge.scenes.numbers[:PICTURES], **examples(by_name, names)}),
     )
     stage.write_bytes(
         Path(f"data/bootstrap/{run}.npz"),
-        packed(
+        npz_bytes(
             replicates(
                 {
                     **by_name,

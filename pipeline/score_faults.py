@@ -8,6 +8,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from base import code
+from base.files import npz_bytes
 from pipeline import stage
 from pipeline.bootstrap import copies
 from pipeline.faults import degrade
@@ -18,15 +20,17 @@ from pipeline.scores import (
     Judge,
     Parts,
     Scene,
+    code_of,
     detector_file,
     generate,
     load,
     model_file,
-    packed,
 )
 from scenegen.manifest import MANIFEST
 
 __all__ = ["main"]
+
+CODE = code.loaded("pipeline.score_faults")  # also where this is the script that runs
 
 
 def main(run: str) -> None:
@@ -82,7 +86,11 @@ def main(run: str) -> None:
     }
     parts = Parts(
         f"faults-{run}",
-        {**params.model_dump(), "components": components},
+        {
+            "score": params.model_dump(),
+            "components": components,
+            "code": [CODE, *code_of(vae)],
+        },
         [model_file(run), *map(detector_file, names), stage.DATASET / MANIFEST],
         len(makers),
     )
@@ -92,7 +100,7 @@ def main(run: str) -> None:
         for name, part in found.items()
         for of, values in part.items()
     }
-    stage.write_bytes(Path(f"data/faults/{run}.npz"), packed(figures))
+    stage.write_bytes(Path(f"data/faults/{run}.npz"), npz_bytes(figures))
     parts.clear()
 
 

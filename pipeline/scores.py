@@ -9,12 +9,7 @@ model, so that differences have intervals too (a paired bootstrap).
 from __future__ import annotations
 
 import gc
-import hashlib
 import io
-import json
-import os
-import shutil
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
@@ -23,9 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import combinations
-from multiprocessing import active_children, connection, get_context, parent_process
+from multiprocessing import active_children, get_context
 from pathlib import Path
-from threading import Thread
 from typing import Any, Literal, TypeVar
 
 import cv2
@@ -33,14 +27,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from base.checkpoints import Checkpoints, fingerprint
+from base.files import npz_bytes, sha256_file
+from base.process import end_child_with_parent
+from base.progress import Progress
 from detector.boxes import Detections, Truth
 from detector.metrics import match, one_class
-from detector.progress import Progress
 from detector.yolo import Detector
 from detector.yolo import load as load_detector
+from models import fusions, objectives
 from models.likelihoods import expected
 from models.vae import MultimodalVAE
-from pipeline import SIGNALS, stage
+from pipeline import stage
 from pipeline.bootstrap import bounds
 from scenegen.dataset import Dataset
 
@@ -51,11 +49,11 @@ __all__ = [
     "Parts",
     "Scene",
     "agreement",
+    "code_of",
     "detector_file",
     "generate",
     "load",
     "model_file",
-    "packed",
     "pixel_errors",
     "sampled",
     "subsets",
@@ -314,6 +312,11 @@ def load(run: str) -> tuple[MultimodalVAE, dict[str, Detector]]:
     return vae, {m: _open(detector_file(m), load_detector) for m in vae.modalities}
 
 
+def code_of(vae: MultimodalVAE) -> tuple[str, str]:
+    """Digests of the code of a model's fusion and objective."""
+    return fusions.code_of(vae.cell.fusion), objectives.code_of(vae.cell.objective)
+
+
 def model_file(run: str) -> Path:
     """Where the model of a run lies."""
     return Path(f"data/models/{run}.safetensors")
@@ -330,13 +333,6 @@ def _open(path: Path, how: Callable[[Path, str | None], Loaded]) -> Loaded:
     return how(path, stage.device())
 
 
-def packed(arrays: dict[str, NDArray[Any]]) -> bytes:
-    """Arrays as the bytes of a compressed .npz file, the same for the same arrays."""
-    out = io.BytesIO()
-    np.savez_compressed(out, **arrays)
-    return out.getvalue()
-
-
 class Parts:
     """The parts of a long score, each kept on disk once done, so that a killed run goes on there.
 
@@ -344,60 +340,56 @@ class Parts:
     another model, detector, dataset, code or params are deleted.
     """
 
-    def __init__(self, name: str, asked: dict[str, Any], files: Sequence[Path], total: int) -> None:
+    def __init__(
+        self, name: str, decides: Mapping[str, Any], files: Sequence[Path], total: int
+    ) -> None:
         """Look for finished parts.
 
         Args:
             name: of the run; its folder under .cache/checkpoints.
-            asked: the params that decide the parts.
+            decides: the params and the digests of code that decide the parts.
             files: the models and data that do; so do the device and the libraries' versions.
             total: how many parts there are, for the progress bar.
         """
-        versions = {name: version(name) for name in LIBRARIES}
-        decided = [asked, versions, stage.device(), torch.cuda.is_available()]
-        digest = hashlib.sha256(json.dumps(decided, sort_keys=True, default=str).encode())
-        code = Path(__file__).parent.parent
-        rooms = [code / "models", code / "detector", code / "pipeline"]
-        reading = [code / "scenegen" / f"{name}.py" for name in ("dataset", "splits")]
-        written = [*(f for room in rooms for f in sorted(room.rglob("*.py"))), *reading]
-        for file in [*files, *written]:
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
-        self.everything = stage.CHECKPOINTS / name
-        self.folder = self.everything / digest.hexdigest()[:16]
-        for other in set(self.everything.glob("*")) - {self.folder}:
-            shutil.rmtree(other, ignore_errors=True)
-        done = len(list(self.folder.glob("*.npz")))
+        everything = {
+            **decides,
+            "versions": {library: version(library) for library in LIBRARIES},
+            "device": [stage.device(), torch.cuda.is_available()],
+            "files": [sha256_file(file) for file in files],
+        }
+        self.kept = Checkpoints(stage.CHECKPOINTS / name, fingerprint(everything))
+        done = len(self.kept.names())
         if done:
             print(f"{name}: {done} of {total} parts were finished before", flush=True)
-        self.progress = Progress(total, name.replace("-", " ", 1), done=done)
+        self._progress = Progress(total, name.replace("-", " ", 1), "parts", done=done)
 
     def all(self, makers: Mapping[str, Callable[[], Part]]) -> dict[str, Part]:
         """The parts of these names, each from disk or made now: one at a time on each core.
 
         Half of a part's time is Python, which keeps all threads of a process but one waiting.
         """
-        left = [name for name in makers if not self._path(name).exists()]
+        found = {name: self.kept.load(name) for name in makers}
+        left = [name for name, content in found.items() if content is None]
         with _processes(len(left), lambda name: self._make(name, makers[name])) as pool:
             begun = {pool.submit(_inherited, name): name for name in left}
             for future in as_completed(begun):
                 future.result()
-                self.progress.advance(note=begun[future])
-        return {name: self._read(name) for name in makers}
-
-    def _path(self, name: str) -> Path:
-        return self.folder / f"{name.replace('/', '-')}.npz"
+                self._progress.advance(note=begun[future])
+        found |= {name: self.kept.load(name) for name in left}
+        return {name: _unpacked(content) for name, content in found.items() if content}
 
     def _make(self, name: str, make: Callable[[], Part]) -> None:
-        stage.write_bytes(self._path(name), packed(make()))
-
-    def _read(self, name: str) -> Part:
-        with np.load(self._path(name)) as file:
-            return {key: file[key] for key in file.files}
+        self.kept.save(name, npz_bytes(make()))
 
     def clear(self) -> None:
         """All is done and written: forget the parts."""
-        self.progress.bar.close()
-        shutil.rmtree(self.everything, ignore_errors=True)
+        self._progress.close()
+        self.kept.clear()
+
+
+def _unpacked(content: bytes) -> Part:
+    with np.load(io.BytesIO(content)) as file:
+        return {key: file[key] for key in file.files}
 
 
 _work: list[Callable[[str], None]] = []  # of the processes below; a closure cannot be sent to them
@@ -405,22 +397,6 @@ _work: list[Callable[[str], None]] = []  # of the processes below; a closure can
 
 def _inherited(name: str) -> None:
     _work[-1](name)
-
-
-def _begin() -> None:
-    """Prepare one: it ends at once and without a word on Ctrl-C, and with its parent.
-
-    As a render's processes do; importing that would make scores depend on all of Blender's code.
-    """
-    for kind in SIGNALS:
-        signal.signal(kind, signal.SIG_DFL)
-    Thread(target=_exit_with_parent, daemon=True).start()
-
-
-def _exit_with_parent() -> None:
-    if parent := parent_process():
-        connection.wait([parent.sentinel])
-        os._exit(1)
 
 
 @contextmanager
@@ -443,7 +419,9 @@ def _processes(most: int, work: Callable[[str], None]) -> Iterator[Executor]:
         torch.set_num_threads(1)  # a forked process that begins with threads waits for lost ones
         cv2.setNumThreads(1)
         gc.freeze()  # else each process would look through, and so copy, all that is loaded
-        pool = ProcessPoolExecutor(max(1, min(threads, most)), get_context("fork"), _begin)
+        pool = ProcessPoolExecutor(
+            max(1, min(threads, most)), get_context("fork"), end_child_with_parent
+        )
     try:
         yield pool
     except BrokenProcessPool:

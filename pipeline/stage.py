@@ -6,9 +6,7 @@ import fcntl
 import json
 import os
 import re
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +16,9 @@ from typing import Any, NoReturn, TextIO, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML, YAMLError
 
-from pipeline import interrupted, listen
+from base import checkpoints
+from base.files import explained, write_bytes, write_json
+from base.process import end_with, interrupted, listen
 
 __all__ = [
     "CHECKPOINTS",
@@ -147,7 +147,7 @@ def environment() -> dict[str, str]:
 
 def checkpoint_kept(folder: Path, every: str) -> str:
     """What an interrupted training keeps, in words."""
-    if any(path.suffix in (".safetensors", ".pt") for path in folder.glob("[!.]*")):
+    if checkpoints.kept(folder):
         kept = f"the checkpoint in {folder} ({every}) is kept"
         return f"{kept}, and a training of the same params goes on from it"
     return f"there was no checkpoint yet ({every}), so this training begins anew"
@@ -172,7 +172,6 @@ def running(
     """
     with_params = read_params(path)  # a later edit is the next run's
     lock = RUNS / f"{name}.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
     part = lock.with_suffix(".part.json")
     before, began = _seconds(part, with_params), None
 
@@ -183,18 +182,21 @@ def running(
 
     try:
         listen()  # before the lock is there to be seen
+        lock.parent.mkdir(parents=True, exist_ok=True)
         with open(lock, "a") as handle:
             if not _locked(handle):
                 fail(f"{name}: already running in this folder; wait for it, or stop it first")
             os.utime(handle.fileno())  # when it began
             began = time.monotonic()
             if parent := os.environ.get(PARENT):
-                threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
+                end_with(int(parent))
             yield
             record(RUNS / f"{name}.json")
             part.unlink(missing_ok=True)
     except BaseException as error:
         if not (isinstance(error, KeyboardInterrupt) or interrupted()):
+            if isinstance(error, OSError):  # a full disk, a file that is somebody else's
+                fail(f"{name}: {explained(error)}; {kept()}. To go on: {onward}")
             raise
         record(part)
         print(
@@ -202,14 +204,6 @@ def running(
             file=sys.stderr,
         )
         raise SystemExit(130) from None
-
-
-def _end_with(parent: int) -> None:
-    """Interrupt this stage once the process that began it is gone, killed: nobody would record it,
-    and whoever goes on would begin it a second time."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _seconds(part: Path, params: dict[str, Any]) -> float:
@@ -232,19 +226,3 @@ def _locked(handle: TextIO, patience: float = 1.0) -> bool:
             if time.monotonic() >= deadline:
                 return False
             time.sleep(0.02)
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON whole or not at all, with a final newline (it is kept in git)."""
-    write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from base.files import write_bytes
 from scenegen.checks import BoxCheck, check_boxes
 from scenegen.dataset import Dataset
 from scenegen.preview import contact_sheet, encode_png
 from scenegen.records import depth_metres
-from scenegen.storage import write_atomic
 
 __all__ = ["write_card"]
 
@@ -34,9 +34,9 @@ def write_card(dataset: Dataset, out: Path) -> Path:
     facts = _gather(dataset)
     first = np.array(dataset.shard(0)[:12])
     out.mkdir(parents=True, exist_ok=True)
-    write_atomic(out / "scenes.png", encode_png(contact_sheet(first)))
-    write_atomic(out / "plots.png", _plots(dataset, facts))
-    write_atomic(out / "README.md", _text(dataset, facts).encode())
+    write_bytes(out / "scenes.png", encode_png(contact_sheet(first)))
+    write_bytes(out / "plots.png", _plots(dataset, facts))
+    write_bytes(out / "README.md", _text(dataset, facts).encode())
     return out / "README.md"
 
 

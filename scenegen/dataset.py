@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from base.files import sha256_file
 from scenegen.manifest import Manifest, Shard, read_manifest
 from scenegen.splits import SPLITS, split_scenes
-from scenegen.storage import sha256_file
 
 __all__ = ["MODALITIES", "Boxes", "Dataset", "depth_to_uint8", "open_dataset"]
 

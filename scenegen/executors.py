@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scenegen.params import SceneParams
-from scenegen.worker import render_scenes, start_worker
+from scenegen.worker import Maker, render_scenes, start_worker
 
 __all__ = [
     "ATTEMPTS",
@@ -94,8 +94,8 @@ def dask_executor(address: str) -> tuple[cf.Executor, Callable[[], None]]:
 
 def render_jobs(
     params: SceneParams, jobs: list[Job], workers: int, executor: cf.Executor | None = None
-) -> Generator[tuple[Job, str, NDArray[np.void]], None, None]:
-    """Yield (job, Blender version, records) as they finish, in any order.
+) -> Generator[tuple[Job, Maker, NDArray[np.void]], None, None]:
+    """Yield (job, what made them, records) as they finish, in any order.
 
     A failed job is tried again, three times in all. When a worker process dies, a local pool is
     built anew and the jobs that were under way run one by one, so that the guilty one is found.
@@ -131,7 +131,7 @@ class _Runner:
         self._attempts: collections.Counter[Job] = collections.Counter()
         self.failed: list[tuple[Job, BaseException]] = []
 
-    def results(self) -> Iterator[tuple[Job, str, NDArray[np.void]]]:
+    def results(self) -> Iterator[tuple[Job, Maker, NDArray[np.void]]]:
         self._submit()
         while self._running:
             done, _ = cf.wait(self._running, return_when=cf.FIRST_COMPLETED)

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from base.files import write_bytes
 from scenegen.dataset import Boxes, Dataset
 from scenegen.preview import encode_png
-from scenegen.storage import write_atomic
 
 __all__ = ["EXPORTS", "export_coco", "export_hf", "export_webdataset", "export_yolo"]
 
@@ -106,7 +106,7 @@ def export_hf(dataset: Dataset, out: Path, modality: str = "image") -> None:
         table = pa.Table.from_pylist(rows, schema=schema)
         buffer = io.BytesIO()
         pq.write_table(table, buffer)
-        write_atomic(out / f"{split}.parquet", buffer.getvalue())
+        write_bytes(out / f"{split}.parquet", buffer.getvalue())
 
 
 def _list_of(feature: dict[str, Any], length: int = -1) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def export_webdataset(dataset: Dataset, out: Path, modality: str = "image") -> N
                 for i in range(start, min(start + SCENES_PER_TAR, len(records))):
                     for name, data in _sample(records[i], boxes[i]).items():
                         _add_to_tar(tar, f"{records[i]['scene']:06d}.{name}", data)
-            write_atomic(out / f"{split}-{part:05d}.tar", buffer.getvalue())
+            write_bytes(out / f"{split}-{part:05d}.tar", buffer.getvalue())
 
 
 def _sample(record: np.void, boxes: Boxes) -> dict[str, bytes]:

@@ -19,6 +19,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from base.files import PARTIAL, npy_bytes, sha256_file, write_bytes
+from base.progress import Progress
 from scenegen.executors import (
     Job,
     RenderError,
@@ -28,8 +30,7 @@ from scenegen.executors import (
 )
 from scenegen.manifest import Manifest, Shard, fingerprint, make_manifest, read_manifest
 from scenegen.params import SceneParams
-from scenegen.progress import progress_bar
-from scenegen.storage import TEMPORARY, npy_bytes, sha256_file, write_atomic
+from scenegen.worker import CODE, Maker
 
 __all__ = ["SCHEDULER_VARIABLE", "render_dataset"]
 
@@ -112,7 +113,7 @@ class _Folder:
     def __init__(self, params: SceneParams, folder: Path) -> None:
         self._params, self._folder = params, folder
         self._blender = _installed_blender()
-        self._fingerprint = fingerprint(params, self._blender)
+        self._fingerprint = fingerprint(params, self._blender, CODE)
         self._shards: list[Shard] = []
 
     def complete(self, workers: int, executor: cf.Executor | None, progress: bool) -> Manifest:
@@ -124,15 +125,15 @@ class _Folder:
         self._write_manifest()
         done = total - sum(j.scenes for j in jobs)
         with (
-            progress_bar(total, "render", "scenes", done, progress) as bar,
+            Progress(total, "render", "scenes", done=done, shown=progress) as bar,
             contextlib.closing(render_jobs(self._params, jobs, workers, executor)) as results,
         ):
-            for job, blender, records in results:
-                self._check_version(blender)
+            for job, made_by, records in results:
+                self._check_maker(made_by)
                 first = job.first // size * size
                 whole = np.concatenate([parts[first], records]) if first in parts else records
                 self._add(first, whole)
-                bar.update(job.scenes)
+                bar.advance(job.scenes)
         return self._write_manifest()
 
     def _keep(self, plan: list[Job]) -> dict[int, NDArray[np.void]]:
@@ -170,7 +171,7 @@ class _Folder:
         """Remove shards of no use to this dataset, and what a killed run was writing."""
         for path in self._folder.iterdir():
             stale = path.name.startswith("shard-") and path.name not in wanted
-            if stale or path.name.startswith(TEMPORARY):
+            if stale or path.name.endswith(PARTIAL):
                 path.unlink()
 
     def _name(self, first: int) -> str:
@@ -178,7 +179,7 @@ class _Folder:
 
     def _add(self, first: int, records: NDArray[np.void]) -> None:
         data, name = npy_bytes(records), self._name(first)
-        write_atomic(self._folder / name, data)
+        write_bytes(self._folder / name, data)
         digest = hashlib.sha256(data).hexdigest()
         self._shards.append(
             Shard(
@@ -196,9 +197,15 @@ class _Folder:
         manifest.write(self._folder)
         return manifest
 
-    def _check_version(self, blender: str) -> None:
-        if blender != self._blender:
+    def _check_maker(self, made_by: Maker) -> None:
+        """A worker must be what this process is, or its scenes would lie under a false name."""
+        if made_by.blender != self._blender:
             raise RenderError(
-                f"a worker renders with Blender {blender}, this machine has {self._blender}; "
-                "install the same bpy everywhere"
+                f"a worker renders with Blender {made_by.blender}, this machine has "
+                f"{self._blender}; install the same bpy everywhere"
+            )
+        if made_by.code != CODE:
+            raise RenderError(
+                f"a worker has loaded other code ({made_by.code[:12]}) than this process "
+                f"({CODE[:12]}); bring the same files everywhere and start the workers anew"
             )

@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from base.files import write_bytes
 from scenegen.params import CLASSES, SceneParams
 from scenegen.splits import SPLITS, split_scenes
-from scenegen.storage import write_atomic
 
 __all__ = [
     "FORMAT",
@@ -25,7 +25,6 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 FORMAT = 2  # raise it when the layout of the files changes
-CODE = ("blender", "boxes", "camera", "geometry", "radar", "records", "scene")  # decide a record
 
 
 class Shard(BaseModel):
@@ -55,7 +54,7 @@ class Manifest(BaseModel):
 
     def write(self, folder: Path) -> None:
         """Write `manifest.json` into the folder, atomically."""
-        write_atomic(folder / MANIFEST, (self.model_dump_json(indent=1) + "\n").encode())
+        write_bytes(folder / MANIFEST, (self.model_dump_json(indent=1) + "\n").encode())
 
 
 def make_manifest(params: SceneParams, blender: str, shards: list[Shard]) -> Manifest:
@@ -75,13 +74,17 @@ def make_manifest(params: SceneParams, blender: str, shards: list[Shard]) -> Man
     )
 
 
-def fingerprint(params: SceneParams, blender: str) -> str:
-    """Tells what a shard was made from: all params but the count, Blender, and our own code."""
-    code = (Path(__file__).with_name(f"{name}.py").read_bytes() for name in CODE)
+def fingerprint(params: SceneParams, blender: str, code: str) -> str:
+    """Tells what a shard was made from: all params but the count, Blender, and our own code.
+
+    Args:
+        blender: its version.
+        code: the digest of what turns params into records, `worker.CODE`.
+    """
     source: dict[str, Any] = {
         "format": FORMAT,
         "blender": blender,
-        "code": hashlib.sha256(b"".join(code)).hexdigest(),
+        "code": code,
         "params": params.model_dump(mode="json", exclude={"count"}),
     }
     return hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()

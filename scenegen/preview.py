@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from base.files import write_bytes
 from scenegen.dataset import depth_to_uint8
 from scenegen.params import CLASSES, SceneParams
 from scenegen.scene import SceneSpec, sample_scene
-from scenegen.storage import write_atomic
 from scenegen.worker import render_specs
 
 __all__ = ["CLASS_COLOURS", "contact_sheet", "encode_png", "panel", "preview"]
@@ -40,7 +40,7 @@ def preview(
     """
     specs = [k if isinstance(k, SceneSpec) else sample_scene(params, k) for k in scenes]
     records = render_specs(params, specs)
-    write_atomic(path, encode_png(contact_sheet(records, side)))
+    write_bytes(path, encode_png(contact_sheet(records, side)))
 
 
 def contact_sheet(records: NDArray[np.void], side: int = 192, columns: int = 2) -> Picture:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import functools
-import multiprocessing
-import multiprocessing.connection
 import os
-import signal
-import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from base import code
+from base.process import end_child_with_parent
 from scenegen.blender import Renderer, blender_version
 from scenegen.params import SceneParams
 from scenegen.records import fill_record, record_dtype
 from scenegen.scene import SceneSpec, sample_scene
 
-__all__ = ["prepared_renderer", "render_scenes", "render_specs", "start_worker"]
+__all__ = ["CODE", "Maker", "prepared_renderer", "render_scenes", "render_specs", "start_worker"]
+
+
+CODE = code.loaded(__name__)  # of this process, however long ago it began
+
+
+class Maker(NamedTuple):
+    """What made some records: Blender's version, and the digest of the code that was loaded."""
+
+    blender: str
+    code: str
 
 
 @functools.lru_cache(maxsize=1)  # Blender has one scene per process: the newest
@@ -36,14 +44,14 @@ def render_specs(params: SceneParams, specs: list[SceneSpec]) -> NDArray[np.void
     return records
 
 
-def render_scenes(params: SceneParams, first: int, count: int) -> tuple[str, NDArray[np.void]]:
+def render_scenes(params: SceneParams, first: int, count: int) -> tuple[Maker, NDArray[np.void]]:
     """Sample and render scenes `first` to `first + count - 1`.
 
     Returns:
-        Blender's version, and the records [count].
+        What made them, and the records [count].
     """
     specs = [sample_scene(params, k) for k in range(first, first + count)]
-    return blender_version(), render_specs(params, specs)
+    return Maker(blender_version(), CODE), render_specs(params, specs)
 
 
 def start_worker(cores: Any) -> None:
@@ -53,15 +61,6 @@ def start_worker(cores: Any) -> None:
     two cores varied nearly twofold in speed. Ctrl-C ends it at once and without a word: its parent
     says what is kept.
     """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    end_child_with_parent()
     if cores is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {cores.get()})
-
-
-def _exit_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pipeline import grid, listen, presets
+from base.process import listen
+from pipeline import grid, presets
 from studies.study import STUDIES
 
 __all__ = ["main"]

@@ -11,7 +11,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import IO
 
-from models.progress import Progress
+from base.progress import Progress
 
 __all__ = ["RawFile", "RawFileError", "provide"]
 
@@ -95,10 +95,10 @@ def provide(files: Sequence[RawFile], folder: Path, download: bool) -> None:
 def _copy(source: IO[bytes], out: IO[bytes], file: RawFile) -> None:
     """Copy a download, showing how many of its megabytes are there."""
     whole = -(-file.size // MEGABYTE)
-    bar, done = Progress(whole, 0, f"{Path(file.path).name}, MB", show=True), 0
+    bar, done = Progress(whole, f"{Path(file.path).name}, MB"), 0
     while part := source.read(MEGABYTE):
         done += out.write(part)
-        bar.update(min(-(-done // MEGABYTE), whole))
+        bar.reach(min(-(-done // MEGABYTE), whole))
     bar.close()
 
 

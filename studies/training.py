@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
 import numpy as np
-from safetensors import safe_open
 
 from models.params import Cell, VAEParams
 from models.training import train
@@ -27,24 +26,6 @@ def training(study: Study, run: str) -> AbstractContextManager[None]:
             study.checkpoints / run, "one every vae.training.checkpoint_every steps"
         ),
     )
-
-
-def resumption(study: Study, run: str) -> Callable[[dict[str, float]], None]:
-    """What says in a line at which step a killed training is taken up again.
-
-    `train` alone knows which checkpoint fits, and begins by logging that one's rows. They differ
-    from those of checkpoints that do not fit, unless what changed since alters no number.
-    """
-    last = []
-    for path in (study.checkpoints / run).glob("[!.]*.safetensors"):
-        with safe_open(path, "np") as file:
-            last.append(json.loads(file.metadata()["history"])[-1])
-
-    def log(row: dict[str, float]) -> None:
-        if row in last:
-            print(f"{run}: goes on from step {row['step']:.0f}", flush=True)
-
-    return log
 
 
 def train_run(study: Study, run: str, data: Mapping[str, np.ndarray]) -> None:
@@ -74,7 +55,6 @@ def train_run(study: Study, run: str, data: Mapping[str, np.ndarray]) -> None:
         out=model,
         checkpoints=study.checkpoints / run,
         device=device(),
-        log=resumption(study, run),
         keep=True,
     )
     stage.write_bytes(

@@ -12,11 +12,12 @@ from importlib import import_module
 
 from torch import nn
 
+from base.code import loaded
 from models.mixture import Draws
 from models.params import Cell
 from models.plan import Layout, Plan
 
-__all__ = ["MakePlan", "load", "own"]
+__all__ = ["MakePlan", "code_of", "load", "own"]
 
 MakePlan = Callable[[Layout, Cell, Draws], Plan]
 
@@ -24,7 +25,13 @@ MakePlan = Callable[[Layout, Cell, Draws], Plan]
 def load(name: str) -> MakePlan:
     """The `plan` function of `models/objectives/<name>.py`; only that file is imported."""
     plan: MakePlan = import_module(f"models.objectives.{name}").plan
+    code_of(name)  # as it is now, whatever becomes of the file
     return plan
+
+
+def code_of(name: str) -> str:
+    """The digest of the code of objective `name` that this process has loaded."""
+    return loaded(f"models.objectives.{name}")
 
 
 def own(name: str, modalities: int) -> nn.ParameterDict:

@@ -47,7 +47,8 @@ class Params(Section):
 def main() -> None:
     """Check the params, then write what the other stages depend on."""
     grid = CUB.load(Params).grid
-    write_checked(CUB.data / "checked", {**grid.cells, "unimodal": grid.unimodal})
+    cells = {**grid.cells, "unimodal": grid.unimodal}
+    write_checked(CUB.data / "checked", CUB.home / "dvc.yaml", cells)
 
 
 if __name__ == "__main__":

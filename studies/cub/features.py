@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.progress import Progress
+from base.progress import Progress
 from pipeline import stage
 from studies.cub.layout import PUBLISHED, Photo, picture, provide_cub, read
 from studies.cub.params import DataParams, FeatureParams
@@ -82,13 +82,13 @@ def whole(paths: Sequence[Path]) -> None:
         RawFileError: a line for each that is truncated or no picture.
     """
     lines = []
-    bar = Progress(len(paths), 0, "photographs, read", show=True)
+    bar = Progress(len(paths), "photographs, read")
     for count, path in enumerate(paths, start=1):
         try:
             picture(path, 1)
         except RawFileError as error:
             lines.append(str(error))
-        bar.update(count)
+        bar.reach(count)
     bar.close()
     if lines:
         raise RawFileError("\n".join(lines))
@@ -136,7 +136,7 @@ def fit_small(
         model = SmallCNN(params.size, int(labels.max()) + 1).to(device).train()
         optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
         draws, right = np.random.default_rng(params.seed), 0
-        bar = Progress(params.epochs, 0, "extractor, passes", show=True)
+        bar = Progress(params.epochs, "extractor, passes")
         for epoch in range(params.epochs):
             order, right = draws.permutation(len(pictures)), 0
             for start in range(0, len(order), BATCH):
@@ -147,7 +147,7 @@ def fit_small(
                 F.cross_entropy(logits, targets).backward()
                 optimiser.step()
                 right += int((logits.argmax(-1) == targets).sum())
-            bar.update(epoch + 1)
+            bar.reach(epoch + 1)
         bar.close()
     print(f"extractor: {100 * right / len(pictures):.1f} % of the training pictures told right")
     return model.body.eval()
@@ -175,11 +175,11 @@ def extract(
 ) -> NDArray[np.float32]:
     """Features [N, D] of photographs, read a batch at a time."""
     parts = []
-    bar = Progress(len(paths), 0, "features, pictures", show=True)
+    bar = Progress(len(paths), "features, pictures")
     for start in range(0, len(paths), BATCH):
         few = [picture(path, side) for path in paths[start : start + BATCH]]
         parts.append(model(as_input(few, device, normalise)).cpu().numpy())
-        bar.update(start + len(few))
+        bar.reach(start + len(few))
     bar.close()
     return np.concatenate(parts)
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.progress import Progress
+from base.progress import Progress
 from studies.rawfiles import MEGABYTE, RawFile, RawFileError, provide
 
 __all__ = [
@@ -114,14 +114,14 @@ def _unpack(archive: Path, folder: Path) -> None:
     beside = folder / ".CUB_200_2011.partial"
     shutil.rmtree(beside, ignore_errors=True)  # of a run that was killed
     total = -(-archive.stat().st_size // MEGABYTE)
-    bar = Progress(total, 0, f"{archive.name}, MB unpacked", show=True)
+    bar = Progress(total, f"{archive.name}, MB unpacked")
     try:
         with archive.open("rb") as file, tarfile.open(fileobj=file) as packed:
 
             def watched() -> Iterator[tarfile.TarInfo]:
                 for member in packed:
                     yield member
-                    bar.update(min(-(-file.tell() // MEGABYTE), total))
+                    bar.reach(min(-(-file.tell() // MEGABYTE), total))
 
             # Python 3.11.4 and later know it; the archive's checksum was compared just now.
             packed.extraction_filter = getattr(tarfile, "data_filter", None)

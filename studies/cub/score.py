@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.progress import Progress
+from base.progress import Progress
 from models.vae import MultimodalVAE
 from pipeline import stage
 from studies.cub.data import Pairs, Space, load, store
@@ -61,7 +61,7 @@ def score(
             "image->text": against_truth(space, captions, truth)["text"],
         }
 
-    bar = Progress(4, 0, "scores, parts", show=True)
+    bar = Progress(4, "scores, parts")
     chosen = train.drawn(params.choose, params.seed)
     few = truth_of(train, chosen)
     component = best_component(
@@ -72,19 +72,19 @@ def score(
         point=params.point,
         rows=chosen,
     )
-    bar.update(1)
+    bar.reach(1)
     prior = sample(vae, params.samples, params.seed)
     joint = round(space.score(prior["image"], space.language.nearest(prior["text"])), 5)
-    bar.update(2)
+    bar.reach(2)
     scores = cross("absent")
     # Dropout reverts elements to the prior expert, so lcd may take a missing modality as that.
     as_prior = cross("prior") if vae.cell.objective == "lcd" else None
-    bar.update(3)
+    bar.reach(3)
     both = against_truth(space, draw(seen, component=component, rows=rows), truth)
     # Of the first test pictures, which the page shows, whichever pairs are scored.
     shown = np.arange(0, test.ids.shape[0] * test.ids.shape[1], test.ids.shape[1])[:CAPTIONS]
     written = draw({"image": test.seen(shown)["image"]}, rows=shown)["text"]
-    bar.update(4)
+    bar.reach(4)
     bar.close()
     return {
         "joint": joint,

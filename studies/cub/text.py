@@ -9,7 +9,7 @@ import numpy as np
 from gensim.models import FastText
 from gensim.models.callbacks import CallbackAny2Vec
 
-from models.progress import Progress
+from base.progress import Progress
 from pipeline import stage
 from studies.cub import cca
 from studies.cub.captions import learn, tokens
@@ -24,12 +24,12 @@ class Passes(CallbackAny2Vec):
     """Shows how many passes FastText has made over the captions."""
 
     def __init__(self, total: int) -> None:
-        self.bar, self.done = Progress(total, 0, "FastText, passes", show=True), 0
+        self.bar, self.done = Progress(total, "FastText, passes"), 0
 
     def on_epoch_end(self, model: FastText) -> None:
         """One pass is done."""
         self.done += 1
-        self.bar.update(self.done)
+        self.bar.reach(self.done)
 
     def on_train_end(self, model: FastText) -> None:
         """All are."""

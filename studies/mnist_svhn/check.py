@@ -32,7 +32,8 @@ class Params(Section):
 def main() -> None:
     """Check the params, then write what the other stages depend on."""
     grid = MNIST_SVHN.load(Params).grid
-    write_checked(MNIST_SVHN.data / "checked", {**grid.cells, "unimodal": grid.unimodal})
+    cells = {**grid.cells, "unimodal": grid.unimodal}
+    write_checked(MNIST_SVHN.data / "checked", MNIST_SVHN.home / "dvc.yaml", cells)
 
 
 if __name__ == "__main__":

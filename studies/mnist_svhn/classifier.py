@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.progress import Progress
+from base.progress import Progress
 from studies.mnist_svhn.params import ClassifierParams
 
 __all__ = ["DigitClassifier", "classify", "fit"]
@@ -58,7 +58,7 @@ def fit(
         optimiser = torch.optim.Adam(model.parameters(), lr=params.learning_rate)
         targets = torch.from_numpy(labels).long()
         draws = np.random.default_rng(params.seed)
-        bar = Progress(params.epochs, 0, "classifier, passes", show=True)
+        bar = Progress(params.epochs, "classifier, passes")
         for epoch in range(params.epochs):
             order = draws.permutation(len(pictures))
             for start in range(0, len(order), params.batch):
@@ -67,7 +67,7 @@ def fit(
                 optimiser.zero_grad(set_to_none=True)
                 F.cross_entropy(logits, targets[rows].to(device)).backward()
                 optimiser.step()
-            bar.update(epoch + 1)
+            bar.reach(epoch + 1)
         bar.close()
     return model.eval()
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from models.progress import Progress
+from base.progress import Progress
 from models.vae import MultimodalVAE
 from pipeline import stage
 from studies.mnist_svhn.classifier import DigitClassifier, classify
@@ -71,7 +71,7 @@ def score(
             for given, target in CROSS.items()
         }, made
 
-    bar = Progress(4, 0, "scores, parts", show=True)
+    bar = Progress(4, "scores, parts")
     few, few_labels = train.seen(params.choose), train.labels(params.choose)
     component = best_component(
         vae,
@@ -80,17 +80,17 @@ def score(
         seed=params.seed,
         point=params.point,
     )
-    bar.update(1)
+    bar.reach(1)
     both = draw(seen, component=component)
     accuracy = {m: judge.accuracy(m, both, labels) for m in vae.modalities}
-    bar.update(2)
+    bar.reach(2)
     prior = sample(vae, params.samples, params.seed)
     agree = judge.classes("mnist", prior["mnist"]) == judge.classes("svhn", prior["svhn"])
-    bar.update(3)
+    bar.reach(3)
     scores, made = cross("absent")
     # Dropout reverts elements to the prior expert, so lcd may take a missing modality as that.
     as_prior = cross("prior")[0] if vae.cell.objective == "lcd" else None
-    bar.update(4)
+    bar.reach(4)
     bar.close()
     return {
         "joint": round(100 * float(agree.mean()), 3),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from models.progress import Progress
+from base.progress import Progress
 from studies.mnist_svhn.params import EmbeddedParams
 from studies.mnist_svhn.streetnumbers import street_numbers
 from studies.rawfiles import RawFile, RawFileError, provide
@@ -86,11 +86,11 @@ def from_files(
         RawFileError: names each file that is missing, truncated or wrong.
     """
     provide([*mnist, *svhn], folder, download)
-    bar = Progress(2, 0, "data sets, read", show=True)
+    bar = Progress(2, "data sets, read")
     digits = _mnist(folder, mnist)
-    bar.update(1)
+    bar.reach(1)
     streets = _svhn(folder, svhn)
-    bar.update(2)
+    bar.reach(2)
     bar.close()
     return digits, streets
 

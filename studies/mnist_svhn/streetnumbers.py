@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from models.progress import Progress
+from base.progress import Progress
 
 __all__ = ["street_number", "street_numbers"]
 
@@ -40,11 +40,11 @@ def street_numbers(count: int, side: int, seed: int, split: int) -> tuple[Pictur
     """
     labels = (np.arange(count) % 10).astype(np.uint8)
     pictures = np.empty((count, side, side, 3), np.uint8)
-    bar = Progress(count, 0, "street numbers, drawn", show=True)
+    bar = Progress(count, "street numbers, drawn")
     for place, label in enumerate(labels):
         draws = np.random.default_rng([seed, split, place])
         pictures[place] = street_number(int(label), side, draws)
-        bar.update(place + 1)
+        bar.reach(place + 1)
     bar.close()
     return pictures, labels
 

@@ -17,9 +17,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from safetensors import safe_open
+from safetensors.numpy import load
 
-from pipeline import SIGNALS, grid, listen, stage
+from base.process import SIGNALS, listen
+from pipeline import grid, stage
 from scenegen.manifest import read_manifest
 from tests.conftest import ROOT, run
 from tests.pipeline.test_stages import change
@@ -97,9 +98,8 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(project: Path, kind
     shutil.rmtree(folder, ignore_errors=True)
 
     def step() -> int:
-        for file in folder.glob("[!.]*.safetensors"):
-            with safe_open(file, "np") as checkpoint:
-                return int(checkpoint.metadata()["step"])
+        for file in folder.glob("*/*.checkpoint"):
+            return int(json.loads(load(file.read_bytes()[32:])["about"].tobytes())["step"])
         return 0
 
     training = start(project, "python", "-m", "pipeline.train_vae", "poe-none-0")
@@ -123,7 +123,7 @@ def test_an_interrupted_detector_says_what_is_kept(project: Path) -> None:
     folder = project / ".cache/checkpoints/detector-radar"
     shutil.rmtree(folder, ignore_errors=True)
     training = start(project, "python", "-m", "pipeline.train_detector", "radar")
-    shown = interrupt_when(training, lambda: any(folder.glob("[!.]*.pt")), signal.SIGINT)
+    shown = interrupt_when(training, lambda: any(folder.glob("*/*.checkpoint")), signal.SIGINT)
     assert training.returncode == 130
     assert "train_detector@radar: interrupted; the checkpoint in" in shown
     assert "Traceback" not in shown
@@ -157,11 +157,11 @@ def test_an_interrupted_score_goes_on_from_its_parts(project: Path) -> None:
     parts = project / ".cache/checkpoints/score-moe-none-0"
     command = ("python", "-m", "pipeline.score", "moe-none-0")
     scoring = start(project, *command)
-    shown = interrupt_when(scoring, lambda: any(parts.rglob("*.npz")), signal.SIGINT)
+    shown = interrupt_when(scoring, lambda: any(parts.rglob("*.checkpoint")), signal.SIGINT)
     assert scoring.returncode == 130
     assert f"score@moe-none-0: interrupted; {stage.PARTS_KEPT}" in shown
     assert "Traceback" not in shown
-    kept = len(list(parts.rglob("*.npz")))
+    kept = len(list(parts.rglob("*.checkpoint")))
     again = run(project, *command).stdout
     assert re.search(rf"score-moe-none-0: {kept} of \d+ parts were finished before", again)
     assert (project / "results/scores/moe-none-0.json").read_bytes() == expected

@@ -269,13 +269,13 @@ def test_a_killed_score_goes_on_and_ends_in_the_same_bytes(project: Path, stage:
     )
     checkpoints = project / ".cache/checkpoints"
     deadline = time.monotonic() + 120
-    while len(list(checkpoints.rglob("*.npz"))) < 2:
+    while len(list(checkpoints.rglob("*.checkpoint"))) < 2:
         assert first.poll() is None, "ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.01)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    kept = {path: path.stat().st_mtime_ns for path in checkpoints.rglob("*.npz")}
+    kept = {path: path.stat().st_mtime_ns for path in checkpoints.rglob("*.checkpoint")}
     assert kept
     assert not any(path.exists() for path in outputs)
 
@@ -284,7 +284,7 @@ def test_a_killed_score_goes_on_and_ends_in_the_same_bytes(project: Path, stage:
     assert "finished before" in again.stdout
     assert re.search(r"moe-none-0: (\d+)/\1, .* s left", again.stderr)  # progress
     assert [path.read_bytes() for path in outputs] == before
-    assert not list(checkpoints.rglob("*.npz"))
+    assert not list(checkpoints.rglob("*.checkpoint"))
 
 
 def test_parts_of_another_model_are_not_used(
@@ -323,13 +323,13 @@ def test_parts_of_another_model_are_not_used(
     last = parts({"seed": 1})
     last.all({"a": make})
     assert made() == 5
-    assert len(list(Path(".cache/checkpoints").rglob("*.npz"))) == 1
+    assert len(list(Path(".cache/checkpoints").rglob("*.checkpoint"))) == 1
     for name in ("numpy", "opencv-python"):
         with monkeypatch.context() as patched:
             patched.setattr(scores, "version", lambda asked, name=name: f"{asked == name}")
-            one = scores.Parts("score-x-0", {}, [], 1).folder
+            scores.Parts("score-x-0", {}, [], 1).all({"a": make})
             patched.setattr(scores, "version", lambda _: "False")
-            assert scores.Parts("score-x-0", {}, [], 1).folder != one
+            assert scores.Parts("score-x-0", {}, [], 1).kept.names() == []
     last.clear()
     assert not Path(".cache/checkpoints/score-x-0").exists()
 
@@ -344,7 +344,7 @@ def test_a_part_that_fails_keeps_those_made_before_it(
 
     def make(number: int) -> dict[str, np.ndarray]:
         if number == 4:
-            while not all((parts.folder / f"{n}.npz").exists() for n in (0, 1)):
+            while not {"0", "1"} <= set(parts.kept.names()):
                 time.sleep(0.01)
             raise OSError("disk full")
         with open(log, "a") as file:
@@ -353,7 +353,7 @@ def test_a_part_that_fails_keeps_those_made_before_it(
 
     with pytest.raises(OSError, match="disk full"):
         parts.all({f"{n}": partial(make, n) for n in range(9)})
-    kept = {path.stem for path in parts.folder.glob("*.npz")}
+    kept = set(parts.kept.names())
     assert {"0", "1"} <= kept
     made = log.read_text()
     found = scores.Parts("score-x-0", {}, [], 9).all({f"{n}": partial(make, n) for n in (1, 0)})
@@ -371,7 +371,7 @@ def test_a_process_that_is_killed_is_one_line_and_loses_no_finished_part(
         return {"value": np.float64(1)}
 
     def out_of_memory() -> dict[str, np.ndarray]:
-        while not (parts.folder / "fine.npz").exists():
+        while "fine" not in parts.kept.names():
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
         return {}
@@ -384,7 +384,7 @@ def test_a_process_that_is_killed_is_one_line_and_loses_no_finished_part(
     torch.set_num_threads(threads)
     assert left.value.code == 2
     assert "a process was killed (out of memory?)" in capsys.readouterr().err
-    assert [path.stem for path in parts.folder.glob("*.npz")] == ["fine"]
+    assert parts.kept.names() == ["fine"]
 
 
 def test_an_error_ends_the_processes_of_its_own_pool_alone(

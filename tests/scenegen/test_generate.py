@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures as cf
+import contextlib
 import errno
 import json
 import multiprocessing
@@ -13,7 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from scenegen.generate import SCHEDULER_VARIABLE, render_dataset
 from scenegen.manifest import MANIFEST, read_manifest
 from scenegen.params import SceneParams
 from scenegen.worker import render_scenes
+from tests.conftest import ROOT
 from tests.scenegen.conftest import tiny
 
 
@@ -99,12 +101,12 @@ def test_what_a_killed_run_left_is_used_and_cleared(tmp_path: Path, tiny_hash: s
 
     with pytest.raises(KeyboardInterrupt):
         _render(tiny(), tmp_path, executor=_Inline(die_at_third_shard), workers=1)
-    (tmp_path / ".writing-abc").write_bytes(b"half a shard")
+    (tmp_path / ".shard-00009.npy.partial").write_bytes(b"half a shard")
     executor = _Inline()
     kept = len(_files(tmp_path))
     assert _render(tiny(), tmp_path, executor=executor) == tiny_hash
     assert len(executor.jobs) == 4 - kept
-    assert not (tmp_path / ".writing-abc").exists()
+    assert not (tmp_path / ".shard-00009.npy.partial").exists()
 
 
 def test_growing_keeps_finished_shards(tmp_path: Path, tiny_hash: str) -> None:
@@ -301,16 +303,87 @@ def test_no_process_left_is_not_another_run(tmp_path: Path) -> None:
         _render(tiny(count=2), tmp_path, executor=Full())
 
 
-def test_other_blender_on_a_worker_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [({"blender": "4.2.0"}, r"Blender 4\.2\.0"), ({"code": "0" * 64}, "other code")],
+)
+def test_a_worker_of_another_blender_or_code_is_refused(
+    tmp_path: Path, other: dict[str, str], said: str
+) -> None:
     class Foreign(_Inline):
         def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> cf.Future[Any]:
             future: cf.Future[Any] = cf.Future()
-            _, records = fn(*args)
-            future.set_result(("4.2.0", records))
+            made_by, records = fn(*args)
+            future.set_result((made_by._replace(**other), records))
             return future
 
-    with pytest.raises(RenderError, match=r"Blender 4\.2\.0"):
+    with pytest.raises(RenderError, match=said):
         _render(tiny(count=2), tmp_path, executor=Foreign())
+    assert not _files(tmp_path)
+
+
+RENDER = """
+import sys
+from pathlib import Path
+from scenegen.generate import render_dataset
+from scenegen.params import SceneParams
+
+params = SceneParams.model_validate_json(sys.argv[1])
+print(render_dataset(params, Path("data"), workers=1, progress=False).sha256)
+"""
+
+
+def _project(folder: Path) -> Path:
+    """A copy of the generator whose code a test may change."""
+    for room in ("base", "scenegen"):
+        shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def _rendered(project: Path, **settings: Any) -> subprocess.CompletedProcess[str]:
+    """Render in a new process with the project's code, as it is now, into its folder `data`."""
+    asked = tiny(**settings).model_dump_json()
+    return subprocess.run(
+        [sys.executable, "-c", RENDER, asked],
+        cwd=project, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def _edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert text.count(old) == 1
+    file.write_text(text.replace(old, new))
+
+
+def test_a_shard_of_other_classes_is_rendered_anew(tmp_path: Path) -> None:
+    """`params.py` holds what a label counts in: it decides records like any other code."""
+    project = _project(tmp_path)
+    assert _rendered(project, count=4, shard_size=4).returncode == 0
+    before = np.load(project / "data/shard-00000.npy")
+    old, new = ("cube", "cylinder", "sphere", "capsule"), ("sphere", "cube", "cylinder", "capsule")
+    for name in ("CLASSES: tuple[ShapeName, ...] = ", "ShapeName = Literal"):
+        brackets = "()" if name.startswith("CLASSES") else "[]"
+        one, two = (
+            f"{name}{brackets[0]}{', '.join(f'{chr(34)}{c}{chr(34)}' for c in order)}{brackets[1]}"
+            for order in (old, new)
+        )
+        _edit(project / "scenegen/params.py", one, two)
+    kinds = list(old)  # the params name them in the old order: the same scenes, other labels
+    assert _rendered(project, count=8, shard_size=4, objects={"classes": kinds}).returncode == 0
+    after = np.load(project / "data/shard-00000.npy")
+    there = before["label"] >= 0
+    assert [old[i] for i in before["label"][there]] == [new[i] for i in after["label"][there]]
+
+
+def test_a_comment_in_the_generator_keeps_its_shards(tmp_path: Path) -> None:
+    project = _project(tmp_path)
+    first = _rendered(project, count=2)
+    times = {path: path.stat().st_mtime_ns for path in project.glob("data/*.npy")}
+    _edit(project / "scenegen/radar.py", "SPLIT = 4", "SPLIT = 4  # points along each side")
+    assert _rendered(project, count=2).stdout == first.stdout
+    assert times == {path: path.stat().st_mtime_ns for path in project.glob("data/*.npy")}
+    _edit(project / "scenegen/radar.py", "SPLIT = 4", "SPLIT = 3")
+    assert _rendered(project, count=2).stdout != first.stdout
 
 
 def test_no_scheduler_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,43 +418,62 @@ def test_a_broken_executor_may_have_cancelled_the_rest() -> None:
         runner._rebuild()
 
 
-def test_dask_cluster_that_loses_a_worker(tmp_path: Path, tiny_hash: str) -> None:
-    """A real scheduler and two worker processes on this machine; one is killed in the middle."""
-    address = tmp_path / "scheduler.json"
-    dask = [sys.executable, "-m", "distributed.cli"]
-    common = ["--scheduler-file", str(address)]
-    local = ["--host", "127.0.0.1", "--no-dashboard"]
-    scheduler_arguments = [*common, *local, "--port", "0"]
-    worker_arguments = [*common, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
-    worker_arguments += ["--local-directory", str(tmp_path / "dask")]
-    programs = [
-        [*dask[:2], "distributed.cli.dask_scheduler", *scheduler_arguments],
-        *[[*dask[:2], "distributed.cli.dask_worker", *worker_arguments] for _ in range(2)],
-    ]
+@contextlib.contextmanager
+def _cluster(folder: Path, workers: int) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """A real scheduler and worker processes on this machine: its address, and the workers."""
+    address, program = folder / "scheduler.json", [sys.executable, "-m"]
+    common = ["--scheduler-file", str(address), "--no-dashboard"]
+    scheduler = ["distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
+    worker = ["distributed.cli.dask_worker", "--nthreads", "1", "--no-nanny"]
+    worker += ["--local-directory", str(folder / "dask")]
     running = [
-        subprocess.Popen(p, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for p in programs
-    ]
+        subprocess.Popen(
+            [*program, *one, *common], cwd=folder,
+            env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )
+        for one in (scheduler, *[worker] * workers)
+    ]  # fmt: skip
     try:
         while not address.exists():
             threading.Event().wait(0.1)
-        where = json.loads(address.read_text())["address"]
-        folder = tmp_path / "data"
-        settings = tmp_path / "params.json"
-        settings.write_text(tiny().model_dump_json())
-        command = [sys.executable, "-m", "scenegen", "render", str(folder)]
-        run = subprocess.Popen(
-            [*command, "--params", str(settings), "--scheduler", where], stderr=subprocess.PIPE
-        )
-        while run.poll() is None and not list(folder.glob("shard-*.npy")):
-            threading.Event().wait(0.02)
-        running[1].kill()
-        assert run.wait(timeout=120) == 0, run.stderr and run.stderr.read()
-        assert read_manifest(folder).sha256 == tiny_hash
+        yield json.loads(address.read_text())["address"], running[1:]
     finally:
         for process in running:
             process.kill()
             process.wait()
-    shutil.rmtree(tmp_path / "dask", ignore_errors=True)
+    shutil.rmtree(folder / "dask", ignore_errors=True)
+
+
+def test_dask_cluster_that_loses_a_worker(tmp_path: Path, tiny_hash: str) -> None:
+    """One of two is killed in the middle."""
+    folder, settings = tmp_path / "data", tmp_path / "params.json"
+    settings.write_text(tiny().model_dump_json())
+    command = [sys.executable, "-m", "scenegen", "render", str(folder), "--params", str(settings)]
+    with _cluster(tmp_path, 2) as (where, workers):
+        run = subprocess.Popen([*command, "--scheduler", where], stderr=subprocess.PIPE)
+        while run.poll() is None and not list(folder.glob("shard-*.npy")):
+            threading.Event().wait(0.02)
+        workers[0].kill()
+        assert run.wait(timeout=120) == 0, run.stderr and run.stderr.read()
+    assert read_manifest(folder).sha256 == tiny_hash
+
+
+def test_a_worker_with_older_code_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has loaded what the files said when it began; its scenes are not those of the new code."""
+    project = _project(tmp_path)
+    with _cluster(project, 1) as (where, _):
+        monkeypatch.setenv(SCHEDULER_VARIABLE, where)
+        assert _rendered(project, count=2).returncode == 0
+        _edit(project / "scenegen/radar.py", "SPLIT = 4", "SPLIT = 3")
+        refused = _rendered(project, count=2)
+    assert refused.returncode
+    assert "a worker has loaded other code" in refused.stderr
+    assert not read_manifest(project / "data").shards
+    monkeypatch.delenv(SCHEDULER_VARIABLE)
+    assert _rendered(project, count=2).returncode == 0
 
 
 @pytest.mark.parametrize(

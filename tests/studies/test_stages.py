@@ -137,18 +137,18 @@ def test_a_killed_training_goes_on_to_the_same_bytes_and_shows_how_far_it_is(
             process = subprocess.Popen(
                 command, cwd=folder, env={**os.environ, **HERE}, stderr=subprocess.DEVNULL
             )
-            while process.poll() is None and not any(checkpoints.glob("[!.]*.safetensors")):
+            while process.poll() is None and not any(checkpoints.glob("*/*.checkpoint")):
                 time.sleep(0.01)
             process.kill()
             assert process.wait() == -signal.SIGKILL
             assert not model.exists()
         done = run(folder, *command, **HERE)
         said.append(done.stdout)
-        assert re.search(r"^poe\+ecg: 100/100, [\d.]+ steps/s, 0 s left", done.stderr, re.M)
+        assert re.search(r"^poe\+ecg: 100/100 steps, [\d.]+/s, 0 s left", done.stderr, re.M)
         curves = folder / f"data/studies/{study}/curves/poe-ecg-0.json"
         left.append((model.read_bytes(), curves.read_bytes()))
     broken, whole = said
-    resumed = re.fullmatch(r"poe-ecg-0: goes on from step (\d+)\n", broken)
+    resumed = re.fullmatch(r"poe\+ecg: goes on from step (\d+)\n", broken)
     assert resumed, broken
     assert 10 <= int(resumed[1]) < 100
     assert whole == ""
@@ -164,7 +164,7 @@ def test_an_interrupted_training_names_its_checkpoint(tmp_path: Path) -> None:
     kept = folder / ".cache/checkpoints/mnist_svhn/mnist-0"
 
     def ready() -> bool:
-        return any(kept.glob("[!.]*.safetensors"))
+        return any(kept.glob("*/*.checkpoint"))
 
     said = interrupted(folder, ready, signal.SIGINT, "studies.mnist_svhn.train", "mnist-0")
     last = said.splitlines()[-1]

@@ -1,0 +1,78 @@
+"""Files that are whole or absent, whatever kills the process that writes them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "PARTIAL",
+    "explained",
+    "npy_bytes",
+    "npz_bytes",
+    "sha256_file",
+    "write_bytes",
+    "write_json",
+]
+
+PARTIAL = ".partial"  # the ending of what a killed write leaves; git and DVC ignore it
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: beside `path`, onto the disk, then in its place.
+
+    Raises:
+        OSError: names `path`, as when the disk is full; what was there before is still there.
+    """
+    partial = path.with_name(f".{path.name}{PARTIAL}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise type(error)(error.errno, error.strerror, str(path)) from None
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def explained(error: OSError) -> str:
+    """What went wrong with which file, as in `data/x.npz: No space left on device`."""
+    return f"{error.filename or 'a file'}: {error.strerror or error}"
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON whole or not at all, with a final newline (it is kept in git)."""
+    write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def npy_bytes(array: NDArray[Any]) -> bytes:
+    """The array as the bytes of a .npy file."""
+    out = io.BytesIO()
+    np.save(out, array, allow_pickle=False)
+    return out.getvalue()
+
+
+def npz_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Arrays as the bytes of a compressed .npz file, the same for the same arrays."""
+    out = io.BytesIO()
+    np.savez_compressed(out, **arrays)
+    return out.getvalue()
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's content, as hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,89 @@
+"""Signals, and child processes that end with their parent."""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+__all__ = [
+    "SIGNALS",
+    "answer_while_starting",
+    "end_child_with_parent",
+    "end_with",
+    "interrupted",
+    "listen",
+]
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C, and what a cluster sends to say the same
+_came: set[int] = set()
+
+
+def listen() -> None:
+    """From here on both signals raise KeyboardInterrupt, where they are not ignored."""
+    _came.clear()
+    _answer(_interrupt)
+
+
+def interrupted() -> bool:
+    """Whether one came since then: C++ code may turn its KeyboardInterrupt into another error."""
+    return bool(_came)
+
+
+def answer_while_starting() -> None:
+    """Until `listen`, a signal ends this process with one line and exit code 130.
+
+    Modules import for seconds before anything can be interrupted or lost.
+    """
+    _answer(_starting)
+
+
+def end_child_with_parent() -> None:
+    """Prepare a child of `multiprocessing`: a signal ends it without a word, as does its parent's
+    end, which a process pool's worker outlives when the parent is killed."""
+    for kind in SIGNALS:
+        signal.signal(kind, signal.SIG_DFL)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def end_with(parent: int) -> None:
+    """Interrupt this process once `parent`, the one that began it, is gone: a killed parent records
+    nothing, and whoever goes on would begin the same work a second time."""
+    threading.Thread(target=_interrupt_with, args=(parent,), daemon=True).start()
+
+
+def _interrupt(kind: int, frame: FrameType | None) -> None:
+    _came.add(kind)
+    signal.default_int_handler(kind, frame)
+
+
+def _answer(handler: Callable[[int, FrameType | None], Any]) -> None:
+    for kind in SIGNALS:
+        if signal.getsignal(kind) is not signal.SIG_IGN:
+            signal.signal(kind, handler)
+
+
+def _starting(*_: object) -> None:
+    asked = " ".join(sys.orig_argv[2:])
+    told = f"{asked}: interrupted as it started; nothing is lost, and the same command goes on\n"
+    os.write(sys.stderr.fileno(), told.encode())
+    os._exit(130)
+
+
+def _exit_with_parent() -> None:
+    if parent := multiprocessing.parent_process():
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _interrupt_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)

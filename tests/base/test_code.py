@@ -1,0 +1,126 @@
+"""One rule for what code decides a result: what counts, what does not, and that it is all there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from base import code
+from tests.conftest import ROOT
+
+FILES = {
+    "base/files.py": "def write() -> None:\n    raise OSError('full')\n",
+    "room/__init__.py": '"""A room."""\n',
+    "room/make.py": "from base import files\nfrom room.parts import half\n\nWHOLE = 2 * half()\n",
+    "room/parts.py": '"""Parts."""\n\n\ndef half() -> float:\n    """A half."""\n    return 0.5\n',
+    "room/other.py": "UNUSED = 1\n",
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    for name, text in FILES.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def edit(project: Path, file: str, old: str, new: str) -> None:
+    path = project / file
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+
+
+CHANGES = [
+    pytest.param("room/parts.py", "0.5", "0.25", True, id="a constant"),
+    pytest.param("room/parts.py", "return 0.5", "return 1 / 2", True, id="an expression"),
+    pytest.param("room/parts.py", "-> float", "-> int", True, id="a type, which pydantic may read"),
+    pytest.param("room/make.py", "2 *", "3 *", True, id="the maker itself"),
+    pytest.param("room/__init__.py", '"""A room."""', "import math", True, id="a package's code"),
+    pytest.param("room/parts.py", '"""A half."""', '"""One of two."""', False, id="a docstring"),
+    pytest.param("room/parts.py", '"""Parts."""\n', "", False, id="no docstring"),
+    pytest.param("room/parts.py", "return 0.5", "return 0.50  # half", False, id="a comment"),
+    pytest.param("room/parts.py", "() ->", "(\n) ->", False, id="layout"),
+    pytest.param("room/__init__.py", "A room", "The room", False, id="a package's docstring"),
+    pytest.param("base/files.py", "full", "no room", False, id="a message of the ground floor"),
+    pytest.param("room/other.py", "1", "2", False, id="a module that is not imported"),
+]
+
+
+@pytest.mark.parametrize(("file", "old", "new", "counts"), CHANGES)
+def test_what_counts(project: Path, file: str, old: str, new: str, counts: bool) -> None:
+    before = code.digest("room.make", root=project)
+    edit(project, file, old, new)
+    assert (code.digest("room.make", root=project) != before) == counts
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from room import other",
+        "import room.other",
+        "import room.other as beside",
+        "from room.other import UNUSED",
+        "from .. import other",
+        "from ..other import UNUSED",
+        "from .. import (\n    parts,\n    other,\n)",
+        "def later():\n    from room.other import UNUSED",
+    ],
+)
+def test_an_import_in_any_form_is_followed(project: Path, line: str) -> None:
+    (project / "room/deep").mkdir()
+    (project / "room/deep/make.py").write_text(f"import room.make\n{line}\n")
+    assert "room.other" in code.deciding("room.deep.make", root=project)
+    assert "room.other" not in code.deciding("room.make", root=project)
+
+
+def test_a_file_that_is_not_python_is_named(project: Path) -> None:
+    (project / "room/parts.py").write_text("def half(:\n")
+    with pytest.raises(ValueError, match=r"room/parts\.py: SyntaxError"):
+        code.digest("room.make", root=project)
+
+
+def test_no_module_that_a_maker_loads_is_missing() -> None:
+    """What Python itself has imported of this project is what the rule finds."""
+    modules = ("scenegen.worker", "pipeline.train_vae", "pipeline.score")
+    told = (
+        f"import sys, {', '.join(modules)}\n"
+        "rooms = ('scenegen', 'models', 'detector', 'pipeline')\n"
+        "print(*[name for name in sys.modules if name.split('.')[0] in rooms])"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", told], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert set(loaded.stdout.split()) <= set(code.deciding(*modules))
+
+
+def test_every_release_of_python_gives_the_same_digest() -> None:
+    """A study on another machine may run another release: fields that it adds do not count."""
+    tree = code._plain(code._parsed(ROOT / "models/mixture.py"))
+    assert "type_params" not in repr(tree)
+    assert "None" not in {field for _, *fields in [tree] for field, *_ in fields}
+
+
+def test_a_process_keeps_the_digest_of_what_it_has_loaded(project: Path) -> None:
+    told = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from base import code\n"
+        "code.ROOT = Path.cwd()\n"
+        "code.digest.__kwdefaults__['root'] = Path.cwd()\n"
+        "import room.make\n"
+        "first = code.loaded('room.make')\n"
+        "Path('room/parts.py').write_text('def half(): return 3.0')\n"
+        "assert code.loaded('room.make') == first != code.digest('room.make')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{project}{os.pathsep}{ROOT}"}
+    (project / "base/files.py").unlink()
+    (project / "base").rmdir()
+    edit(project, "room/make.py", "from base import files\n", "")
+    subprocess.run([sys.executable, "-c", told], cwd=project, env=environment, check=True)
