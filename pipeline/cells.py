@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import ast
-import functools
-import hashlib
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from ruamel.yaml import YAML
 
+from base import code
+from base.files import write_bytes
 from models.params import MIXTURES, Cell
-from pipeline.stage import MODALITIES, write_bytes
+from pipeline.stage import MODALITIES
 
-__all__ = ["GridParams", "code", "unread", "write_checked"]
+__all__ = ["GridParams", "checked", "unread", "write_checked"]
 
 OF_EVERY_CELL = {"fusion", "objective", "samples", "kl", "gradient", "beta"}  # models/vae.py's
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")  # of a cell: it becomes files and arguments
-TRAINING = Path("models/training.py")  # what it imports is in every training's `deps`
 
 
 class GridParams(BaseModel):
@@ -49,18 +47,40 @@ class GridParams(BaseModel):
         return cells
 
 
-def code(cell: Cell) -> bytes:
-    """The files that define a cell's fusion and objective, and their digests."""
-    lines = [f"{hashlib.sha256(f.read_bytes()).hexdigest()}  {f}\n" for f in sorted(_files(cell))]
-    return "".join(lines).encode()
+def code_of(cell: Cell) -> bytes:
+    """The digest of the code that a cell's fusion and objective are."""
+    fusion, objective = f"models.fusions.{cell.fusion}", f"models.objectives.{cell.objective}"
+    return f"{code.digest(fusion, objective)}\n".encode()
 
 
-def write_checked(folder: Path, cells: Mapping[str, Cell]) -> None:
-    """What every other stage waits for: a constant file, and for each cell its `code`."""
-    write_bytes(folder / "params", b"params.yaml is valid\n")
-    shutil.rmtree(folder / "cells", ignore_errors=True)
-    for name, cell in cells.items():
-        write_bytes(folder / "cells" / name, code(cell))
+def checked(definition: Path, cells: Mapping[str, Cell]) -> dict[str, bytes]:
+    """What the stages of a dvc.yaml wait for: of each stage and each cell its code's digest.
+
+    Args:
+        definition: the dvc.yaml, whose commands name the modules that decide what stages make.
+        cells: the cells of its grid.
+
+    Returns:
+        File below the folder of what is checked -> its content.
+    """
+    stages = YAML(typ="safe").load(definition.read_text())["stages"]
+    return {
+        **{
+            f"code/{name}": f"{code.digest(body['cmd'].split()[2])}\n".encode()
+            for name, body in stages.items()
+        },
+        **{f"cells/{name}": code_of(cell) for name, cell in cells.items()},
+    }
+
+
+def write_checked(folder: Path, definition: Path, cells: Mapping[str, Cell]) -> None:
+    """Write what is `checked` into a folder; a file stays as it is while its content does."""
+    wanted = {folder / name: content for name, content in checked(definition, cells).items()}
+    for path in {path for path in folder.rglob("*") if path.is_file()} - set(wanted):
+        path.unlink()
+    for path, content in wanted.items():
+        if not path.is_file() or path.read_bytes() != content:
+            write_bytes(path, content)
 
 
 def unread(cell: Cell) -> str | None:
@@ -83,42 +103,6 @@ def unread(cell: Cell) -> str | None:
 def _files(cell: Cell) -> set[Path]:
     """The cell's two files and those that they import, as mopoe builds on poe; without what every
     training reads."""
-    own = {
-        Path(f"models/fusions/{cell.fusion}.py"),
-        Path(f"models/objectives/{cell.objective}.py"),
-    }
-    return _with_imported(own) - _with_imported({TRAINING})
-
-
-def _with_imported(files: set[Path]) -> set[Path]:
-    """Files of this project, and those that they import, and so on."""
-    found: set[Path] = set()
-    todo = set(files)
-    while todo:
-        file = todo.pop()
-        found.add(file)
-        named = {Path(*n.split(".")).with_suffix(".py") for n in _imported(file, file.read_text())}
-        todo |= {path for path in named if path.is_file()} - found
-    return found
-
-
-@functools.cache
-def _imported(file: Path, text: str) -> frozenset[str]:
-    """Names of the modules that a file's text may import.
-
-    Raises:
-        ValueError: names the file that is not Python.
-    """
-    try:
-        tree = ast.parse(text)
-    except SyntaxError as error:
-        raise ValueError(f"{file}: SyntaxError: {error}") from None
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            package = file.parts[: -node.level] if node.level else ()  # from . import poe
-            module = ".".join([*package, *filter(None, [node.module])])
-            names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
-    return frozenset(names)
+    own = code.deciding(f"models.fusions.{cell.fusion}", f"models.objectives.{cell.objective}")
+    common = code.deciding("models.training")
+    return {Path(*name.split(".")).with_suffix(".py") for name in set(own) - set(common)}

@@ -149,6 +149,10 @@ class _Changes:
     def __init__(self, config: Params, now: Mapping[str, Any]) -> None:
         self.config = config
         self._now = now
+        # The files as `check` would write them now.
+        self._checked = cells.checked(
+            check.DEFINITION, {**config.grid.cells, "unimodal": check.UNIMODAL}
+        )
         self._known: dict[tuple[type[Output], str, str | None], dict[str, str]] = {}
 
     def of(self, item: PipelineStage) -> list[str]:
@@ -159,11 +163,10 @@ class _Changes:
             if isinstance(dep, ParamsDependency):
                 reasons += self._params(dep)
                 continue
-            if path.parent == check.FOLDER / "cells":
-                cell = {**self.config.grid.cells, "unimodal": check.UNIMODAL}.get(path.name)
-                # The file as `check` would write it now.
-                if path.exists() and not (cell and path.read_bytes() == cells.code(cell)):
-                    reasons.append("fusion or objective")
+            if path.is_relative_to(check.FOLDER) and path.exists():
+                place = path.relative_to(check.FOLDER)
+                if path.read_bytes() != self._checked.get(str(place)):
+                    reasons.append("fusion or objective" if place.parts[0] == "cells" else "code")
                     continue
             reasons += self._status(dep)
         return reasons + [f"{o} {s}" for out in item.outs for o, s in self._status(out).items()]

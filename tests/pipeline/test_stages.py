@@ -11,32 +11,38 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from models.params import Cell
-from pipeline import cells
-from scenegen import manifest
+from base import code
 from tests.conftest import ROOT, run
-from tests.pipeline.imports import closure
 
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
 
 
-def _script(stage: dict[str, Any]) -> Path:
-    module = stage["cmd"].split()[2]
-    return ROOT / f"{module.replace('.', '/')}.py"
+PIPELINES = [ROOT / "dvc.yaml", *sorted(ROOT.glob("studies/*/dvc.yaml"))]
+WAITING = [
+    pytest.param(path, name, id=f"{path.parent.name}-{name}")
+    for path in PIPELINES
+    for name in YAML(typ="safe").load(path.read_text())["stages"]
+]
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_a_stage_depends_on_exactly_the_code_it_imports(name: str) -> None:
-    """Fusions and objectives are imported by name: data/checked/cells stands for them."""
-    listed = {dep for dep in STAGES[name]["deps"] if dep.endswith(".py")}
-    assert listed == closure(ROOT, _script(STAGES[name]))
-
-
-@pytest.mark.parametrize("name", STAGES)
-def test_every_stage_says_what_it_is_for_and_waits_for_the_check(name: str) -> None:
-    assert STAGES[name]["desc"]
-    assert name == "check" or "data/checked/params" in STAGES[name]["deps"]
+@pytest.mark.parametrize(("path", "name"), WAITING)
+def test_a_stage_waits_for_the_check_of_its_own_code(path: Path, name: str) -> None:
+    """The check itself reads all code there is; no other stage names a file of code."""
+    stages = YAML(typ="safe").load(path.read_text())["stages"]
+    (checked,) = (next(iter(out)) for out in stages["check"]["outs"])
+    deps = stages[name]["deps"]
+    assert stages[name]["desc"]
+    if name != "check":
+        assert f"{checked}/code/{name}" in deps
+        assert not [dep for dep in deps if dep.endswith(".py")]
+        return
+    read = {str(file) for dep in deps for file in ([dep, *(ROOT / dep).rglob("*.py")])}
+    module = stages[name]["cmd"].split()[2]
+    for decided in [body["cmd"].split()[2] for body in stages.values()]:
+        for one in code.deciding(decided):
+            assert str(code._file(one, ROOT)) in {str(ROOT / file) for file in read}, one
+    assert module.endswith("check")
 
 
 def leaves(value: Any, key: str) -> Iterator[str]:
@@ -45,23 +51,21 @@ def leaves(value: Any, key: str) -> Iterator[str]:
         for name, inner in value.items():
             yield from leaves(inner, f"{key}.{name}")
     else:
-        yield key
+        yield key.removeprefix(".")
 
 
-def test_every_param_reaches_a_stage_as_a_leaf() -> None:
-    """A param no stage lists changes nothing; a section as a whole makes too much stale."""
+def test_every_param_reaches_a_stage() -> None:
+    """A param that no stage lists, alone or in a group, changes nothing."""
     listed = {
         key.replace("${item.modality}", modality)
         for stage in STAGES.values()
         for key in stage.get("params", [])
         for modality in ("image", "depth", "radar")
     }
-    wanted = set(leaves({k: v for k, v in PARAMS.items() if k != "grid"}, "")) | {
-        ".grid.cells",
-        ".grid.seeds",
-        ".grid.cells.${item.cell}",
-    }
-    assert {f".{key}" for key in listed} == wanted
+    for key in leaves(PARAMS, ""):
+        parts = key.split(".")
+        groups = {".".join(parts[: n + 1]) for n in range(len(parts))}
+        assert groups & (listed | {"grid.cells"}), key
 
 
 @pytest.fixture
@@ -131,61 +135,52 @@ def test_a_new_fusion_makes_nothing_stale_until_a_cell_uses_it(project: Path) ->
     assert stale(project) == new | {"summary", "report"}
 
 
-@pytest.mark.parametrize(
-    ("file", "cell"), [("objectives/ecg.py", "poe-ecg-0"), ("fusions/moe.py", "moe-none-0")]
-)
-def test_an_edited_fusion_or_objective_makes_only_its_own_cells_stale(
-    project: Path, file: str, cell: str
+def edited(project: Path, file: str, old: str, new: str) -> set[str]:
+    """What is stale once `old` in a file has become `new`."""
+    path = project / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    return stale(project)
+
+
+SCORED = {"score", "score_faults"}
+RADAR = {"render"}
+EDITS = [
+    ("models/fusions/poe.py", '"""Product', '"""The product', set()),
+    ("models/training.py", "# Numbers stay", "# They stay", set()),
+    ("base/files.py", "No space", "No room", set()),
+    ("scenegen/radar.py", '"""A bird', '"""The bird', set()),
+    ("models/fusions/poe.py", "experts.total(1 / experts.var)", "experts.total(2 / experts.var)",
+     {"train_vae@poe-none-0", "train_vae@poe-ecg-0"}),
+    ("models/objectives/ecg.py", "static=True", "static=False", {"train_vae@poe-ecg-0"}),
+    ("models/fusions/moe.py", "1.0)", "2.0)", {"train_vae@moe-none-0"}),
+    ("scenegen/radar.py", "SPLIT = 4", "SPLIT = 5", {"render"}),
+    ("pipeline/report.py", "import json", "import json, math", {"report"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("file", "old", "new", "expected"), EDITS)
+def test_an_edit_makes_stale_what_its_code_decides_and_nothing_else(
+    project: Path, file: str, old: str, new: str, expected: set[str]
 ) -> None:
-    with open(project / "models" / file, "a") as code:
-        code.write("# edited\n")
-    assert stale(project) == {f"{s}@{cell}" for s in ("train_vae", "score", "score_faults")}
-
-
-def test_a_fusion_stands_on_the_fusions_it_imports() -> None:
-    assert b"models/fusions/poe.py" in cells.code(Cell(fusion="mopoe", objective="none"))
-    assert b"mopoe" not in cells.code(Cell(fusion="poe", objective="none"))
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "from models.fusions import moe, poe",
-        "from models.fusions import (\n    moe,\n    poe,\n)",
-        "from models.fusions.poe import fuse",
-        "import models.fusions.poe as base",
-        "from . import moe, poe",
-        "from .poe import fuse",
-        "from ..fusions import poe",
-    ],
-)
-def test_a_fusion_stands_on_what_it_imports_in_any_form(
-    project: Path, line: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (project / "models/fusions/mine.py").write_text(f"from models.fusions import load\n{line}\n")
-    monkeypatch.chdir(project)
-    mine = Cell.model_construct(fusion="mine", objective="none")
-    assert b"  models/fusions/poe.py\n" in cells.code(mine)
-    assert b"networks" not in cells.code(mine)
+    found = edited(project, file, old, new)
+    trained = {name.split("@")[1] for name in expected if name.startswith("train_vae")}
+    assert found == expected | {f"{stage}@{run}" for stage in SCORED for run in trained} | (
+        {"train_unimodal@image-0", "train_unimodal@depth-0", "train_unimodal@radar-0",
+         "score_unimodal@image-0", "score_unimodal@depth-0", "score_unimodal@radar-0"}
+        if "poe-none-0" in trained else set()
+    )  # fmt: skip
 
 
 def test_a_fusion_stands_on_a_helper_of_its_own(project: Path) -> None:
     (project / "models/helper.py").write_text("HALF = 0.5\n")
-    with open(project / "models/fusions/moe.py", "a") as code:
-        code.write("from models import helper\n")
+    with open(project / "models/fusions/moe.py", "a") as file:
+        file.write("from models import helper\n")
     run(project, "dvc", "repro", "check")
-    with open(project / "models/helper.py", "a") as code:
-        code.write("# edited\n")
     before = (project / "data/checked/cells/moe-none").read_bytes()
-    run(project, "dvc", "repro", "check")
+    edited(project, "models/helper.py", "0.5", "0.25")
     assert (project / "data/checked/cells/moe-none").read_bytes() != before
-
-
-def test_a_shard_is_known_by_all_the_code_that_decides_it() -> None:
-    deciding = closure(ROOT, ROOT / "scenegen/records.py") | closure(
-        ROOT, ROOT / "scenegen/blender.py"
-    )
-    assert {f"scenegen/{name}.py" for name in manifest.CODE} == deciding - {"scenegen/params.py"}
 
 
 def test_rendering_knows_no_torch_and_training_no_blender() -> None:

@@ -23,7 +23,6 @@ from studies.cub.paper import TABLE2
 from studies.mnist_svhn.paper import TABLE1
 from studies.study import STUDIES
 from tests.conftest import ROOT, clone, run, shipped
-from tests.pipeline.imports import closure
 from tests.pipeline.test_report import browse
 from tests.pipeline.test_stages import leaves
 
@@ -32,7 +31,6 @@ STAGES = {
     name: YAML_READER.load((ROOT / f"studies/{name}/dvc.yaml").read_text())["stages"]
     for name in STUDIES
 }
-EVERY = [(study, name) for study, stages in STAGES.items() for name in stages]
 # Appended to a page: how much of it is too wide, its pictures, and those of them that are there.
 PROBE = """
 const page = document.documentElement, pictures = [...document.images];
@@ -145,18 +143,8 @@ def test_the_roots_repro_leaves_the_studies_alone(tmp_path: Path) -> None:
     assert "studies" not in plan
 
 
-@pytest.mark.parametrize(("study", "name"), EVERY)
-def test_a_stage_depends_on_exactly_the_code_it_imports(study: str, name: str) -> None:
-    stage = STAGES[study][name]
-    script = ROOT / f"{stage['cmd'].split()[2].replace('.', '/')}.py"
-    assert {dep for dep in stage["deps"] if dep.endswith(".py")} == closure(ROOT, script)
-    assert stage["desc"]
-    checked = f"data/studies/{study}/checked/params"
-    assert name == "check" or checked in stage["deps"]
-
-
 @pytest.mark.parametrize("study", STUDIES)
-def test_every_param_reaches_a_stage_as_a_leaf(study: str) -> None:
+def test_every_param_reaches_a_stage(study: str) -> None:
     listed = {
         key.replace("${item.modality}", modality)
         for stage in STAGES[study].values()
@@ -164,14 +152,10 @@ def test_every_param_reaches_a_stage_as_a_leaf(study: str) -> None:
         for key in section[f"studies/{study}/params.yaml"]
         for modality in STUDIES[study].modalities
     }
-    params = YAML_READER.load(shipped(f"studies/{study}/params.yaml"))
-    wanted = set(leaves({k: v for k, v in params.items() if k != "grid"}, "")) | {
-        ".grid.cells",
-        ".grid.seeds",
-        ".grid.unimodal",
-        ".grid.cells.${item.cell}",
-    }
-    assert {f".{key}" for key in listed} == wanted
+    for key in leaves(YAML(typ="safe").load(shipped(f"studies/{study}/params.yaml")), ""):
+        parts = key.split(".")
+        groups = {".".join(parts[: n + 1]) for n in range(len(parts))}
+        assert groups & (listed | {"grid.cells"}), key
 
 
 PRESETS = [(s, p.stem) for s in STUDIES for p in (ROOT / f"studies/{s}/presets").glob("*.yaml")]
