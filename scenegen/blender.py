@@ -34,6 +34,7 @@ from scenegen.geometry import (
     centre_height,
 )
 from scenegen.params import SceneParams
+    circle,
 from scenegen.scene import LightSpec, ObjectSpec, SceneSpec
 
 __all__ = ["BlenderError", "Passes", "Renderer", "blender_version", "explain_import_error"]
@@ -365,8 +366,7 @@ def _cube() -> Mesh:
 
 def _lathe(radius: NDArray[np.float64], height: NDArray[np.float64], smooth: bool) -> Mesh:
     """Turn a profile, given from bottom to top, about the vertical; the ends are closed."""
-    angles = np.linspace(0.0, 2.0 * np.pi, _SEGMENTS, endpoint=False)
-    ring = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    ring = circle(np.linspace(0.0, 2.0 * np.pi, _SEGMENTS, endpoint=False))
     vertices = np.concatenate(
         [np.c_[r * ring, np.full(_SEGMENTS, z)] for r, z in zip(radius, height, strict=True)]
     )
@@ -389,7 +389,8 @@ def _rounded(radius: float, half: float) -> Mesh:
     """A capsule; a sphere where the straight part has no length."""
     arc = np.linspace(-np.pi / 2.0, np.pi / 2.0, _RINGS)[1:-1]
     lift = np.where(arc < 0, -half, half)
-    return _lathe(radius * np.cos(arc), radius * np.sin(arc) + lift, smooth=True)
+    out, up = circle(arc).T
+    return _lathe(radius * out, radius * up + lift, smooth=True)
 
 
 _SOLIDS: dict[str, Callable[[], Mesh]] = {

@@ -12,6 +12,9 @@ Shapes stand upright on the floor and turn about the vertical only. At scale 1 (
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +26,7 @@ __all__ = [
     "CUBE_HALF",
     "CYLINDERS",
     "centre_height",
+    "circle",
     "entry_distance",
     "footprint",
     "signed_distance",
@@ -54,6 +58,14 @@ def centre_height(kind: str) -> float:
     return _CENTRE_HEIGHT[kind]
 
 
+def circle(angles: Iterable[float]) -> Array:
+    """Points at angles in radians on the unit circle: [n, 2].
+
+    Not with np.cos and np.sin, whose last bit differs between CPUs with and without AVX512.
+    """
+    return np.array([(math.cos(angle), math.sin(angle)) for angle in angles])
+
+
 def signed_distance(spec: ObjectSpec, points: Array) -> Array:
     """Distance of world points [n, 3] to the surface of an object, metres, negative inside: [n]."""
     centre = np.array([spec.x, spec.y, spec.scale * centre_height(spec.kind)])
@@ -68,7 +80,7 @@ def signed_distance(spec: ObjectSpec, points: Array) -> Array:
         radius, half = CYLINDERS[spec.kind]
         distance = _box_distance(np.stack([radial - radius, np.abs(local[:, 2]) - half]))
     else:
-        cos, sin = np.cos(np.radians(spec.yaw)), np.sin(np.radians(spec.yaw))
+        cos, sin = circle([math.radians(spec.yaw)])[0]
         x = cos * local[:, 0] + sin * local[:, 1]
         y = -sin * local[:, 0] + cos * local[:, 1]
         distance = _box_distance(np.abs(np.stack([x, y, local[:, 2]])) - CUBE_HALF)
@@ -97,7 +109,7 @@ def footprint(spec: ObjectSpec, steps: int = 64) -> Array:
         angles = np.radians(spec.yaw + np.array([45.0, 135.0, 225.0, 315.0]))
     else:
         angles = np.linspace(0.0, 2.0 * np.pi, steps, endpoint=False)
-    ring = np.stack([np.cos(angles), np.sin(angles)], axis=1) * _RADIUS[spec.kind] * spec.scale
+    ring = circle(angles) * _RADIUS[spec.kind] * spec.scale
     return ring + np.array([spec.x, spec.y])
 
 
@@ -109,8 +121,7 @@ def entry_distance(spec: ObjectSpec, origin: Array, directions: Array) -> Array:
     centre = np.array([spec.x, spec.y, spec.scale * centre_height(spec.kind)])
     o = (origin - centre) / spec.scale
     d = directions / spec.scale
-    angle = np.radians(spec.yaw)
-    cos, sin = np.cos(angle), np.sin(angle)
+    cos, sin = circle([math.radians(spec.yaw)])[0]
     turn = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
     o, d = turn @ o, d @ turn.T
     if spec.kind == "cube":
