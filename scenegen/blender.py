@@ -43,7 +43,11 @@ _INDEX_NAMES = ("Object Index", "IndexOB")  # from 5.0, and before
 _RINGS, _SEGMENTS = 32, 64  # a sphere of 1 m deviates from its mesh by under 6 mm
 AMBIENT_BASE = 0.6  # ambient light from the side; 1 from above, 0.2 from below
 _PLANE = 2000.0  # metres; larger than any view
-_PATTERN = 204  # seed of the samples' places within a pixel
+# All pixels use one pattern of samples: this seed was the best of 260 for 5 samples and is good for
+# most other numbers. Where its samples are not centred within 0.03 pixel, which shifts the picture
+# against depth, another seed is, the cleanest of 40; for two and three samples none is (None).
+_PATTERN = 204
+_PATTERNS = {2: None, 3: None, 4: 256, 6: 82, 7: 1100, 9: 641, 15: 186}
 _RAYS = ("diffuse", "glossy", "transmission", "volume_scatter")
 _LIBRARY_PACKAGES = {
     "libXrender.so.1": "libxrender1",
@@ -144,8 +148,9 @@ class Renderer:
         # Light adds no noise here, so a pixel is as good as where its samples lie. All pixels use
         # one pattern, the best of 260 for 5 samples and no worse than random for any other number.
         cycles.sampling_pattern = "TABULATED_SOBOL"
-        cycles.scrambling_distance = 0.0
-        cycles.seed = _PATTERN
+        pattern = _PATTERNS.get(image.samples, _PATTERN)
+        cycles.scrambling_distance = 1.0 if pattern is None else 0.0  # each pixel its own, or one
+        cycles.seed = pattern or 0
         cycles.use_light_tree = False  # one lamp: a tree only costs (a seventh of the render)
         cycles.use_adaptive_sampling = False
         cycles.use_denoising = False
