@@ -203,6 +203,7 @@ class Renderer:
 
     def _solid(self, name: str, mesh: Any) -> Any:
         """An object that shares its mesh and the one material; its own colour is all it has."""
+        self._backdrop.visible_shadow = False  # a sun behind this endless wall would light nothing
         thing = self._link(name, mesh)
         if not mesh.materials:
             mesh.materials.append(self._material)
@@ -234,7 +235,7 @@ class Renderer:
 
 
 def _wall_glow(light: LightSpec) -> float:
-    """What sun and ambient light add up to on an upright wall that faces the camera."""
+    """What sun and ambient light add up to on the side of the wall that the camera sees."""
     facing = max(-light.towards[1], 0.0)
     return light.ambient * AMBIENT_BASE + light.sun * facing / math.pi
 

@@ -144,7 +144,7 @@ class FloorParams(_Section):
 
 
 class BackdropParams(_Section):
-    """The upright wall behind the scene, at y = distance."""
+    """The upright wall behind the scene, at y = distance. It stays there when the camera turns."""
 
     hue: Annotated[Pair, _within(0.0, 1.0)] = Field(
         default=(0.0, 1.0), description="hue, [low, high], 0 to 1"
@@ -197,7 +197,8 @@ class LightParams(_Section):
 
     azimuth: Annotated[Pair, _within(-180.0, 180.0)] = Field(
         default=(-60.0, 60.0),
-        description="where the sun stands, degrees; 0 is behind the camera, [low, high]",
+        description="where the sun stands, degrees from straight behind the camera (0), "
+        "turning as the camera's azimuth does, [low, high], -180 to 180",
     )
     elevation: Annotated[Pair, _within(5.0, 90.0)] = Field(
         default=(40.0, 65.0),
@@ -329,4 +330,17 @@ class SceneParams(_Section):
                 f"backdrop.distance: {self.backdrop.distance} cuts through the objects; "
                 f"allowed here: above {self.objects.area_y[1] + size:.2f}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _camera_before_backdrop(self) -> Self:
+        """From behind, the wall would hide all objects."""
+        farthest, wall = self.camera.distance[1], self.backdrop.distance
+        if farthest >= wall:
+            most = math.degrees(math.acos(-wall / farthest))
+            if max(map(abs, self.camera.azimuth)) >= most:
+                raise ValueError(
+                    f"camera.azimuth: {list(self.camera.azimuth)} puts the camera behind the "
+                    f"backdrop; allowed here: within {most:.1f} degrees either way"
+                )
         return self

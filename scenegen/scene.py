@@ -96,7 +96,8 @@ def sample_scene(params: SceneParams, number: int) -> SceneSpec:
     if number < 0:
         raise ValueError(f"scene number {number} is negative")
     rng = np.random.default_rng(np.random.SeedSequence(params.seed, spawn_key=(number,)))
-    camera, light = _camera(params, rng), _light(params, rng)
+    camera, azimuth = _camera(params, rng)
+    light = _light(params, rng, azimuth)
     floor = (_uniform(rng, params.floor.hue), params.floor.saturation, params.floor.value)
     back = params.backdrop
     backdrop = (_uniform(rng, back.hue), back.saturation, back.value)
@@ -108,17 +109,19 @@ def _uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
     return float(rng.uniform(bounds[0], bounds[1]))
 
 
-def _camera(params: SceneParams, rng: np.random.Generator) -> CameraSpec:
+def _camera(params: SceneParams, rng: np.random.Generator) -> tuple[CameraSpec, float]:
+    """The camera, and its azimuth in radians."""
     p = params.camera
     distance, height = _uniform(rng, p.distance), _uniform(rng, p.height)
     azimuth = math.radians(_uniform(rng, p.azimuth))
     location = (distance * math.sin(azimuth), -distance * math.cos(azimuth), height)
-    return CameraSpec(location, (0.0, 0.0, p.look_height), p.field_of_view)
+    return CameraSpec(location, (0.0, 0.0, p.look_height), p.field_of_view), azimuth
 
 
-def _light(params: SceneParams, rng: np.random.Generator) -> LightSpec:
+def _light(params: SceneParams, rng: np.random.Generator, camera: float) -> LightSpec:
+    """The sun turns with the camera, whose azimuth in radians is its 0."""
     p = params.light
-    azimuth = math.radians(_uniform(rng, p.azimuth))
+    azimuth = camera + math.radians(_uniform(rng, p.azimuth))
     elevation = math.radians(_uniform(rng, p.elevation))
     flat = math.cos(elevation)
     towards = (flat * math.sin(azimuth), -flat * math.cos(azimuth), math.sin(elevation))

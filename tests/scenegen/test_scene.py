@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import scenegen
+from scenegen.camera import camera_to_world
 from scenegen.params import WIDEST_RADIUS, SceneParams
+from scenegen.radar import radar_axes
 from scenegen.scene import SceneSpec, sample_scene
 
 PACKAGE = Path(scenegen.__file__).parent
@@ -42,6 +44,17 @@ def test_a_scene_ignores_count_and_order() -> None:
     grown = MANY.model_copy(update={"count": 9})
     assert [sample_scene(grown, k) for k in reversed(range(6))] == forward[::-1]
     assert len({str(s.objects) for s in forward}) == 6
+
+
+@pytest.mark.parametrize("azimuth", [-120.0, -5.0, 0.0, 90.0])
+@pytest.mark.parametrize("sun", [0.0, 60.0])
+def test_the_sun_stands_where_it_does_for_the_camera(azimuth: float, sun: float) -> None:
+    """Straight behind it at 0, to its right at 60."""
+    data = {"camera": {"azimuth": [azimuth] * 2}, "light": {"azimuth": [sun] * 2}}
+    spec = sample_scene(SceneParams.model_validate(data), 0)
+    (right, ahead), towards = radar_axes(camera_to_world(spec.camera)), spec.light.towards
+    behind, aside = -ahead @ towards[:2], right @ towards[:2]
+    assert math.degrees(math.atan2(aside, behind)) == pytest.approx(sun)
 
 
 def test_seed_zero_is_a_seed() -> None:
