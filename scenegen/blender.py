@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.metadata
 import math
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,12 +82,21 @@ def _import_bpy() -> Any:
     if "bpy" not in sys.modules:
         # A spawned process inherits sys.path; where its parent has Blender loaded, that holds
         # Blender's own folders, and in them an inner package that is also called bpy.
-        sys.path[:] = [p for p in sys.path if f"{os.sep}bpy{os.sep}" not in p]
+        sys.path[:] = [p for p in sys.path if not _in_blender(p)]
     try:
         import bpy
     except ImportError as error:
         raise BlenderError(explain_import_error(str(error))) from None
     return bpy
+
+
+def _in_blender(path: str) -> bool:
+    """Whether a folder is Blender's own: within the installed package bpy."""
+    try:
+        package = importlib.metadata.distribution("bpy").locate_file("bpy")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return Path(path).resolve().is_relative_to(Path(str(package)).resolve())
 
 
 def explain_import_error(message: str) -> str:
