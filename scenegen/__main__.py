@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from scenegen.params import SceneParams
+from scenegen.scene import SceneSpec, sample_scene
 
 __all__ = ["main"]
 
@@ -116,20 +117,24 @@ def _render(options: argparse.Namespace) -> None:
 
 def _preview(options: argparse.Namespace) -> None:
     from scenegen.preview import preview
-    from scenegen.scene import SceneSpec
 
     scenes: list[int | SceneSpec] = list(range(options.scene, options.scene + options.scenes))
     if options.spec:
-        scenes = [SceneSpec.from_dict(json.loads(options.spec.read_text()))]
+        scenes = [_spec(options.spec)]
     if not scenes:
         raise ValueError(f"--scenes {options.scenes}: must be 1 or more")
     preview(_params(options), scenes, options.out)
     print(options.out)
 
 
-def _show(options: argparse.Namespace) -> None:
-    from scenegen.scene import sample_scene
+def _spec(path: Path) -> SceneSpec:
+    try:
+        return SceneSpec.from_dict(json.loads(path.read_text()))
+    except ValueError as error:  # also of what is no JSON, or no text
+        raise ValueError(f"{path}: {error}") from None
 
+
+def _show(options: argparse.Namespace) -> None:
     print(json.dumps(sample_scene(_params(options), options.scene).to_dict(), indent=2))
 
 

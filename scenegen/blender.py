@@ -34,9 +34,9 @@ from scenegen.geometry import (
     CUBE_HALF,
     CYLINDERS,
     centre_height,
+    circle,
 )
 from scenegen.params import SceneParams
-    circle,
 from scenegen.scene import LightSpec, ObjectSpec, SceneSpec
 
 __all__ = ["BlenderError", "Passes", "Renderer", "blender_version", "explain_import_error"]
@@ -134,12 +134,18 @@ class Renderer:
         """Render one scene.
 
         Raises:
-            BlenderError: Blender gave no picture, or the scene has more objects than the params.
+            BlenderError: Blender gave no picture, or the scene has more objects than the params, or
+                a kind that they lack.
         """
         if len(spec.objects) > len(self._slots):
             raise BlenderError(
                 f"scene {spec.number} has {len(spec.objects)} objects; "
                 f"prepared for {len(self._slots)}"
+            )
+        if unknown := {thing.kind for thing in spec.objects} - set(self._params.objects.classes):
+            raise BlenderError(
+                f"scene {spec.number} has a {min(unknown)}; objects.classes is "
+                f"{list(self._params.objects.classes)}"
             )
         self._apply(spec)
         with _quiet(), self._capture:
@@ -156,8 +162,7 @@ class Renderer:
         cycles = self._scene.cycles
         cycles.device = "CPU"
         cycles.samples = image.samples
-        # Light adds no noise here, so a pixel is as good as where its samples lie. All pixels use
-        # one pattern, the best of 260 for 5 samples and no worse than random for any other number.
+        # Light adds no noise here, so a pixel is as good as where its samples lie.
         cycles.sampling_pattern = "TABULATED_SOBOL"
         pattern = _PATTERNS.get(image.samples, _PATTERN)
         cycles.scrambling_distance = 1.0 if pattern is None else 0.0  # each pixel its own, or one
@@ -198,6 +203,7 @@ class Renderer:
         wall.materials.append(glow)
         self._backdrop = self._solid("backdrop", wall)
         self._backdrop.rotation_euler = (math.pi / 2.0, 0.0, 0.0)
+        self._backdrop.visible_shadow = False  # a sun behind this endless wall would light nothing
         meshes = {c: _mesh(bpy, c, *_SOLIDS[c]()) for c in self._params.objects.classes}
         self._slots = [
             {c: self._solid(f"{c} {i}", m) for c, m in meshes.items()}
@@ -214,7 +220,6 @@ class Renderer:
 
     def _solid(self, name: str, mesh: Any) -> Any:
         """An object that shares its mesh and the one material; its own colour is all it has."""
-        self._backdrop.visible_shadow = False  # a sun behind this endless wall would light nothing
         thing = self._link(name, mesh)
         if not mesh.materials:
             mesh.materials.append(self._material)

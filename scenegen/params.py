@@ -23,6 +23,7 @@ __all__ = [
     "ObjectParams",
     "RadarParams",
     "SceneParams",
+    "ShapeName",
 ]
 
 ShapeName = Literal["cube", "cylinder", "sphere", "capsule"]

@@ -39,8 +39,17 @@ def preview(
         side: width of one picture on the sheet, pixels
     """
     specs = [k if isinstance(k, SceneSpec) else sample_scene(params, k) for k in scenes]
-    records = render_specs(params, specs)
+    records = render_specs(_prepared_for(specs, params), specs)
     write_bytes(path, encode_png(contact_sheet(records, side)))
+
+
+def _prepared_for(specs: list[SceneSpec], params: SceneParams) -> SceneParams:
+    """The params, but with room for all that is in these scenes, which they need not allow."""
+    objects = params.objects
+    kinds = {*objects.classes, *(thing.kind for spec in specs for thing in spec.objects)}
+    most = max([objects.count[1], *(len(spec.objects) for spec in specs)])
+    update = {"classes": tuple(c for c in CLASSES if c in kinds), "count": (1, most)}
+    return params.model_copy(update={"objects": objects.model_copy(update=update)})
 
 
 def contact_sheet(records: NDArray[np.void], side: int = 192, columns: int = 2) -> Picture:

@@ -4,40 +4,43 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
-from scenegen.params import WIDEST_RADIUS, ObjectParams, SceneParams
+from scenegen.params import WIDEST_RADIUS, ObjectParams, SceneParams, ShapeName
 
 __all__ = ["CameraSpec", "LightSpec", "ObjectSpec", "SceneSpec", "sample_scene"]
 
 PLACE_TRIES = 50  # per object, before the whole layout is drawn again
 LAYOUT_TRIES = 2000
+_PLAIN = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=_PLAIN)
 class ObjectSpec:
     """One object standing on the floor: metres, degrees, HSV in 0 to 1."""
 
-    kind: str
+    kind: ShapeName
     x: float
     y: float
-    scale: float
+    scale: Annotated[float, Field(gt=0.0)]
     yaw: float
     hsv: tuple[float, float, float]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=_PLAIN)
 class CameraSpec:
     """A pinhole at `location` that looks at `target` with the world's z up; metres, degrees."""
 
     location: tuple[float, float, float]
     target: tuple[float, float, float]
-    field_of_view: float
+    field_of_view: Annotated[float, Field(gt=0.0, lt=180.0)]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=_PLAIN)
 class LightSpec:
     """A sun (unit vector towards it, strength in W/m2) and an ambient share of the albedo."""
 
@@ -46,7 +49,7 @@ class LightSpec:
     ambient: float
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=_PLAIN)
 class SceneSpec:
     """All that a renderer needs to know of one scene."""
 
@@ -70,21 +73,14 @@ class SceneSpec:
             ValueError: the data do not describe a scene.
         """
         try:
-            return cls(
-                number=data["number"],
-                objects=tuple(ObjectSpec(**_tuples(o)) for o in data["objects"]),
-                floor_hsv=tuple(data["floor_hsv"]),
-                backdrop_hsv=tuple(data["backdrop_hsv"]),
-                backdrop_distance=data["backdrop_distance"],
-                camera=CameraSpec(**_tuples(data["camera"])),
-                light=LightSpec(**_tuples(data["light"])),
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"these data do not describe a scene: {error}") from None
-
-
-def _tuples(data: dict[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+            return TypeAdapter(cls).validate_python(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            raise ValueError(
+                f"these data do not describe a scene: {key} {first['msg']} "
+                f"(given: {first['input']!r:.60})"
+            ) from None
 
 
 def sample_scene(params: SceneParams, number: int) -> SceneSpec:
