@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
-from scenegen.camera import back_project
+from scenegen.camera import back_project, measured
 from scenegen.geometry import footprint, signed_distance, within_reach
-from scenegen.params import DepthParams, RadarParams
-from scenegen.radar import to_radar_pixels
+from scenegen.params import DEPTH_STEPS, DepthParams, RadarParams
+from scenegen.radar import Points, radar_picture, to_radar_pixels
 from scenegen.scene import SceneSpec
 
-__all__ = ["TOLERANCE", "label_depth", "radar_box", "tight_box"]
+__all__ = ["label_depth", "radar_box", "shows", "tight_box"]
 
-# Depth is exact at pixel centres but for the meshes' facets (under 6 mm) and the 16 bits.
-TOLERANCE = 0.02  # metres
+# Depth is exact at pixel centres but for the meshes' facets and the 16 bits.
+FACETS = 0.01  # metres at scale 1; the deepest facet lies 6 mm inside its solid
 Array = NDArray[np.float64]
 
 
@@ -23,21 +25,30 @@ def label_depth(
 ) -> NDArray[np.uint8]:
     """Object shown by each pixel of a depth map [H, W] in metres: 0 none, else 1 + its place.
 
-    A pixel shows the object on whose surface its back-projected point lies, within TOLERANCE;
-    where two surfaces touch (also an object and the floor) the nearer one has it.
+    A pixel shows the object on whose surface its back-projected point lies, as exactly as depth
+    is known; where two surfaces touch (also an object and the floor) the nearer one has it. Where
+    nothing was measured (at the near or the far limit) there is none.
     """
-    rows, columns = np.nonzero(metres < depth.far)
+    rows, columns = np.nonzero(measured(metres, depth))
     points = back_project(columns + 0.5, rows + 0.5, metres[rows, columns], k, pose)
-    best = np.minimum(np.abs(points[:, 2]), TOLERANCE)
+    best = np.abs(points[:, 2])
     label = np.zeros(len(points), np.uint8)
+    blur = _half_step(k, depth)
     for place, thing in enumerate(spec.objects, start=1):
-        near = np.flatnonzero(within_reach(thing, points, TOLERANCE))
+        margin = FACETS * thing.scale + blur
+        near = np.flatnonzero(within_reach(thing, points, margin))
         distance = np.abs(signed_distance(thing, points[near]))
-        nearer = distance < best[near]
+        nearer = distance < np.minimum(best[near], margin)
         label[near[nearer]], best[near[nearer]] = place, distance[nearer]
     labels = np.zeros(metres.shape, np.uint8)
     labels[rows, columns] = label
     return labels
+
+
+def _half_step(k: Array, depth: DepthParams) -> float:
+    """How far half a step of stored depth moves a point, at most: along a corner's ray, metres."""
+    corner = math.hypot(k[0, 2] / k[0, 0], k[1, 2] / k[1, 1], 1.0)
+    return (depth.far - depth.near) / DEPTH_STEPS / 2.0 * corner
 
 
 def tight_box(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
@@ -56,3 +67,10 @@ def radar_box(
     if (high <= low).any():
         return None
     return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+
+
+def shows(points: Points, box: tuple[float, float, float, float], radar: RadarParams) -> bool:
+    """Whether these points alone leave an echo in the cells of a box."""
+    low, high = np.floor(box[:2]).astype(int), np.ceil(box[2:]).astype(int)
+    moved = points._replace(column=points.column - low[0], row=points.row - low[1])
+    return bool(radar_picture(moved, radar, *(high - low)).any())

@@ -7,9 +7,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from scenegen.params import DepthParams
 from scenegen.scene import CameraSpec
 
-__all__ = ["back_project", "camera_to_world", "intrinsics", "project", "rotated"]
+__all__ = ["back_project", "camera_to_world", "intrinsics", "measured", "project", "rotated"]
 
 Array = NDArray[np.float64]
 
@@ -34,6 +35,11 @@ def camera_to_world(camera: CameraSpec) -> Array:
     pose[:3, 1] = -fz * ry, fz * rx, fx * ry - fy * rx  # forward x right
     pose[:3, 3] = location
     return pose
+
+
+def measured(metres: Array, depth: DepthParams) -> NDArray[np.bool_]:
+    """Where the depth sensor measured: what lies on a limit is as near, as far, or beyond."""
+    return (metres > depth.near) & (metres < depth.far)
 
 
 def back_project(u: Array, v: Array, depth: Array, k: Array, pose: Array) -> Array:

@@ -8,17 +8,41 @@ and each leaves its share of seen surface, (depth / focal)^2, in the four neares
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
-from scenegen.camera import rotated
+from scenegen.camera import measured, rotated
 from scenegen.params import DepthParams, RadarParams
 
-__all__ = ["SPLIT", "radar_axes", "radar_from_depth", "to_radar_pixels"]
+__all__ = [
+    "SPLIT",
+    "Points",
+    "radar_axes",
+    "radar_from_depth",
+    "radar_picture",
+    "radar_points",
+    "to_radar_pixels",
+]
 
 SPLIT = 4
 STEEPEST = 4.0  # a surface steeper than 1:4 to the line of sight counts as a jump
 Array = NDArray[np.float64]
+
+
+class Points(NamedTuple):
+    """What a depth map gives the radar: points on the surfaces that it shows above the ground."""
+
+    column: Array  # [n], cells from the left edge of the radar picture
+    row: Array  # [n], cells from its top
+    share: Array  # [n], seen surface that the point stands for, m2
+    pixel: NDArray[np.int64]  # [n], the point's place in the flattened depth map
+
+    def of(self, mask: NDArray[np.bool_]) -> Points:
+        """The points of some pixels of the depth map, [H, W]."""
+        kept = mask.ravel()[self.pixel]
+        return Points(*(values[kept] for values in self))
 
 
 def radar_axes(pose: Array) -> tuple[Array, Array]:
@@ -44,38 +68,59 @@ def _cells(right: Array, ahead: Array, radar: RadarParams) -> tuple[Array, Array
 def radar_from_depth(
     metres: Array, k: Array, pose: Array, radar: RadarParams, depth: DepthParams
 ) -> NDArray[np.uint8]:
-    """Radar picture [h, w], 0 to 255, from planar depth [H, W] in metres.
+    """Radar picture [h, w], 0 to 255, from planar depth [H, W] in metres."""
+    return radar_picture(radar_points(metres, k, pose, radar, depth), radar)
 
-    Points within `radar.ground` of the floor, at the far limit of the depth sensor or outside the
-    grid are dropped. A cell is 255 when the surface seen in it, measured across the line of sight,
-    reaches `radar.full_echo` of the cell's area.
+
+def radar_points(
+    metres: Array, k: Array, pose: Array, radar: RadarParams, depth: DepthParams
+) -> Points:
+    """Points seen at planar depth [H, W] in metres, but for those lower than `radar.ground`.
+
+    Pixels at the near or far limit of the depth sensor give none: nothing was measured there.
     """
-    x, y, distance = _patches(metres, k, pose, radar, depth)
+    x, y, distance, pixel = _patches(metres, k, pose, radar, depth)
     right, ahead = radar_axes(pose)
     up = rotated(pose[2], x, y, 1.0) * distance + pose[2, 3]
     kept = up > radar.ground
-    x, y, distance = x[kept], y[kept], distance[kept]
+    x, y, distance, pixel = x[kept], y[kept], distance[kept], pixel[kept]
     # Rows of the transform from the camera's frame to (right, ahead).
     to_right, to_ahead = (axis[0] * pose[0, :3] + axis[1] * pose[1, :3] for axis in (right, ahead))
     column, row = _cells(
         rotated(to_right, x, y, 1.0) * distance, rotated(to_ahead, x, y, 1.0) * distance, radar
     )
-    share = (distance / (k[0, 0] * SPLIT)) ** 2
-    seen = _splat(column - 0.5, row - 0.5, share, radar.width, radar.height)
+    return Points(column, row, (distance / (k[0, 0] * SPLIT)) ** 2, pixel)
+
+
+def radar_picture(
+    points: Points, radar: RadarParams, width: int | None = None, height: int | None = None
+) -> NDArray[np.uint8]:
+    """Echoes of the points in a grid, 0 to 255: [radar.height, radar.width] unless told otherwise.
+
+    Points outside the grid are dropped. A cell is 255 when the surface seen in it, measured across
+    the line of sight, reaches `radar.full_echo` of the cell's area.
+    """
+    width, height = width or radar.width, height or radar.height
+    seen = _splat(points.column - 0.5, points.row - 0.5, points.share, width, height)
     cell_area = radar.span / radar.width * (radar.reach[1] - radar.reach[0]) / radar.height
     return np.rint(255.0 * np.minimum(seen / (radar.full_echo * cell_area), 1.0)).astype(np.uint8)
 
 
 def _patches(
     metres: Array, k: Array, pose: Array, radar: RadarParams, depth: DepthParams
-) -> tuple[Array, Array, Array]:
-    """Points on the patches that may be above ground: x / z, y / z and z in the camera's frame."""
-    inverse = 1.0 / metres
+) -> tuple[Array, Array, Array, NDArray[np.int64]]:
+    """Points on the patches that may be above ground.
+
+    Returns:
+        x / z, y / z and z in the camera's frame, and the pixel of each point.
+    """
+    seen = measured(metres, depth)
+    inverse = 1.0 / np.where(seen, metres, depth.far)
     limit = STEEPEST * inverse / k[0, 0]
-    across, along = _profile(inverse, limit, 1), _profile(inverse, limit, 0)
+    across, along = (_profile(inverse, limit, seen, axis) for axis in (1, 0))
     offset = (np.arange(SPLIT) + 0.5) / SPLIT - 0.5
     near = _maybe_above(inverse, across, along, offset[-1], k, pose, radar)
-    rows, columns = np.nonzero(near & (metres < depth.far))
+    rows, columns = np.nonzero(near & seen)
     side = (offset > 0).astype(np.int64)
     du = across[:, rows, columns][side] * offset[:, None]  # [SPLIT, n]
     dv = along[:, rows, columns][side] * offset[:, None]
@@ -83,22 +128,25 @@ def _patches(
     distance = 1.0 / np.maximum(w, 0.5 / depth.far)
     x = (columns + 0.5 + offset[:, None] - k[0, 2]) / k[0, 0]
     y = (rows + 0.5 + offset[:, None, None] - k[1, 2]) / k[1, 1]
+    pixel = np.broadcast_to(rows * metres.shape[1] + columns, w.shape)
     x, y = np.broadcast_to(x, w.shape), np.broadcast_to(y, w.shape)
-    return x.ravel(), y.ravel(), distance.ravel()
+    return x.ravel(), y.ravel(), distance.ravel(), pixel.ravel()
 
 
-def _profile(inverse: Array, limit: Array, axis: int) -> Array:
+def _profile(inverse: Array, limit: Array, seen: NDArray[np.bool_], axis: int) -> Array:
     """Slopes of inverse depth per pixel before and after each pixel along an axis: [2, H, W].
 
-    A side that ends in a jump continues the slope of the other side; with a jump on both, 0.
+    A side that ends in a jump, or where nothing was measured, continues the slope of the other
+    side; with both so, 0.
     """
     step = np.diff(inverse, axis=axis)
-    smooth = np.abs(step) < np.delete(limit, 0, axis=axis)
+    both = seen & np.roll(seen, 1, axis=axis)
+    smooth = (np.abs(step) < np.delete(limit, 0, axis=axis)) & np.delete(both, 0, axis=axis)
     step = np.where(smooth, step, 0.0)
     slopes, known = np.zeros((2, *inverse.shape)), np.zeros((2, *inverse.shape), bool)
-    for values, seen in [(slopes, step), (known, smooth)]:
-        values[0].swapaxes(0, axis)[1:] = seen.swapaxes(0, axis)
-        values[1].swapaxes(0, axis)[:-1] = seen.swapaxes(0, axis)
+    for values, found in [(slopes, step), (known, smooth)]:
+        values[0].swapaxes(0, axis)[1:] = found.swapaxes(0, axis)
+        values[1].swapaxes(0, axis)[:-1] = found.swapaxes(0, axis)
     return np.where(known, slopes, slopes[::-1])
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from scenegen.boxes import label_depth, radar_box, tight_box
+from scenegen.boxes import label_depth, radar_box, shows, tight_box
 from scenegen.camera import camera_to_world, intrinsics
-from scenegen.params import CLASSES, DepthParams, SceneParams
-from scenegen.radar import radar_from_depth
+from scenegen.params import CLASSES, DEPTH_STEPS, DepthParams, SceneParams
+from scenegen.radar import Points, radar_picture, radar_points
 from scenegen.scene import SceneSpec
 
 __all__ = ["depth_metres", "fill_record", "quantise_depth", "record_dtype"]
 
-DEPTH_STEPS = 65535
 _LEVELS = 8191
 _linear = np.arange(_LEVELS + 1) / _LEVELS
 _SRGB = np.rint(
@@ -53,7 +52,7 @@ def record_dtype(params: SceneParams) -> np.dtype[np.void]:
 
 
 def quantise_depth(metres: NDArray[np.float32], depth: DepthParams) -> NDArray[np.uint16]:
-    """Metres to 16 bits over [near, far]; what is nearer or farther sits on the limit."""
+    """Metres to 16 bits over [near, far]; what is not in between sits on a limit, unmeasured."""
     share = (metres.astype(np.float64) - depth.near) / (depth.far - depth.near)
     return np.rint(np.clip(share, 0.0, 1.0) * DEPTH_STEPS).astype(np.uint16)
 
@@ -91,18 +90,24 @@ def fill_record(
     metres = np.where(stored < DEPTH_STEPS, depth_metres(stored, params.depth), params.depth.far)
     record["scene"], record["n_objects"] = spec.number, len(spec.objects)
     record["image"], record["depth"], record["index"] = _to_srgb(rgb), stored, index
-    record["radar"] = radar_from_depth(metres, k, pose, params.radar, params.depth)
+    points = radar_points(metres, k, pose, params.radar, params.depth)
+    record["radar"] = radar_picture(points, params.radar)
     record["intrinsics"], record["camera_to_world"] = k, pose
     record["floor_hsv"], record["backdrop_hsv"] = spec.floor_hsv, spec.backdrop_hsv
     record["light"] = (*spec.light.towards, spec.light.sun, spec.light.ambient)
     record["label"] = -1
     labels = label_depth(metres, spec, k, pose, params.depth)
     for place in range(len(spec.objects)):
-        _fill_object(record, spec, place, labels == place + 1, params)
+        _fill_object(record, spec, place, labels == place + 1, points, params)
 
 
 def _fill_object(
-    record: np.void, spec: SceneSpec, place: int, mask: NDArray[np.bool_], params: SceneParams
+    record: np.void,
+    spec: SceneSpec,
+    place: int,
+    mask: NDArray[np.bool_],
+    points: Points,
+    params: SceneParams,
 ) -> None:
     thing = spec.objects[place]
     record["label"][place] = CLASSES.index(thing.kind)
@@ -118,5 +123,5 @@ def _fill_object(
     record["has_box"][place], record["box"][place] = True, (x0, y0, x1, y1)
     record["truncated"][place] = x0 == 0 or y0 == 0 or x1 == width or y1 == height
     footprint = radar_box(spec, place, record["camera_to_world"], params.radar)
-    if footprint is not None:
+    if footprint is not None and shows(points.of(mask), footprint, params.radar):
         record["has_radar_box"][place], record["radar_box"][place] = True, footprint
