@@ -17,6 +17,7 @@ from pipeline.score_params import ScoreParams
 from pipeline.stage import MODALITIES, PARAMS, whole
 from scenegen.geometry import centre_height
 from scenegen.params import SceneParams
+from scenegen.sight import blind_sensor
 from scenegen.splits import split_scenes
 
 __all__ = ["Params", "load"]
@@ -66,16 +67,10 @@ class Params(BaseModel):
 
     @model_validator(mode="after")
     def _objects_are_seen(self) -> Params:
-        """The camera is on this side of the backdrop, and no object's middle is out of depth."""
+        """No object's middle is out of depth, and every sensor shows some object."""
         scenes, depths = self.scenes, []
         middles = [centre_height(name) for name in scenes.objects.classes]
         low, high = (math.radians(angle) for angle in scenes.camera.azimuth)
-        behind = -scenes.camera.distance[1] * math.cos(max(abs(low), abs(high)))
-        if behind >= scenes.backdrop.distance:
-            raise ValueError(
-                f"scenes.camera.azimuth = {list(scenes.camera.azimuth)}: puts the camera behind "
-                "the backdrop; must stay nearer to 0"
-            )
         for distance, up, azimuth, x, y, z in product(
             scenes.camera.distance,
             scenes.camera.height,
@@ -93,6 +88,8 @@ class Params(BaseModel):
                 f"an object may be {min(depths):.1f} to {max(depths):.1f} m away along the "
                 "camera's axis, which must lie between them"
             )
+        if blind := blind_sensor(scenes):
+            raise ValueError(f"scenes.{blind}")
         return self
 
     @model_validator(mode="after")

@@ -30,6 +30,7 @@ from scenegen.executors import (
 )
 from scenegen.manifest import Manifest, Shard, fingerprint, make_manifest, read_manifest
 from scenegen.params import SceneParams
+from scenegen.sight import blind_sensor
 from scenegen.worker import CODE, Maker
 
 __all__ = ["SCHEDULER_VARIABLE", "render_dataset"]
@@ -57,9 +58,11 @@ def render_dataset(
         progress: show a bar, or lines in a log
 
     Raises:
-        RenderError: scenes failed three times, another run has the folder, or the disk is full;
-            finished shards stay.
+        RenderError: a sensor would show no object, scenes failed three times, another run has the
+            folder, or the disk is full; finished shards stay.
     """
+    if blind := blind_sensor(params):
+        raise RenderError(blind)
     if workers is not None and workers < 1:
         raise RenderError(f"workers: {workers} is not possible; at least 1")
     workers = workers or len(available_cores())
