@@ -61,8 +61,11 @@ def preset(options: Options) -> None:
 def check(options: Options) -> None:
     """Validate params.yaml, DEVICE and WORKERS, and import the code of every cell."""
     from models import fusions, objectives
+    from pipeline.check import check_sensors
 
-    cells = params.load().grid.cells.values()
+    config = params.load()
+    check_sensors(config.scenes)
+    cells = config.grid.cells.values()
     stage.device()
     stage.workers()
     for kind, load, names in (

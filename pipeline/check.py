@@ -15,16 +15,27 @@ from pathlib import Path
 from models.params import Cell
 from pipeline import params
 from pipeline.cells import write_checked
+from pipeline.stage import PARAMS, fail
+from scenegen.params import SceneParams
+from scenegen.sight import blind_sensor
 
-__all__ = ["main"]
+__all__ = ["check_sensors", "main"]
 
 FOLDER, DEFINITION = Path("data/checked"), Path("dvc.yaml")
 UNIMODAL = Cell(fusion="poe", objective="none")
 
 
+def check_sensors(scenes: SceneParams) -> None:
+    """One line and exit code 2 if a sensor would show no object."""
+    if blind := blind_sensor(scenes):
+        fail(f"{PARAMS}: scenes.{blind}")
+
+
 def main() -> None:
     """Check params.yaml, then write files that change only if what they stand for does."""
-    write_checked(FOLDER, DEFINITION, {**params.load().grid.cells, "unimodal": UNIMODAL})
+    config = params.load()
+    check_sensors(config.scenes)
+    write_checked(FOLDER, DEFINITION, {**config.grid.cells, "unimodal": UNIMODAL})
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from pipeline.score_params import ScoreParams
 from pipeline.stage import MODALITIES, PARAMS, whole
 from scenegen.geometry import centre_height
 from scenegen.params import SceneParams
-from scenegen.sight import blind_sensor
 from scenegen.splits import split_scenes
 
 __all__ = ["Params", "load"]
@@ -67,7 +66,7 @@ class Params(BaseModel):
 
     @model_validator(mode="after")
     def _objects_are_seen(self) -> Params:
-        """No object's middle is out of depth, and every sensor shows some object."""
+        """No object's middle is out of depth."""
         scenes, depths = self.scenes, []
         middles = [centre_height(name) for name in scenes.objects.classes]
         low, high = (math.radians(angle) for angle in scenes.camera.azimuth)
@@ -88,8 +87,6 @@ class Params(BaseModel):
                 f"an object may be {min(depths):.1f} to {max(depths):.1f} m away along the "
                 "camera's axis, which must lie between them"
             )
-        if blind := blind_sensor(scenes):
-            raise ValueError(f"scenes.{blind}")
         return self
 
     @model_validator(mode="after")

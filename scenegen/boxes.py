@@ -7,9 +7,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from scenegen.camera import back_project, measured
+from scenegen.camera import DEPTH_STEPS, back_project, measured
 from scenegen.geometry import footprint, signed_distance, within_reach
-from scenegen.params import DEPTH_STEPS, DepthParams, RadarParams
+from scenegen.params import DepthParams, RadarParams
 from scenegen.radar import Points, radar_picture, to_radar_pixels
 from scenegen.scene import SceneSpec
 

@@ -10,8 +10,17 @@ from numpy.typing import NDArray
 from scenegen.params import DepthParams
 from scenegen.scene import CameraSpec
 
-__all__ = ["back_project", "camera_to_world", "intrinsics", "measured", "project", "rotated"]
+__all__ = [
+    "DEPTH_STEPS",
+    "back_project",
+    "camera_to_world",
+    "intrinsics",
+    "measured",
+    "project",
+    "rotated",
+]
 
+DEPTH_STEPS = 65535  # of the 16 bits that store depth
 Array = NDArray[np.float64]
 
 

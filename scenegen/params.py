@@ -34,7 +34,6 @@ WIDEST_RADIUS = {"cube": 0.8 * math.sqrt(2), "cylinder": 0.8, "sphere": 1.0, "ca
 # Discs dropped at random jam at a cover of 0.547; below 0.35 a scene is found in a few tries.
 MAX_COVER = 0.35
 MOST_OBJECTS = 16
-DEPTH_STEPS = 65535  # of the 16 bits that store depth
 
 
 # YAML and JSON have lists, not tuples; what is in them stays strict.

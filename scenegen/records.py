@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scenegen.boxes import label_depth, radar_box, shows, tight_box
-from scenegen.camera import camera_to_world, intrinsics
-from scenegen.params import CLASSES, DEPTH_STEPS, DepthParams, SceneParams
+from scenegen.camera import DEPTH_STEPS, camera_to_world, intrinsics
+from scenegen.params import CLASSES, DepthParams, SceneParams
 from scenegen.radar import Points, radar_picture, radar_points
 from scenegen.scene import SceneSpec
 

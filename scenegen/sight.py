@@ -31,9 +31,6 @@ def blind_sensor(params: SceneParams) -> str | None:
     """One line about a sensor that shows no object in any sampled scene; None where all do.
 
     The line begins with the keys that decide. A sensor shows an object where the object has a box.
-
-    Raises:
-        ValueError: a scene cannot be sampled.
     """
     coarse, seen = _coarse(params), _Seen(params)
     boxes = radar_boxes = False

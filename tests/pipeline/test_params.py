@@ -17,7 +17,7 @@ from pipeline import params, presets
 from scenegen.camera import camera_to_world
 from scenegen.geometry import centre_height
 from scenegen.scene import sample_scene
-from tests.conftest import ROOT, run, shipped
+from tests.conftest import ROOT, clone, run, shipped
 
 SHIPPED = shipped("params.yaml")
 
@@ -67,7 +67,7 @@ MISTAKES = [
     ("grid.cells.pö", {"fusion": "poe"}, "'pö' is not a cell name"),
     ("grid.cells.poe-none.kl", "sampled", "grid.cells.poe-none.kl = 'sampled': is for a mixture"),
     ("grid.cells.poe-ecg.alpha", 0.9, "grid.cells.poe-ecg.alpha = 0.9: fusion 'poe' and objective"),
-    ("scenes.camera.azimuth", [170.0, 180.0], "scenes.camera.azimuth = [170.0, 180.0]: puts the"),
+    ("scenes.camera.azimuth", [170.0, 180.0], "scenes: camera.azimuth: [170.0, 180.0] puts the"),
     ("scenes.camera.distance", [15.0, 15.4], "scenes.depth = near 4.0, far 12.0: the middle of "),
     ("scenes.depth.near", 7.0, "scenes.depth = near 7.0, far 12.0: the middle of an object"),
     ("score.scenes", 10**6, "test scenes"),
@@ -98,6 +98,17 @@ def test_a_mistake_is_one_line_that_names_key_and_value(
     assert stop.value.code != 0
     assert len(lines) == 1
     assert said in lines[0]
+
+
+@pytest.mark.parametrize("command", ["pipeline check", "pipeline.check"])
+def test_a_sensor_that_shows_nothing_is_refused(tmp_path: Path, command: str) -> None:
+    project = clone(tmp_path / "project")
+    put(project, "scenes.radar.reach", [0, 1])
+    done = run(project, "python", "-m", *command.split(), check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("params.yaml: scenes.radar.reach: from 0 to 1 m the radar shows no")
+    assert not (project / "data/checked").exists()
 
 
 def test_the_depths_told_are_those_of_the_scenes(
