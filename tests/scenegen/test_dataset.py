@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import datasets
@@ -15,12 +17,14 @@ import pytest
 import webdataset
 
 from scenegen import card
+from scenegen.__main__ import main
 from scenegen.card import write_card
 from scenegen.dataset import Dataset, open_dataset
 from scenegen.exports import EXPORTS, export_coco, export_hf, export_webdataset, export_yolo
 from scenegen.generate import render_dataset
 from scenegen.params import CLASSES, SceneParams
 from scenegen.preview import preview
+from scenegen.scene import sample_scene
 from scenegen.splits import SPLITS, split_scenes
 from tests.scenegen.conftest import tiny
 
@@ -259,6 +263,46 @@ def test_commands_end_to_end(tmp_path: Path) -> None:
         assert refused.returncode == 2
         assert refused.stderr.count("\n") == 1
         assert wrong[1] in refused.stderr
+
+
+def test_a_spec_is_drawn_whatever_the_params_allow(tmp_path: Path) -> None:
+    """Three objects, two of kinds that the params do not draw."""
+    spec = sample_scene(tiny(objects={"count": [3, 3], "scale": [0.4, 0.6]}), 1)
+    assert len({thing.kind for thing in spec.objects}) == 3
+    path, sheets = tmp_path / "scene.json", [tmp_path / "few.png", tmp_path / "all.png"]
+    path.write_text(json.dumps(spec.to_dict()))
+    for sheet, classes in zip(sheets, [[spec.objects[0].kind], CLASSES], strict=True):
+        allowed = f"objects.classes={json.dumps(classes)}"
+        command = ["preview", "--spec", str(path), "--out", str(sheet), "--set", allowed]
+        assert main(command) == 0
+    assert sheets[0].read_bytes() == sheets[1].read_bytes()
+    assert cv2.imread(str(sheets[0])).std() > 10
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: d["objects"][0].update(kind="cone"), "objects.0.kind Input should be 'cube'"),
+        (lambda d: d["objects"][0].update(scale=0), "objects.0.scale Input should be greater"),
+        (lambda d: d["objects"][0].update(x="left"), "objects.0.x Input should be a valid number"),
+        (lambda d: d["camera"].update(field_of_view=180), "camera.field_of_view Input should be"),
+        (lambda d: d.update(light=[1, 2]), "light Input should be"),
+        (lambda d: d.pop("floor_hsv"), "floor_hsv Field required"),
+        (lambda d: d.update(walls=2), "walls Unexpected keyword argument"),
+    ],
+)
+def test_a_spec_that_is_none_is_one_line_with_file_and_key(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[dict[str, Any]], Any],
+    said: str,
+) -> None:
+    data, path = sample_scene(tiny(), 0).to_dict(), tmp_path / "scene.json"
+    change(data)
+    path.write_text(json.dumps(data))
+    assert main(["preview", "--spec", str(path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{path}: these data do not describe a scene: {said}")
 
 
 @pytest.mark.parametrize("name", EXPORTS)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from scenegen.blender import Renderer, explain_import_error
+from scenegen.blender import BlenderError, Renderer, explain_import_error
 from scenegen.boxes import label_depth, radar_box, tight_box
 from scenegen.camera import back_project, camera_to_world, intrinsics
 from scenegen.checks import check_boxes, iou, projected_mask
@@ -20,6 +24,7 @@ from scenegen.radar import radar_from_depth, to_radar_pixels
 from scenegen.records import DEPTH_STEPS, depth_metres, quantise_depth
 from scenegen.scene import CameraSpec, LightSpec, ObjectSpec, SceneSpec
 from scenegen.worker import render_specs
+from tests.conftest import ROOT
 from tests.scenegen.conftest import tiny
 
 Records = NDArray[np.void]
@@ -328,6 +333,21 @@ def test_one_renderer_renders_scenes_like_fresh_ones() -> None:
     fresh = Renderer(params).render(specs[0])
     for name in ("rgb", "depth", "ids"):
         assert getattr(first[2], name).tobytes() == getattr(fresh, name).tobytes()
+
+
+def test_a_project_below_a_folder_called_bpy_keeps_its_path(tmp_path: Path) -> None:
+    project = tmp_path / "bpy" / "project"
+    project.mkdir(parents=True)
+    (project / "of_the_project.py").touch()
+    code = "from scenegen.blender import blender_version; blender_version(); import of_the_project"
+    path = os.pathsep.join([str(project), str(ROOT)])
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, check=True)
+
+
+def test_a_kind_that_is_not_prepared_is_an_error_not_a_gap() -> None:
+    cubes = SceneParams.model_validate({"objects": {"classes": ["cube"]}})
+    with pytest.raises(BlenderError, match=r"has a sphere; objects.classes is \['cube'\]"):
+        Renderer(cubes).render(_scene(_thing("sphere", 0.0, 0.0)))
 
 
 @pytest.mark.parametrize(
