@@ -317,6 +317,19 @@ class SceneParams(_Section):
         return self
 
     @model_validator(mode="after")
+    def _floor_is_silent(self) -> Self:
+        """The floor's height is known no better than the 16 bits of depth along the longest ray."""
+        across = math.tan(math.radians(self.camera.field_of_view) / 2.0)
+        longest = math.hypot(1.0, across, across * self.image.height / self.image.width)
+        least = (self.depth.far - self.depth.near) / 65535 * longest
+        if self.radar.ground < least:
+            raise ValueError(
+                f"radar.ground: {self.radar.ground} is less than a step of depth from near to far, "
+                f"so the floor would echo; allowed here: {least:.2g} or more"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _camera_clear(self) -> Self:
         """The camera must stand in front of every object and of the backdrop."""
         size = max(WIDEST_RADIUS[c] for c in self.objects.classes) * self.objects.scale[1]

@@ -3,11 +3,13 @@
 Each depth pixel stands for a small patch of surface. Towards each neighbour on the same surface it
 follows the line between the two (in inverse depth, which is linear across a plane, so planes come
 out exact); towards a jump it continues its own slope. The patch is cut into SPLIT x SPLIT points,
-and each leaves its share of seen surface, (depth / focal)^2, in the four nearest cells.
+or more where cells are small, and each leaves its share of seen surface, (depth / focal)^2, in the
+four nearest cells.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +29,8 @@ __all__ = [
 ]
 
 SPLIT = 4
+PER_CELL = 3.0  # points across a cell that a patch should leave, so that no cell stays empty
+MOST_POINTS = 1_000_000  # of all patches of a scene; beyond, a patch is cut into fewer
 STEEPEST = 4.0  # a surface steeper than 1:4 to the line of sight counts as a jump
 Array = NDArray[np.float64]
 
@@ -79,7 +83,7 @@ def radar_points(
 
     Pixels at the near or far limit of the depth sensor give none: nothing was measured there.
     """
-    x, y, distance, pixel = _patches(metres, k, pose, radar, depth)
+    x, y, distance, pixel, split = _patches(metres, k, pose, radar, depth)
     right, ahead = radar_axes(pose)
     up = rotated(pose[2], x, y, 1.0) * distance + pose[2, 3]
     kept = up > radar.ground
@@ -89,7 +93,7 @@ def radar_points(
     column, row = _cells(
         rotated(to_right, x, y, 1.0) * distance, rotated(to_ahead, x, y, 1.0) * distance, radar
     )
-    return Points(column, row, (distance / (k[0, 0] * SPLIT)) ** 2, pixel)
+    return Points(column, row, (distance / (k[0, 0] * split)) ** 2, pixel)
 
 
 def radar_picture(
@@ -108,29 +112,39 @@ def radar_picture(
 
 def _patches(
     metres: Array, k: Array, pose: Array, radar: RadarParams, depth: DepthParams
-) -> tuple[Array, Array, Array, NDArray[np.int64]]:
+) -> tuple[Array, Array, Array, NDArray[np.int64], int]:
     """Points on the patches that may be above ground.
 
     Returns:
-        x / z, y / z and z in the camera's frame, and the pixel of each point.
+        x / z, y / z and z in the camera's frame, the pixel of each point, and into how many points
+        a patch is cut along each side.
     """
     seen = measured(metres, depth)
     inverse = 1.0 / np.where(seen, metres, depth.far)
     limit = STEEPEST * inverse / k[0, 0]
     across, along = (_profile(inverse, limit, seen, axis) for axis in (1, 0))
-    offset = (np.arange(SPLIT) + 0.5) / SPLIT - 0.5
-    near = _maybe_above(inverse, across, along, offset[-1], k, pose, radar)
+    near = _maybe_above(inverse, across, along, k, pose, radar)
     rows, columns = np.nonzero(near & seen)
+    split = _split(len(rows), k, radar, depth)
+    offset = (np.arange(split) + 0.5) / split - 0.5
     side = (offset > 0).astype(np.int64)
-    du = across[:, rows, columns][side] * offset[:, None]  # [SPLIT, n]
+    du = across[:, rows, columns][side] * offset[:, None]  # [split, n]
     dv = along[:, rows, columns][side] * offset[:, None]
-    w = inverse[rows, columns] + du[None, :] + dv[:, None]  # [SPLIT v, SPLIT u, n]
+    w = inverse[rows, columns] + du[None, :] + dv[:, None]  # [split v, split u, n]
     distance = 1.0 / np.maximum(w, 0.5 / depth.far)
     x = (columns + 0.5 + offset[:, None] - k[0, 2]) / k[0, 0]
     y = (rows + 0.5 + offset[:, None, None] - k[1, 2]) / k[1, 1]
     pixel = np.broadcast_to(rows * metres.shape[1] + columns, w.shape)
     x, y = np.broadcast_to(x, w.shape), np.broadcast_to(y, w.shape)
-    return x.ravel(), y.ravel(), distance.ravel(), pixel.ravel()
+    return x.ravel(), y.ravel(), distance.ravel(), pixel.ravel(), split
+
+
+def _split(pixels: int, k: Array, radar: RadarParams, depth: DepthParams) -> int:
+    """Into how many points patches are cut along each side: PER_CELL where they are farthest."""
+    farthest = min(depth.far, math.hypot(radar.reach[1], radar.span / 2.0))
+    cell = min(radar.span / radar.width, (radar.reach[1] - radar.reach[0]) / radar.height)
+    wanted = math.ceil(PER_CELL * farthest / k[0, 0] / cell)
+    return max(min(wanted, math.isqrt(MOST_POINTS // max(pixels, 1))), SPLIT)
 
 
 def _profile(inverse: Array, limit: Array, seen: NDArray[np.bool_], axis: int) -> Array:
@@ -154,7 +168,6 @@ def _maybe_above(
     inverse: Array,
     across: Array,
     along: Array,
-    most: float,
     k: Array,
     pose: Array,
     radar: RadarParams,
@@ -165,7 +178,7 @@ def _maybe_above(
     offsets from the pixel's centre on each side, so that its greatest value lies at an end.
     """
     height, width = inverse.shape
-    if radar.ground >= pose[2, 3] or STEEPEST * 2.0 * most > 0.25 * k[0, 0]:
+    if radar.ground >= pose[2, 3] or 0.25 * k[0, 0] < STEEPEST:
         return np.ones_like(inverse, bool)  # a camera in the grass, or hardly any pixels
     drop = pose[2, 3] - radar.ground
     x = (np.arange(width) + 0.5 - k[0, 2]) / k[0, 0]
@@ -174,7 +187,7 @@ def _maybe_above(
     value = right * x[None, :] + down * y[:, None] + forward + drop * inverse
     for slope, (before, after) in [(right / k[0, 0], across), (down / k[1, 1], along)]:
         rise = np.maximum(slope + drop * after, -(slope + drop * before))
-        value += most * np.maximum(rise, 0.0)
+        value += 0.5 * np.maximum(rise, 0.0)
     return value > -1e-9
 
 

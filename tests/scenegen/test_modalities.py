@@ -138,16 +138,19 @@ def test_depth_is_stored_to_half_a_step() -> None:
     assert depth_to_uint8(outside).tolist() == [0, 255]
 
 
-def test_a_flat_roof_fills_the_radar_without_stripes() -> None:
+@pytest.mark.parametrize("width", [64, 300])
+@pytest.mark.parametrize("height", [64, 200])
+def test_a_flat_roof_fills_the_radar_without_stripes(width: int, height: int) -> None:
     """The top of a big low cube must come out as one filled square, not as rows."""
-    radar, depth = RadarParams(), DepthParams()
+    radar, depth = RadarParams(width=width, height=height), DepthParams()
     k, pose = intrinsics(CAMERA, 64, 64), camera_to_world(CAMERA)
     v = (np.arange(64) + 0.5 - k[1, 2]) / k[1, 1]
     drop = pose[2, 1] * v + pose[2, 2]  # of a ray, per metre of depth
     roof = np.where(drop < -0.1, (1.0 - pose[2, 3]) / np.minimum(drop, -0.1), depth.far)
     metres = np.repeat(np.clip(roof, depth.near, depth.far)[:, None], 64, axis=1)
     echo = radar_from_depth(metres, k, pose, radar, depth)
-    ahead = echo[20:45, 24:40]
+    top, bottom = 20 * height // 64, 45 * height // 64
+    ahead = echo[top:bottom, 24 * width // 64 : 40 * width // 64]
     assert ahead.min() == 255
     naive = np.zeros((64, 64))
     rows = ((11.5 - (roof * (pose[1, 1] * v + pose[1, 2]))) / 8.0 * 64).astype(int)

@@ -43,6 +43,7 @@ BAD = [
     ("radar.span=0", "radar.span"),
     ("radar.reach=[5,5]", "empty"),
     ("radar.ground=-1", "radar.ground"),
+    ("radar.ground=0.0001", "radar.ground: 0.0001 is less than a step of depth"),
     ("boxes.min_pixels=0", "boxes.min_pixels"),
 ]
 
