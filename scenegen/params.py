@@ -231,7 +231,9 @@ class ImageParams(_Section):
 class DepthParams(_Section):
     """Planar distance along the optical axis, 16 bits over [near, far]."""
 
-    near: float = Field(default=4.0, ge=0.0, le=1000.0, description="metres stored as 0")
+    near: float = Field(
+        default=4.0, ge=0.0, le=1000.0, description="metres stored as 0, as is what is nearer"
+    )
     far: float = Field(
         default=12.0, gt=0.0, le=1000.0, description="metres stored as 65535; background"
     )

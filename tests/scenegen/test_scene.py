@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import scenegen
 from scenegen.camera import camera_to_world
+from scenegen.manifest import CODE
 from scenegen.params import WIDEST_RADIUS, SceneParams
 from scenegen.radar import radar_axes
 from scenegen.scene import SceneSpec, sample_scene
@@ -84,6 +85,20 @@ def test_every_class_and_count_occurs() -> None:
     kinds = [o.kind for s in specs for o in s.objects]
     assert min(kinds.count(k) for k in SceneParams().objects.classes) > 40
     assert {len(s.objects) for s in specs} == {1, 2}
+
+
+# Their last bit depends on the CPU's vector instructions; those of math do not.
+VECTORISED = {"sin", "cos", "tan", "arcsin", "arccos", "arctan", "arctan2", "exp", "log", "power"}
+
+
+@pytest.mark.parametrize("name", [*CODE, "params"])
+def test_no_vectorised_function_decides_a_byte(name: str) -> None:
+    used = {
+        node.attr
+        for node in ast.walk(ast.parse((PACKAGE / f"{name}.py").read_text()))
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "np"
+    }
+    assert not used & VECTORISED
 
 
 CLOCK_AND_CHANCE = {"random", "time", "datetime", "secrets", "uuid"}
