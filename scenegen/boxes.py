@@ -60,11 +60,12 @@ def tight_box(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
 def radar_box(
     spec: SceneSpec, place: int, pose: Array, radar: RadarParams
 ) -> tuple[float, float, float, float] | None:
-    """The object's footprint in the radar picture, clipped to it; none when outside."""
+    """The object's footprint in the radar picture, clipped to it; none if under a cell is in."""
     corners = to_radar_pixels(footprint(spec.objects[place]), pose, radar)
     limit = np.array([radar.width, radar.height], float)
-    low, high = np.clip(corners.min(axis=0), 0.0, limit), np.clip(corners.max(axis=0), 0.0, limit)
-    if (high <= low).any():
+    least, most = corners.min(axis=0), corners.max(axis=0)
+    low, high = np.clip(least, 0.0, limit), np.clip(most, 0.0, limit)
+    if (high - low < np.minimum(most - least, 1.0)).any():
         return None
     return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 

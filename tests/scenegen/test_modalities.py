@@ -184,6 +184,16 @@ def test_a_radar_box_outside_the_grid_is_none() -> None:
     assert radar_box(spec, 0, pose, RadarParams()) is None
 
 
+@pytest.mark.parametrize(("x", "inside"), [(4.92, None), (4.6, 4.0), (0.0, 20.0)])
+def test_a_radar_box_holds_a_cell_at_least(x: float, inside: float | None) -> None:
+    """A cylinder of 20 cells across, of which 0.8, 4 or all lie in the grid."""
+    spec, pose = _scene(_thing("cylinder", x, 0.0, 1.25)), camera_to_world(CAMERA)
+    box = radar_box(spec, 0, pose, RadarParams(width=80))
+    assert (box and round(box[2] - box[0], 6)) == inside
+    small = _scene(_thing("cylinder", 0.0, 0.0, 0.05))
+    assert radar_box(small, 0, pose, RadarParams(width=8)) is not None
+
+
 def _view(**changes: dict[str, Any]) -> SceneParams:
     """The default with one sample and some sections changed."""
     return SceneParams.model_validate({"image": {"samples": 1}, **changes})
