@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from base.files import PARTIAL, write_bytes
+from base.files import write_bytes
 
 __all__ = ["Checkpoints", "fingerprint", "kept"]
 
@@ -103,5 +103,3 @@ class Checkpoints:
         for other in self._folders():
             if other != self._mine:
                 shutil.rmtree(other, ignore_errors=True)
-        for partial in self._mine.glob(f".*{PARTIAL}"):
-            partial.unlink(missing_ok=True)
