@@ -6,10 +6,12 @@ several seeds can tell.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LEVEL", "Values", "bounds", "copies"]
+__all__ = ["LEVEL", "Values", "bounds", "copies", "known", "mean"]
 
 LEVEL = 0.95  # of the intervals
 
@@ -35,3 +37,17 @@ def bounds(values: Values) -> tuple[float, float] | tuple[None, None]:
         return None, None
     low, high = np.percentile(values[1:], [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return float(low), float(high)
+
+
+def known(value: float) -> float | None:
+    """A figure, or None where it is not defined (nan, which JSON has no word for)."""
+    return float(value) if np.isfinite(value) else None
+
+
+def mean(values: Sequence[Values]) -> Values:
+    """Mean [1 + R] over the figures that are defined on the scenes themselves; nan if none is.
+
+    Which are in is decided once, not anew on each resample, so that resamples stay paired.
+    """
+    defined = [each for each in values if np.isfinite(each[0])]
+    return np.mean(defined or values, axis=0)

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.bootstrap import Values, bounds
+from pipeline.bootstrap import Values, bounds, known, mean
 from pipeline.score_params import FaultParams
-from pipeline.stage import MODALITIES
-from pipeline.table3 import COST_HEADINGS, behind, spent
+from pipeline.table3 import COST_HEADINGS, UNDEFINED, behind, over, spent
 
 __all__ = ["OTHERS", "as_markdown", "conditions", "merged", "summarise"]
 
@@ -22,34 +21,40 @@ Figures = Mapping[str, Values]
 
 def merged(seeds: Sequence[Figures]) -> dict[str, Values]:
     """The figures of one cell as means over its seeds; resamples stay paired."""
-    return {name: np.mean([figures[name] for figures in seeds], axis=0) for name in seeds[0]}
+    return {name: mean([figures[name] for figures in seeds]) for name in seeds[0]}
+
+
+def _sensors(figures: Figures) -> list[str]:
+    """The run's sensors, in their order: the TARGETs of `clean/TARGET`."""
+    names = (name.split("/") for name in figures)
+    return [name[1] for name in names if name[0] == "clean" and len(name) == 2]
 
 
 def _mean(figures: Figures, name: str, metric: str = "map50") -> Values:
-    """A condition as the mean over the generated modalities."""
+    """A condition as the mean over the generated modalities that have a figure."""
     of = "" if metric == "map50" else f"/{metric}"
-    return np.mean([figures[f"{name}/{target}{of}"] for target in MODALITIES], axis=0)
+    return mean([figures[f"{name}/{target}{of}"] for target in _sensors(figures)])
 
 
 def _over_conditions(figures: Figures, faults: FaultParams, metric: str) -> Row:
     """Another figure with no fault, one sensor faulty and that sensor left out, with intervals."""
     spoiled = [
         _mean(figures, f"{sensor}/{kind}/{severity}", metric)
-        for sensor in MODALITIES
+        for sensor in _sensors(figures)
         for kind in faults.kinds
         for severity in faults.severities
     ]
-    left_out = [_mean(figures, f"without-{sensor}", metric) for sensor in MODALITIES]
+    left_out = [_mean(figures, f"without-{sensor}", metric) for sensor in _sensors(figures)]
     return {
         **_figure(f"clean_{metric}", _mean(figures, "clean", metric)),
-        **_figure(f"faulty_{metric}", np.mean(spoiled, axis=0)),
-        **_figure(f"without_{metric}", np.mean(left_out, axis=0)),
+        **_figure(f"faulty_{metric}", mean(spoiled)),
+        **_figure(f"without_{metric}", mean(left_out)),
     }
 
 
 def _figure(name: str, values: Values) -> Row:
     low, high = bounds(values)
-    return {name: float(values[0]), f"{name}_lo": low, f"{name}_hi": high}
+    return {name: known(values[0]), f"{name}_lo": low, f"{name}_hi": high}
 
 
 def conditions(
@@ -62,7 +67,8 @@ def conditions(
 
     `map50` with the faulty sensor among the inputs, `without` it, `clean`, and `difference`, with
     minus without: above 0 a faulty sensor is still better than none. Beside them `map50_95`, `ssim`
-    and `mse`, each with its `clean_` and `without_`. And the method's cost.
+    and `mse`, each with its `clean_` and `without_`. And the method's cost. A figure that is not
+    defined is None.
     """
     return [
         {
@@ -74,14 +80,14 @@ def conditions(
             "severity": severity,
             "target": target,
             **_figure("map50", found[f"{sensor}/{kind}/{severity}/{target}"]),
-            "clean": float(found[f"clean/{target}"][0]),
-            "without": float(found[f"without-{sensor}/{target}"][0]),
+            "clean": known(found[f"clean/{target}"][0]),
+            "without": known(found[f"without-{sensor}/{target}"][0]),
             **_figure(
                 "difference",
                 found[f"{sensor}/{kind}/{severity}/{target}"] - found[f"without-{sensor}/{target}"],
             ),
             **{
-                prefix + metric: float(found[f"{condition}/{target}/{metric}"][0])
+                prefix + metric: known(found[f"{condition}/{target}/{metric}"][0])
                 for metric in OTHERS
                 for prefix, condition in (
                     ("", f"{sensor}/{kind}/{severity}"),
@@ -93,10 +99,10 @@ def conditions(
         }
         for cell, (fusion, objective) in cells.items()
         for found in [figures[cell]]
-        for sensor in MODALITIES
+        for sensor in _sensors(found)
         for kind in faults.kinds
         for severity in faults.severities
-        for target in MODALITIES
+        for target in _sensors(found)
     ]
 
 
@@ -112,39 +118,42 @@ def summarise(
     the conditions (sensor, kind, severity) in which leaving the sensor out is better for certain,
     that is, in which the interval of the difference lies below 0; `better_with` the opposite.
     `behind` is how far `faulty` and `kept` lie below the best method's, on the same resamples.
+    A target whose mAP is not defined, as no test scene shows it an object, is in no mean of mAP:
+    `targets` are those that are, `undefined` the others. What is not defined at all is None.
     """
     rows: list[Row] = []
     for cell, (fusion, objective) in cells.items():
         found = figures[cell]
         clean = _mean(found, "clean")
-        without = {sensor: _mean(found, f"without-{sensor}") for sensor in MODALITIES}
+        sensors = _sensors(found)
+        there = {target: np.isfinite(found[f"clean/{target}"][0]) for target in sensors}
+        without = {sensor: _mean(found, f"without-{sensor}") for sensor in sensors}
         spoiled = {
             (sensor, kind, severity): _mean(found, f"{sensor}/{kind}/{severity}")
-            for sensor in MODALITIES
+            for sensor in sensors
             for kind in faults.kinds
             for severity in faults.severities
         }
         gaps = [bounds(values - without[sensor]) for (sensor, _, _), values in spoiled.items()]
-        faulty = np.mean(list(spoiled.values()), axis=0)
-        left_out = np.mean(list(without.values()), axis=0)
-        worst = min(spoiled, key=lambda condition: float(spoiled[condition][0]))
+        faulty, left_out = mean(list(spoiled.values())), mean(list(without.values()))
+        worst = min(spoiled, key=lambda condition: np.nan_to_num(spoiled[condition][0], nan=np.inf))
         kept = np.divide(100 * faulty, clean, out=np.full_like(clean, np.nan), where=clean > 0)
         rows.append(
             {
                 "cell": cell,
                 "fusion": fusion,
                 "objective": objective,
+                "targets": [target for target in sensors if there[target]],
+                "undefined": [target for target in sensors if not there[target]],
                 **_figure("clean", clean),
                 **_figure("faulty", faulty),
-                "kept": float(kept[0]) if np.isfinite(kept[0]) else None,
-                "kept_lo": bounds(kept)[0],
-                "kept_hi": bounds(kept)[1],
+                **_figure("kept", kept),
                 **_figure("without", left_out),
                 **_figure("difference", faulty - left_out),
                 "conditions": len(spoiled),
                 "better_without": sum(high is not None and high < 0 for _, high in gaps),
                 "better_with": sum(low is not None and low > 0 for low, _ in gaps),
-                "worst": float(spoiled[worst][0]),
+                "worst": known(spoiled[worst][0]),
                 "worst_case": f"{worst[0]} {worst[1]} {worst[2]:g}",
                 **{k: v for m in OTHERS for k, v in _over_conditions(found, faults, m).items()},
                 **costs[cell],
@@ -164,42 +173,66 @@ def as_markdown(rows: Sequence[Row], faults: FaultParams, decoded: str) -> str:
         rows: from `summarise`.
         decoded: from `table3.decoding`.
     """
-
-    def between(row: Row, name: str, form: str) -> str:
-        low, high = row[f"{name}_lo"], row[f"{name}_hi"]
-        interval = "" if low is None else f" [{form.format(low)}, {form.format(high)}]"
-        return "–" if row[name] is None else form.format(row[name]) + interval
-
-    def gap(row: Row) -> str:
-        found = row["behind"]["faulty"]
-        if found["best"] == 0:
-            return "best"
-        interval = "" if found["lo"] is None else f" [{found['lo']:+.2f}, {found['hi']:+.2f}]"
-        return f"{found['best']:+.2f}{interval}"
-
     lines = [
         "| objective | fusion | clean | one sensor faulty | to the best | kept (%) "
         "| that sensor left out | faulty − left out | better left out | better kept | worst case | "
         + " | ".join(COST_HEADINGS)
         + " |",
         "|---|---|" + "---:|" * 8 + "---|" + "---:|" * len(COST_HEADINGS),
+        *map(_line, rows),
     ]
-    for row in rows:
-        n = row["conditions"]
-        lines.append(
-            f"| {row['objective']} | {row['fusion']} | {row['clean']:.2f} "
-            f"| {between(row, 'faulty', '{:.2f}')} | {gap(row)} | {between(row, 'kept', '{:.0f}')} "
-            f"| {row['without']:.2f} | {between(row, 'difference', '{:+.2f}')} "
-            f"| {row['better_without']} of {n} | {row['better_with']} of {n} "
-            f"| {row['worst']:.2f} ({row['worst_case']}) | {spent(row)} |"
-        )
+    table = "\n".join(lines)
     kinds, severities = ", ".join(faults.kinds), ", ".join(f"{s:g}" for s in faults.severities)
+    averaged = over(rows[0]["targets"], rows[0]["undefined"])
     note = (
-        f"mAP@0.5, mean over generated modalities, faulty sensors, kinds ({kinds}) and severities "
-        f"({severities}); {faults.scenes} test scenes, 95 % intervals over resamples of them; "
-        "to the best: the difference to the best method's, on the same resamples; kept: of the "
-        "clean mAP; better left out, better kept: in how many of these cases the interval of the "
-        "difference between the sensor left out and the faulty one used lies on one side of 0."
-        f"\n\n{decoded}"
+        f"mAP@0.5 of what is generated, mean {averaged}, over faulty sensors, kinds ({kinds}) and "
+        f"severities ({severities}); {faults.scenes} test scenes, 95 % intervals over resamples of "
+        "them, no other training in them; to the best: the difference to the best method's, on the "
+        "same resamples; kept: of the clean mAP; better left out, better kept: in how many of "
+        "these cases the interval of the difference between the sensor left out and the faulty "
+        "one used lies on one side of 0."
     )
-    return "\n".join(lines) + f"\n\n{note}\n"
+    undefined = f"\n\n{UNDEFINED}" if "–" in table else ""
+    return f"{table}\n\n{note}{undefined}\n\n{decoded}\n"
+
+
+def _line(row: Row) -> str:
+    def count(name: str) -> str:
+        return "–" if row["clean"] is None else f"{row[name]} of {row['conditions']}"
+
+    worst = "–" if row["worst"] is None else f"{row['worst']:.2f} ({row['worst_case']})"
+    shown = [
+        row["objective"],
+        row["fusion"],
+        _shown(row["clean"], "{:.2f}"),
+        _between(row, "faulty", "{:.2f}"),
+        _gap(row),
+        _between(row, "kept", "{:.0f}"),
+        _shown(row["without"], "{:.2f}"),
+        _between(row, "difference", "{:+.2f}"),
+        count("better_without"),
+        count("better_with"),
+        worst,
+        spent(row),
+    ]
+    return f"| {' | '.join(shown)} |"
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "–" if value is None else form.format(value)
+
+
+def _between(row: Row, name: str, form: str) -> str:
+    low, high = row[f"{name}_lo"], row[f"{name}_hi"]
+    interval = "" if low is None else f" [{form.format(low)}, {form.format(high)}]"
+    return _shown(row[name], form) + interval
+
+
+def _gap(row: Row) -> str:
+    found = row["behind"].get("faulty")
+    if found is None:
+        return "–"
+    if found["best"] == 0:
+        return "best"
+    interval = "" if found["lo"] is None else f" [{found['lo']:+.2f}, {found['hi']:+.2f}]"
+    return f"{found['best']:+.2f}{interval}"

@@ -10,15 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline import paper, table3
-from pipeline.bootstrap import Values, bounds
+from pipeline.bootstrap import Values, bounds, mean
 from pipeline.stage import MODALITIES
 
-__all__ = ["crossed", "findings", "frontier", "levels", "recipe"]
+__all__ = ["averaged", "crossed", "findings", "frontier", "levels", "recipe"]
 
 Row = dict[str, Any]
 FAILS = 0.6  # a direction fails below this share of the column's best
 FIGURES = {"synergy": "gain", "cross": "cross"}  # a mean's name -> its figures' in a row
-ELBO = 2 * len(MODALITIES)  # passes of a single ELBO: each modality encoded and decoded once
 
 
 class Pair(NamedTuple):
@@ -92,32 +91,40 @@ def _rce(row: Row) -> bool:
     return bool(row["fusion"] == "rce" and row["objective"] == "none")
 
 
-def _share(row: Row, rows: Sequence[Row], metric: str, works: bool) -> Pair:
-    """A row's direction against the share of the column's best below which it fails."""
-    best = max(rows, key=lambda r: float(r[metric]))
-    name = f"{row['cell']}: {table3.HEADINGS[metric]}"
-    least = f"{FAILS:g} times {best['cell']}’s figure,"
-    told = _told(row, metric, best, FAILS)
-    if works:
-        return Pair(name, row[metric], least, FAILS * best[metric], told=told)
-    return Pair(least, FAILS * best[metric], name, row[metric], told=told)
+def _shares(rows: Sequence[Row], metric: str, heading: str, works: bool) -> list[Pair]:
+    """Each untrained direction against the share of the column's best below which it fails."""
+    known = [row for row in rows if row[metric] is not None]
+    if not known:
+        return []
+    best = max(known, key=lambda r: float(r[metric]))
+    least = (f"{FAILS:g} times {best['cell']}’s figure,", FAILS * best[metric])
+    found = []
+    for row in filter(_none, known):
+        own = (f"{row['cell']}: {heading}", row[metric])
+        first, second = (own, least) if works else (least, own)
+        found.append(Pair(*first, *second, told=_told(row, metric, best, FAILS)))
+    return found
 
 
-def _claims(rows: Sequence[Row]) -> Iterator[tuple[str, str, list[Pair]]]:
+def _claims(
+    rows: Sequence[Row], modalities: Sequence[str]
+) -> Iterator[tuple[str, str, list[Pair]]]:
     """What the paper concludes from Table III: the sentence, its metric, the pairs it orders."""
     rows = [row for row in rows if (row["fusion"], row["objective"]) in paper.TABLE3]
+    heads = table3.headings(modalities)
     for metric in ("cross_depth", "cross_image"):
-        name = table3.HEADINGS[metric]
+        name = heads[metric]
         text = f"Training for cross generation (ecg, lcd) beats training without it on {name}."
         yield text, metric, list(_pairs(rows, metric, _explicit, _none, same_fusion=True))
-    text = "rce beats the other fusions on I+R→D when none is trained for cross generation."
+    name = heads["cross_depth"]
+    text = f"rce beats the other fusions on {name} when none is trained for cross generation."
     others = _pairs(rows, "cross_depth", _rce, lambda row: _moe(row) or _none(row))
     yield text, "cross_depth", list(others)
-    plain = [row for row in rows if _none(row)]
-    text = "Without cross generation, depth from image and radar fails."
-    yield text, "cross_depth", [_share(r, rows, "cross_depth", works=False) for r in plain]
-    text = "Without cross generation, the image from depth and radar still works."
-    yield text, "cross_image", [_share(r, rows, "cross_image", works=True) for r in plain]
+    text = f"Without cross generation, the depth from the other sensors ({name}) fails."
+    yield text, "cross_depth", _shares(rows, "cross_depth", name, works=False)
+    name = heads["cross_image"]
+    text = f"Without cross generation, the image from the other sensors ({name}) still works."
+    yield text, "cross_image", _shares(rows, "cross_image", name, works=True)
     for target in ("image", "depth"):
         metric, text = f"synergy_{target}", f"moe has the lowest synergy gain on the {target}."
         yield text, metric, list(_pairs(rows, metric, lambda row: not _moe(row), _moe))
@@ -161,34 +168,46 @@ def _verdict(metric: str, pairs: Sequence[Pair]) -> tuple[str, str]:
     return "agrees", f"Here too ({by_margin[0].show(metric, 'above')}{closest})."
 
 
-def findings(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
+def findings(
+    rows: Sequence[Row], modalities: Sequence[str] = MODALITIES
+) -> list[tuple[str, str, str]]:
     """(the paper's claim, verdict, sentence), what disagrees first."""
-    found = [(text, *_verdict(metric, pairs)) for text, metric, pairs in _claims(rows)]
+    claims = _claims(rows, modalities)
+    found = [(text, *_verdict(metric, pairs)) for text, metric, pairs in claims]
     order = ["disagrees", "unsure", "agrees", "untested"]
     return sorted(found, key=lambda item: order.index(item[1]))
 
 
-def levels(rows: Sequence[Row]) -> Iterator[str]:
+def _apart(a: float, b: float, least: float) -> bool:
+    """Whether the paper's figure a is above b by more than `least`, in the decimals it prints.
+
+    In floating point 0.75 - 0.70 is more than 0.05.
+    """
+    return round(a - b, 2) > least
+
+
+def levels(rows: Sequence[Row], modalities: Sequence[str] = MODALITIES) -> Iterator[str]:
     """Per column of the paper: how far the figures are off, and how many orderings are the same."""
+    heads = table3.headings(modalities)
     for metric in paper.COLUMNS:
         both = [r for r in rows if r[f"{metric}_diff"] is not None]
         if not both:
             continue
-        mean = statistics.fmean(r[f"{metric}_diff"] for r in both)
+        gap = statistics.fmean(r[f"{metric}_diff"] for r in both)
         worst = max(both, key=lambda r: abs(r[f"{metric}_diff"]))
         least = 5 if metric.startswith("synergy") else 0.05
         told = [
             (a, b)
             for a in both
             for b in both
-            if a[f"{metric}_paper"] - b[f"{metric}_paper"] > least
+            if _apart(a[f"{metric}_paper"], b[f"{metric}_paper"], least)
         ]
         same = sum(a[metric] > b[metric] for a, b in told)
-        side = "above" if mean > 0 else "below"
-        size = f"{abs(mean):.1f} points" if least > 1 else f"{abs(mean):.2f}"
+        side = "above" if gap > 0 else "below"
+        size = f"{abs(gap):.1f} points" if least > 1 else f"{abs(gap):.2f}"
         text = (
-            f"{table3.HEADINGS[metric]}: on average {size} {side} the paper, furthest off "
-            f"{worst['cell']} ({_show(worst[metric], metric)}, the paper "
+            f"{heads[metric]}: over {len(both)} methods on average {size} {side} the paper, "
+            f"furthest off {worst['cell']} ({_show(worst[metric], metric)}, the paper "
             f"{_show(worst[f'{metric}_paper'], metric)})."
         )
         if told:
@@ -203,19 +222,21 @@ def levels(rows: Sequence[Row]) -> Iterator[str]:
 def recipe(rows: Sequence[Row]) -> str | None:
     """Which method is as good as `none` on synergy and as `ecg` on cross generation, for less.
 
-    Compared are means over image, depth and radar, in mAP, on the same resamples; "as good" is a
-    difference whose interval reaches 0. Only methods of at most twice the passes (encodes and
+    Compared are means over the sensors that have a figure, in mAP, on the same resamples; "as good"
+    is a difference whose interval reaches 0. Only methods of at most twice the passes (encodes and
     decodes) of a single ELBO are asked. None if there is no row to compare with.
     """
+    rows = _defined(rows)
     plain = [row for row in rows if row["objective"] == "none"]
     crossing = [row for row in rows if row["objective"] == "ecg"]
     if not plain or not crossing:
         return None
     best_plain = max(plain, key=lambda row: float(_mean(row, "gain")[0]))
     best_crossing = max(crossing, key=lambda row: float(_mean(row, "cross")[0]))
-    cheap = [row for row in rows if _passes(row) <= 2 * ELBO]
+    most = 2 * _elbo(rows[0])
+    cheap = [row for row in rows if _passes(row) <= most]
     if not cheap:
-        return f"No cell costs at most {2 * ELBO} passes, twice those of a single ELBO."
+        return f"No cell costs at most {most} passes, twice those of a single ELBO."
     gaps = {
         row["cell"]: (
             _mean(row, "gain") - _mean(best_plain, "gain"),
@@ -243,9 +264,9 @@ def recipe(rows: Sequence[Row]) -> str | None:
         f"ecg on cross generation; the nearest is {nearest}"
     )
     return (
-        f"For at most {2 * ELBO} passes, twice those of a single ELBO, {found}. {nearest}: synergy "
+        f"For at most {most} passes, twice those of a single ELBO, {found}. {nearest}: synergy "
         f"{synergy} mAP against {best_plain['cell']}, cross generation {cross} against "
-        f"{best_crossing['cell']}."
+        f"{best_crossing['cell']} (means {averaged(rows)})."
     )
 
 
@@ -253,9 +274,10 @@ def frontier(rows: Sequence[Row]) -> list[Row]:
     """The cells that none of at most their passes beats on synergy and cross generation, the
     cheapest first.
 
-    Both are means over the modalities in mAP with `_lo` and `_hi`, as in `recipe`; one beats
+    Both are means over the sensors in mAP with `_lo` and `_hi`, as in `recipe`; one beats
     another that is nowhere above it and somewhere below.
     """
+    rows = _defined(rows)
 
     def of(row: Row) -> tuple[float, float, float]:
         return -_passes(row), float(_mean(row, "gain")[0]), float(_mean(row, "cross")[0])
@@ -278,12 +300,12 @@ def frontier(rows: Sequence[Row]) -> list[Row]:
 
 
 def crossed(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
-    """`synergy` and `cross` -> fusion -> objective -> mean over the modalities in mAP.
+    """`synergy` and `cross` -> fusion -> objective -> mean over the sensors in mAP.
 
-    Of cells that differ in an option alone, the best.
+    Of cells that differ in an option alone, the best. Cells of which neither is defined are not in.
     """
     found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in FIGURES}
-    for row in rows:
+    for row in _defined(rows):
         for name, kind in FIGURES.items():
             value = float(_mean(row, kind)[0])
             of = found[name].setdefault(row["fusion"], {})
@@ -296,5 +318,28 @@ def _passes(row: Row) -> float:
 
 
 def _mean(row: Row, kind: str) -> Values:
-    """A row's [1 + R] figures as their mean over the modalities."""
-    return np.mean([row["figures"][f"{kind}_{m}"] for m in MODALITIES], axis=0)
+    """A row's [1 + R] figures as their mean over the sensors that have one."""
+    return mean(_of_sensors(row, kind))
+
+
+def _of_sensors(row: Row, kind: str) -> list[Values]:
+    return [values for name, values in row["figures"].items() if name.startswith(f"{kind}_")]
+
+
+def averaged(rows: Sequence[Row]) -> str:
+    """Over which sensors the means of `recipe`, `frontier` and `crossed` are, in words."""
+    figures = {k: v for k, v in rows[0]["figures"].items() if k.startswith("cross_")}
+    named = {name.removeprefix("cross_"): np.isfinite(v[0]) for name, v in figures.items()}
+    return table3.over([m for m in named if named[m]], [m for m in named if not named[m]])
+
+
+def _elbo(row: Row) -> int:
+    """Passes of a single ELBO: each sensor encoded and decoded once."""
+    return 2 * len(_of_sensors(row, "cross"))
+
+
+def _defined(rows: Sequence[Row]) -> list[Row]:
+    """The rows of which some sensor has a figure: where no scene shows an object, none has."""
+    return [
+        row for row in rows if all(np.isfinite(_mean(row, kind)[0]) for kind in FIGURES.values())
+    ]

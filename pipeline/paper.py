@@ -6,7 +6,9 @@ Sensor Fusion and Cross Generation", Table III. The paper scores no radar.
 
 from __future__ import annotations
 
-__all__ = ["TABLE3", "UNIMODAL"]
+__all__ = ["COLUMNS", "SENSORS", "TABLE3", "UNIMODAL"]
+
+SENSORS = ("image", "depth", "radar")
 
 COLUMNS = ("cross_image", "cross_depth", "synergy_image", "synergy_depth")
 

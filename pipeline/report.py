@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,10 +19,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from pipeline import fault_table, figures, paper, params, stage, table3
-from pipeline.bootstrap import Values, bounds
+from pipeline.bootstrap import Values, bounds, known, mean
 from pipeline.faults import FAULTS
 from pipeline.figures import Line, Overview, Point, Sprite, Style, Survival
-from pipeline.findings import crossed, findings, frontier, levels, recipe
+from pipeline.findings import averaged, crossed, findings, frontier, levels, recipe
 from pipeline.mistakes import SURE
 from pipeline.params import Params
 from pipeline.score_params import FaultParams
@@ -32,8 +33,8 @@ from scenegen.dataset import open_dataset
 __all__ = ["main"]
 
 RESULTS = Path("results")
-CROSS = {"image": "depth+radar", "depth": "image+radar"}  # target: the sensors of Fig. 4
-LETTERS = {"image": "I", "depth": "D", "radar": "R"}
+CROSS = {m: table3.others(MODALITIES, m) for m in ("image", "depth")}  # Fig. 4's: all others
+LETTERS = table3.letters(MODALITIES)
 ALIASES = {"poe": "MVAE", "moe": "MMVAE"}  # the paper's names
 SHOWN = {  # metrics of the subset matrix
     "map50": "mAP@0.5",
@@ -214,9 +215,16 @@ def _sure(boxes: Boxes, least: float) -> Boxes:
 
 
 def _over_seeds(values: Sequence[float]) -> dict[str, float | None]:
-    """Mean over seeds and standard deviation, None with one seed."""
-    deviation = statistics.stdev(values) if len(values) > 1 else None
-    return {"mean": statistics.fmean(values), "std": deviation}
+    """Mean over the seeds that have a figure and standard deviation, None with one of them."""
+    there = [value for value in values if math.isfinite(value)]
+    deviation = statistics.stdev(there) if len(there) > 1 else None
+    return {"mean": _average(there), "std": deviation}
+
+
+def _average(values: Iterable[float | None]) -> float | None:
+    """Mean over the figures that are defined; None if none is."""
+    there = [value for value in values if value is not None]
+    return statistics.fmean(there) if there else None
 
 
 def _unimodal(inputs: Inputs) -> dict[str, Row]:
@@ -228,7 +236,7 @@ def _unimodal(inputs: Inputs) -> dict[str, Row]:
     for modality in MODALITIES:
         runs = [v for (name, _), v in inputs.resampled.items() if name == modality]
         seeds = [run[f"synergy/{modality}"] for run in runs]
-        low, high = bounds(np.mean(seeds, axis=0))
+        low, high = bounds(mean(seeds))
         ceiling = runs[0][f"ceiling/{modality}"]
         least, most = bounds(ceiling)
         found[modality] = {
@@ -236,7 +244,7 @@ def _unimodal(inputs: Inputs) -> dict[str, Row]:
             "lo": low,
             "hi": high,
             "paper": paper.UNIMODAL.get(modality),
-            "ceiling": float(ceiling[0]),
+            "ceiling": known(ceiling[0]),
             "ceiling_lo": least,
             "ceiling_hi": most,
         }
@@ -256,9 +264,9 @@ def _gains(inputs: Inputs, cells: Iterable[str]) -> list[Row]:
             for (run, seed), found in inputs.resampled.items()
             if run == cell
         ]
-        mean = np.mean(each, axis=0)
-        low, high = bounds(mean)
-        return {"gain": float(mean[0]), "lo": low, "hi": high}
+        values = mean(each)
+        low, high = bounds(values)
+        return {"gain": known(values[0]), "lo": low, "hi": high}
 
     others = [metric for metric in SHOWN if metric != "map50"]
     return [
@@ -270,19 +278,19 @@ def _gains(inputs: Inputs, cells: Iterable[str]) -> list[Row]:
 def _matrix(inputs: Inputs, cell: str, part: str = "subsets") -> dict[str, dict[str, Row]]:
     """Subset of sensors -> generated modality -> every metric, mean over seeds, and `lo`, `hi`.
 
-    The interval is that of mAP@0.5; None where a part keeps no resamples. Modalities that were not
-    scored are left out.
+    A figure that is not defined is None. The interval is that of mAP@0.5; None where a part keeps
+    no resamples. Modalities that were not scored are left out.
     """
     runs = [score[part] or {} for (name, _), score in inputs.scores.items() if name == cell]
     kept = [figures for (name, _), figures in inputs.resampled.items() if name == cell]
     prefix = "" if part == "subsets" else "prior-"
 
     def entry(subset: str, target: str) -> Row:
-        row: Row = {k: statistics.fmean(run[subset][target][k] for run in runs) for k in SHOWN}
+        row: Row = {k: _average(run[subset][target][k] for run in runs) for k in SHOWN}
         low, high = None, None
         name = f"{prefix}{subset}/{target}"
         if all(name in figures for figures in kept):
-            low, high = bounds(np.mean([figures[name] for figures in kept], axis=0))
+            low, high = bounds(mean([figures[name] for figures in kept]))
         return row | {"lo": low, "hi": high}
 
     return {
@@ -299,18 +307,21 @@ def _cost(inputs: Inputs, cell: str) -> dict[str, float]:
 def _agreement(inputs: Inputs, cell: str) -> Row | None:
     """Joint agreement, mean over seeds; with one seed its interval. None where it is undefined."""
     runs = [score["joint"] for (name, _), score in inputs.scores.items() if name == cell]
-    known = [run["image-depth"] for run in runs if run]  # some models' samples show no object
-    if not known:
+    there = [run["image-depth"] for run in runs if run]  # some models' samples show no object
+    if not there:
         return None
     names = ("map50", "map50_95", "map50_chance", "objects")
-    means = {name: statistics.fmean(run[name] for run in known) for name in names}
-    return means | {"ci": known[0]["ci"].get("map50") if len(known) == 1 else None}
+    means = {name: _average(run[name] for run in there) for name in names}
+    return means | {"ci": there[0]["ci"].get("map50") if len(there) == 1 else None}
 
 
 def _survival(
     merged: dict[str, dict[str, Values]], faults: FaultParams, looks: dict[str, Style]
 ) -> list[Row]:
-    """One chart per faulty sensor, kind and generated modality: mAP over severity, per method."""
+    """One chart per faulty sensor, kind and generated modality: mAP over severity, per method.
+
+    A modality whose mAP is not defined has no chart.
+    """
     return [
         {
             "sensor": sensor,
@@ -337,6 +348,7 @@ def _survival(
         for sensor in MODALITIES
         for kind in faults.kinds
         for target in MODALITIES
+        if all(np.isfinite(found[f"clean/{target}"][0]) for found in merged.values())
     ]
 
 
@@ -420,6 +432,10 @@ def _failures(inputs: Inputs) -> list[Row]:
     ]
 
 
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
 def _viewer(
     inputs: Inputs,
     matrices: dict[str, dict[str, dict[str, Row]]],
@@ -434,7 +450,7 @@ def _viewer(
     methods = {
         cell: {
             "map": {
-                subset: {target: round(values["map50"], 3) for target, values in row.items()}
+                subset: {target: _rounded(values["map50"]) for target, values in row.items()}
                 for subset, row in matrices[cell].items()
             },
             "rows": {t: sheets[f"{cell}-{t}"].rows for t in MODALITIES if f"{cell}-{t}" in sheets},
@@ -510,12 +526,13 @@ def _page(
         cells=cells,
         aliases=ALIASES,
         letters=LETTERS,
-        headings=table3.HEADINGS,
+        headings=table3.headings(MODALITIES),
         paper_columns=paper.COLUMNS,
         modalities=MODALITIES,
         cross=CROSS,
         claims=findings(rows),
         levels=[*levels(rows), *filter(None, cheapest[:1])],
+        averaged=averaged(rows),
         frontier=cheapest[1],
         crossed=crossed(rows),
         unimodal=unimodal,
@@ -524,6 +541,8 @@ def _page(
         as_prior={cell: _matrix(inputs, cell, "subsets_missing_as_prior") for cell in cells},
         shown=SHOWN,
         faulty=survived,
+        targets=table3.over(survived[0]["targets"], survived[0]["undefined"]),
+        undefined=table3.UNDEFINED,
         fault_kinds={k: (FAULTS[k].__doc__ or "").strip() for k in config.score.faults.kinds},
         survival=_survival(faulty, config.score.faults, looks),
         agreement={cell: _agreement(inputs, cell) for cell in cells},
@@ -586,7 +605,7 @@ def main() -> None:
     unimodal, gains = _unimodal(inputs), _gains(inputs, cells)
     decoded = table3.decoding(list(inputs.scores.values()))
     table = table3.as_markdown(rows, unimodal, scenes, len(config.grid.seeds), decoded)
-    stage.write_bytes(RESULTS / "table3.csv", as_csv(rows, table3.COLUMNS).encode())
+    stage.write_bytes(RESULTS / "table3.csv", as_csv(rows, table3.columns(MODALITIES)).encode())
     stage.write_bytes(RESULTS / "table3.md", table.encode())
     named = [{"cell": cell, **row} for cell, row in zip(cells, rows, strict=True)]
     cheapest = recipe(named), frontier(named)

@@ -20,7 +20,7 @@ from detector.boxes import Detections, Truth
 from models.mixture import Draws
 from models.vae import MultimodalVAE
 from pipeline import stage
-from pipeline.bootstrap import copies
+from pipeline.bootstrap import copies, mean
 from pipeline.mistakes import SURE, mistakes
 from pipeline.scenes import rendered
 from pipeline.score_params import ScoreParams
@@ -154,11 +154,12 @@ def quality(
 ) -> Part:
     """The mAP@0.5 of a component.
 
-    The mean is over what is generated: the modalities that are missing, or all if none is.
+    The mean is over what is generated: the modalities that are missing, or all if none is; those
+    of which no scene shows an object have no mAP, and no say.
     """
     generated = decode(judge.scenes, given, component=component)
     targets = [m for m in generated if m not in given] or list(generated)
-    return {"quality": np.mean([judge.map50(m, judge.detect(m, generated[m]))[0] for m in targets])}
+    return {"quality": mean([judge.map50(m, judge.detect(m, generated[m])) for m in targets])[0]}
 
 
 def best_component(tries: Mapping[str, Part], given: Subset, live: Sequence[int]) -> int:

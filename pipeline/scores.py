@@ -39,7 +39,7 @@ from models import fusions, objectives
 from models.likelihoods import expected
 from models.vae import MultimodalVAE
 from pipeline import stage
-from pipeline.bootstrap import bounds
+from pipeline.bootstrap import bounds, known
 from scenegen.dataset import Dataset
 
 __all__ = [
@@ -89,9 +89,12 @@ def to_uint8(generated: torch.Tensor) -> np.ndarray:
 def summary(figures: Figures) -> dict[str, Any]:
     """Figures as a score file shows them: the value, and under `ci` the 95 % percentile interval.
 
-    A figure without resamples, or not defined on some (a mAP without any object), has no interval.
+    A figure without resamples, or not defined on some (a mAP without any object), has no interval;
+    one that is not defined on the scenes themselves is None.
     """
-    shown: dict[str, Any] = {name: round(float(values[0]), 5) for name, values in figures.items()}
+    shown: dict[str, Any] = {
+        name: known(round(float(values[0]), 5)) for name, values in figures.items()
+    }
     intervals = {name: bounds(values) for name, values in figures.items()}
     shown["ci"] = {
         name: [round(low, 5), round(high, 5)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,5 +23,11 @@ def as_csv(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None)
     )
     writer.writeheader()
     for row in rows:
-        writer.writerow({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()})
+        writer.writerow({name: _shown(value) for name, value in row.items()})
     return text.getvalue()
+
+
+def _shown(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return round(value, 4) if math.isfinite(value) else None

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from pipeline import fault_table
+from pipeline import fault_table, table3
 from pipeline.faults import FAULTS, degrade
 from pipeline.score_params import FaultParams
 from pipeline.stage import MODALITIES
@@ -89,23 +89,25 @@ FAULTY = FaultParams(kinds=["noise", "frozen"], severities=[0.5, 1.0], scenes=10
 NOISE = np.concatenate([[0.0], np.linspace(-0.08, 0.08, 201)])
 
 
-def survivor(clean: float, without: float, at: dict[float, float]) -> dict[str, np.ndarray]:
+def survivor(
+    clean: float, without: float, at: dict[float, float], sensors: tuple[str, ...] = MODALITIES
+) -> dict[str, np.ndarray]:
     """One method with the same figures for every sensor, kind and target.
 
     Its other figures are a half, a third and a quarter of mAP@0.5.
     """
     shares = {"": 1, "/map50_95": 1 / 2, "/ssim": 1 / 3, "/mse": 1 / 4}
-    named = {"clean": clean} | {f"without-{s}": without for s in MODALITIES}
+    named = {"clean": clean} | {f"without-{s}": without for s in sensors}
     named |= {
         f"{s}/{kind}/{severity}": value
-        for s in MODALITIES
+        for s in sensors
         for kind in FAULTY.kinds
         for severity, value in at.items()
     }
     return {
         f"{name}/{m}{metric}": share * (value + NOISE)
         for name, value in named.items()
-        for m in MODALITIES
+        for m in sensors
         for metric, share in shares.items()
     }
 
@@ -154,3 +156,47 @@ def test_the_summary_tells_which_method_survives() -> None:
         assert f"| 1,234 | 3 + {decodes} | 9.0 |" in text
     assert len(as_csv(rows).splitlines()) == len(rows) + 1
     json.dumps([good, bad])
+
+
+COST = {"train_seconds": 1.0, "encodes": 3.0, "decodes": 3.0, "parameters": 9.0e6}
+
+
+def table(found: dict[str, np.ndarray], of: tuple[str, ...] = MODALITIES) -> tuple[dict, str]:
+    cells = {"a": ("poe", "none")}
+    (row,) = fault_table.summarise(cells, {"a": found}, FAULTY, {"a": COST})
+    rows = fault_table.conditions(cells, {"a": found}, FAULTY, {"a": COST})
+    assert {r["target"] for r in rows} == {r["sensor"] for r in rows} == set(of)
+    json.dumps([row, rows], allow_nan=False)
+    return row, fault_table.as_markdown([row], FAULTY, DECODED)
+
+
+def test_a_sensor_without_figures_is_left_out_of_the_means_which_say_so() -> None:
+    found = survivor(0.8, 0.5, {0.5: 0.7, 1.0: 0.6})
+    whole, text = table(found)
+    assert "mean over image, depth, radar, over faulty sensors" in text
+    assert "–" not in text
+    for name in found:
+        if name.endswith("/radar"):  # its mAP@0.5, on every condition
+            found[name] = np.full_like(found[name], np.nan)
+    row, text = table(found)
+    assert "mean of 2 of 3 sensors (image, depth), over faulty sensors" in text
+    assert (row["targets"], row["undefined"]) == (["image", "depth"], ["radar"])
+    for name in ("clean", "faulty", "kept", "without", "difference", "worst", "clean_ssim"):
+        assert row[name] == pytest.approx(whole[name])
+    assert (row["better_with"], row["conditions"]) == (12, 12)
+
+
+def test_a_run_of_which_nothing_is_defined_shows_dashes_and_why() -> None:
+    found = survivor(0.8, 0.5, {0.5: 0.7, 1.0: 0.6})
+    row, text = table({name: np.full_like(values, np.nan) for name, values in found.items()})
+    assert (row["clean"], row["faulty"], row["kept"], row["worst"]) == (None,) * 4
+    assert text.splitlines()[2].startswith("| none | poe |" + " – |" * 9 + " 1 |")
+    assert table3.UNDEFINED in text
+    assert "of 0 of 3 sensors" in text
+
+
+def test_a_fourth_sensor_is_among_those_that_fail_and_that_are_generated() -> None:
+    four = (*MODALITIES, "normals")
+    row, text = table(survivor(0.8, 0.5, {0.5: 0.7, 1.0: 0.6}, four), four)
+    assert row["conditions"] == 16
+    assert "mean over image, depth, radar, normals," in text

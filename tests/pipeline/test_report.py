@@ -19,7 +19,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from pipeline import paper, stage, table3
-from pipeline.findings import _told, crossed, findings, frontier, recipe
+from pipeline.findings import _told, averaged, crossed, findings, frontier, levels, recipe
 from pipeline.mistakes import mistakes
 from tests.conftest import run
 
@@ -47,7 +47,7 @@ def test_the_table_has_every_column_and_one_row_per_cell(smoke: Path) -> None:
     with open(smoke / "results/table3.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     wanted = [(cell["fusion"], cell["objective"]) for cell in cells(smoke).values()]
-    assert tuple(rows[0]) == table3.COLUMNS
+    assert list(rows[0]) == table3.columns(stage.MODALITIES)
     assert [(row["fusion"], row["objective"]) for row in rows] == wanted
     summary = json.loads((smoke / "results/table3.json").read_text())
     assert [row["cell"] for row in summary["rows"]] == list(cells(smoke))
@@ -178,7 +178,7 @@ def test_the_table_stands_beside_the_papers_with_differences(smoke: Path) -> Non
     for row in told:
         shown = table.split(f'<th scope="row">{row["cell"]}')[1].split("</tr>")[0]
         cells_of = iter(re.findall(r"<td[^>]*>(.*?)</td>", shown, re.DOTALL))
-        for metric in table3.METRICS:
+        for metric in table3.headings(stage.MODALITIES):
             assert _shows(next(cells_of), row[metric])
             if metric in paper.COLUMNS:
                 theirs, difference = next(cells_of).split("<span")
@@ -313,7 +313,51 @@ def test_a_direction_fails_only_far_below_the_best() -> None:
         if row["objective"] == "none" and row["fusion"] in ("poe", "bce", "rbcm"):
             row["cross_depth"] = 0.6  # below the image, but two thirds of the best
     verdicts = {text: found for text, found, _ in findings(rows)}
-    assert verdicts["Without cross generation, depth from image and radar fails."] == "disagrees"
+    assert (
+        verdicts["Without cross generation, the depth from the other sensors (I+R→D) fails."]
+        == "disagrees"
+    )
+
+
+def test_a_claim_of_a_run_with_a_fourth_sensor_names_all_others() -> None:
+    four = (*stage.MODALITIES, "normals")
+    claims = [text for text, *_ in findings(rows_like_the_paper(1.0), four)]
+    assert "Without cross generation, the depth from the other sensors (I+R+N→D) fails." in claims
+    assert not any("I+R→D" in text for text in claims)
+
+
+def test_a_column_without_figures_is_untested() -> None:
+    rows = [row | {"cross_depth": None} for row in rows_like_the_paper(1.0)]
+    verdicts = {found for text, found, _ in findings(rows) if "I+R→D" in text}
+    assert verdicts == {"untested"}
+
+
+@pytest.mark.parametrize(("rbcm", "pairs"), [(0.75, 0), (0.76, 1)])
+def test_pairs_are_counted_in_the_decimals_that_the_paper_prints(rbcm: float, pairs: int) -> None:
+    """0.75 and 0.70 differ by 0.05 and no more, whatever floating point says."""
+    rows = [
+        {"cell": cell, "cross_image": value, "cross_image_paper": value, "cross_image_diff": 0.0}
+        | {f"{metric}_diff": None for metric in METRICS if metric != "cross_image"}
+        for cell, value in (("rbcm-none", rbcm), ("poe-none", 0.70))
+    ]
+    (told,) = levels(rows)
+    assert ("Of 1 pairs" in told) == bool(pairs)
+
+
+def test_the_papers_own_table_has_so_many_pairs() -> None:
+    """Counted by hand in hundredths."""
+    rows = rows_like_the_paper(1.0)
+    for row in rows:
+        row.update({f"{m}_paper": row[m] for m in METRICS} | {f"{m}_diff": 0.0 for m in METRICS})
+    counted = [re.search(r"Of (\d+) pairs", told) for told in levels(rows)]
+    hundredths = [
+        [round(100 * paper.TABLE3[cell][metric]) for cell in paper.TABLE3] for metric in METRICS
+    ]
+    least = (5, 5, 500, 500)
+    assert [int(found[1]) for found in counted if found] == [
+        sum(a - b > by for a in column for b in column)
+        for column, by in zip(hundredths, least, strict=True)
+    ]
 
 
 def row_of(cell: str, gain: float, cross: float, passes: int) -> dict[str, Any]:
@@ -356,6 +400,30 @@ def test_the_recipe_is_cheap_and_good_at_both(cross: float, passes: int, said: s
         assert "the nearest is poe-new" in told
         assert "cross generation −0.20 [" in told
     assert recipe(rows[:2]) is None
+
+
+def test_a_sensor_without_figures_is_left_out_of_the_means_and_they_say_so() -> None:
+    rows = [
+        row_of("poe-none", 0.10, 0.10, 6),
+        row_of("poe-ecg", 0.05, 0.90, 24),
+        row_of("poe-new", 0.10, 0.90, 6),
+    ]
+    assert averaged(rows) == "over image, depth, radar"
+    whole = recipe(rows), crossed(rows)
+    for row in rows:
+        for kind in ("gain", "cross"):
+            row["figures"][f"{kind}_radar"] = np.full(1001, np.nan)
+    told = recipe(rows)
+    assert told is not None
+    assert "poe-new: as good as" in told
+    assert told.endswith("(means of 2 of 3 sensors (image, depth)).")
+    assert [row["cell"] for row in frontier(rows)] == ["poe-new"]
+    assert crossed(rows)["cross"]["poe"] == pytest.approx(whole[1]["cross"]["poe"], abs=0.02)
+    for row in rows:
+        row["figures"] = {name: np.full(1001, np.nan) for name in row["figures"]}
+    assert (recipe(rows), frontier(rows)) == (None, [])
+    assert crossed(rows) == {"synergy": {}, "cross": {}}
+    assert averaged(rows) == "of 0 of 3 sensors (none has a figure)"
 
 
 def test_a_recipe_is_cheap_by_one_elbo_and_not_by_the_cheapest_cell() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline import table3
-from pipeline.bootstrap import bounds
+from pipeline.bootstrap import bounds, mean
 from pipeline.stage import MODALITIES
 from pipeline.tables import as_csv
 
@@ -16,6 +16,7 @@ NOISE = np.concatenate([[0.0], np.linspace(-0.08, 0.08, 201)])  # a figure's own
 
 ALONE = {
     "image": {"mean": 0.5, "paper": 0.91, "ceiling": 0.98},
+    "depth": {"mean": None, "paper": 0.87, "ceiling": None},
     "radar": {"mean": 0.8, "paper": None, "ceiling": 0.99},
 }
 
@@ -116,7 +117,7 @@ def test_a_gain_over_nothing_is_left_empty() -> None:
     (row,) = build({("poe-none", 0): figures(0.4, 0.6)}, alone=0.0, noise=0 * NOISE)
     assert row["synergy_image"] is None
     assert row["gain_image"] == pytest.approx(0.6)
-    assert ",,,,,5.6,," in as_csv([row], table3.COLUMNS)
+    assert ",,,,,5.6,," in as_csv([row], table3.columns(MODALITIES))
     assert "–" in table3.as_markdown([row], ALONE, 500, 1, DECODED)
 
 
@@ -141,9 +142,9 @@ def test_the_cost_stands_beside_the_figures() -> None:
     text = table3.as_markdown(rows, ALONE, 500, 1, DECODED)
     assert "| 0.40 ± 0.08 (0.70) |" in text
     assert "| 10 | 3 + 21 | 9.0 |" in text
-    assert "VAEs of one sensor alone: image 0.50 (0.91), radar 0.80." in text
-    assert "own pictures of these scenes: image 0.98, radar 0.99." in text
-    header, line = as_csv(rows, table3.COLUMNS).splitlines()
+    assert "VAEs of one sensor alone: image 0.50 (0.91), depth – (0.87), radar 0.80." in text
+    assert "own pictures of these scenes: image 0.98, depth –, radar 0.99." in text
+    header, line = as_csv(rows, table3.columns(MODALITIES)).splitlines()
     assert header.endswith(",train_seconds,encodes,decodes,parameters")
     assert line.endswith(",10.0,3.0,21.0,9000000.0")
 
@@ -167,7 +168,7 @@ def test_what_was_decoded_is_what_the_score_files_state() -> None:
     rce = plain | {"fusion": "rce", "drawn_per_element": True}
     assert table3.decoding([moe, moe, rce, plain]) == (
         f"{said}; component of a mixture (moe): one drawn per scene where a sensor is missing, "
-        "the best on 100 validation scenes where none is; "
+        "the best on 100 validation scenes where none is, the same for every sensor it generates; "
         "rce: an expert drawn for every element of the latent."
     )
     text = table3.as_markdown(build({("a", 0): figures(0.4, 0.6)}, cells=("a",)), ALONE, 9, 1, said)
@@ -182,3 +183,88 @@ def test_figures_of_other_cells_are_not_read() -> None:
 def test_bounds_are_none_where_a_resample_is_undefined() -> None:
     assert bounds(np.array([0.5, 0.4, np.nan])) == (None, None)
     assert bounds(np.array([0.5])) == (None, None)
+
+
+FOUR = ("image", "depth", "radar", "infrared")
+
+
+def test_headings_say_what_a_column_is_generated_from() -> None:
+    assert list(table3.headings(MODALITIES).values()) == [
+        *("D+R→I", "I+R→D", "I+D→R"),
+        *("all→I (%)", "all→D (%)", "all→R (%)"),
+    ]
+    assert list(table3.headings(FOUR).items())[:4] == [
+        ("cross_image", "D+R+N→I"),
+        ("cross_depth", "I+R+N→D"),
+        ("cross_radar", "I+D+N→R"),
+        ("cross_infrared", "I+D+R→N"),
+    ]
+    assert table3.headings(FOUR)["synergy_infrared"] == "all→N (%)"
+
+
+def test_no_two_modalities_share_a_letter() -> None:
+    assert table3.letters(FOUR) == {"image": "I", "depth": "D", "radar": "R", "infrared": "N"}
+    assert table3.letters(["aa", "a"]) == {"aa": "A", "a": "a"}  # no letter left: its name
+
+
+def test_a_fourth_sensor_has_columns_figures_and_a_place_in_the_headings() -> None:
+    """Each column is read from the subset that its heading names."""
+    subsets = {m: "+".join(o for o in FOUR if o != m) for m in FOUR}
+    run = {f"{subset}/{m}": place / 10 + NOISE for place, (m, subset) in enumerate(subsets.items())}
+    run |= {f"synergy/{m}": 0.6 + NOISE for m in FOUR}
+    costs = {("a", 0): dict.fromkeys(table3.COSTS, 1.0)}
+    alone = {(m, 0): 0.5 + NOISE for m in FOUR}
+    (row,) = table3.build({"a": ("poe", "none")}, {("a", 0): run}, alone, costs)
+    assert [row[f"cross_{m}"] for m in FOUR] == pytest.approx([0.0, 0.1, 0.2, 0.3])
+    reach = {m: {"mean": 0.5, "paper": None, "ceiling": 0.9} for m in FOUR}
+    text = table3.as_markdown([row], reach, 500, 1, DECODED)
+    heads = text.splitlines()[0].strip("| ").split(" | ")
+    shown = text.splitlines()[2].strip("| ").split(" | ")
+    assert shown[heads.index("I+D+R→N")] == "0.30 ± 0.08"
+    assert shown[heads.index("D+R+N→I")] == "0.00 ± 0.08 (0.70)"
+    assert "I image, D depth, R radar, N infrared." in text
+    assert "in brackets the paper, which has no infrared;" in text
+    assert set(table3.columns(FOUR)) <= set(row)
+
+
+def test_a_sensor_that_no_scene_shows_an_object_is_a_dash_and_takes_nothing_else_along() -> None:
+    run = figures(0.4, 0.6) | {"image+depth/radar": NOISE + np.nan, "synergy/radar": NOISE + np.nan}
+    (row,) = build({("poe-none", 0): run})
+    assert (row["cross_radar"], row["gain_radar"]) == (None, None)
+    assert row["cross_image"] == pytest.approx(0.4)
+    text = table3.as_markdown([row], ALONE, 500, 1, DECODED)
+    assert text.splitlines()[2].split(" | ")[4] == "–"
+    assert table3.UNDEFINED in text
+    whole = table3.as_markdown(build({("poe-none", 0): figures(0.4, 0.6)}), FILLED, 500, 1, DECODED)
+    assert "–" not in whole
+
+
+FILLED = {m: {"mean": 0.5, "paper": None, "ceiling": 0.9} for m in MODALITIES}
+
+
+def test_a_mean_over_some_seeds_says_over_how_many() -> None:
+    undefined = figures(0.4, 0.6) | {"depth+radar/image": NOISE + np.nan}
+    runs = {("poe-none", 0): figures(0.4, 0.6), ("poe-none", 1): undefined}
+    (row,) = build(runs)
+    assert row["cross_image"] == pytest.approx(0.4)
+    text = table3.as_markdown([row], ALONE, 500, 2, DECODED)
+    assert "| 0.40 [1 of 2 seeds] (0.70) |" in text
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [
+        (1, "over resamples of the 500 test scenes; what another seed or machine does"),
+        (5, "the deviation over 5 trainings with other seeds, on the same test scenes"),
+    ],
+)
+def test_the_legend_says_what_the_spread_holds_and_what_not(seeds: int, said: str) -> None:
+    rows = build({("poe-none", 0): figures(0.4, 0.6)})
+    assert said in table3.as_markdown(rows, FILLED, 500, seeds, DECODED)
+
+
+def test_figures_that_are_not_defined_are_left_out_of_a_mean() -> None:
+    defined, undefined = np.array([0.4, 0.3]), np.array([np.nan, np.nan])
+    assert mean([defined, undefined, defined + 0.2]) == pytest.approx([0.5, 0.4])
+    assert np.isnan(mean([undefined, undefined])).all()
+    assert as_csv([{"a": 0.5, "b": float("nan")}]).splitlines()[1] == "0.5,"
