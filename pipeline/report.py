@@ -218,12 +218,12 @@ def _over_seeds(values: Sequence[float]) -> dict[str, float | None]:
     """Mean over the seeds that have a figure and standard deviation, None with one of them."""
     there = [value for value in values if math.isfinite(value)]
     deviation = statistics.stdev(there) if len(there) > 1 else None
-    return {"mean": _average(there), "std": deviation}
+    return {"mean": _average(values), "std": deviation}
 
 
 def _average(values: Iterable[float | None]) -> float | None:
     """Mean over the figures that are defined; None if none is."""
-    there = [value for value in values if value is not None]
+    there = [value for value in values if value is not None and math.isfinite(value)]
     return statistics.fmean(there) if there else None
 
 

@@ -32,15 +32,17 @@ def findings(
 ) -> list[Finding]:
     """Each claim of the paper with a verdict from the table's own figures.
 
-    A row's *share* in a direction is its figure over the best row's in that direction.
+    A row's *share* in a direction is its figure over the best row's in that direction; a row that
+    lacks one has no say in what is generated.
 
     Args:
         cross, synergy: keys of the two directions and of the two gains.
     """
-    shares = _shares(rows, cross)
+    whole = [row for row in rows if all(row[key] is not None for key in cross)]
+    shares = _shares(whole, cross)
     weaker = {cell: min(each.values()) for cell, each in shares.items()}
-    plain = [r for r in rows if r["objective"] == "none" and r["fusion"] in ("poe", "bce", "rbcm")]
-    mends = [r for r in rows if r["objective"] in MENDS or _name(r) == "rce"]
+    plain = [r for r in whole if r["objective"] == "none" and r["fusion"] in ("poe", "bce", "rbcm")]
+    mends = [r for r in whole if r["objective"] in MENDS or _name(r) == "rce"]
     names = dict.fromkeys(_name(row) for row in mends)
     return [
         _fails(plain, shares),
@@ -54,7 +56,7 @@ def _name(row: Row) -> str:
 
 
 def _shares(rows: Sequence[Row], cross: tuple[str, str]) -> Shares:
-    best = {key: max(float(row[key]) for row in rows) for key in cross}
+    best = {key: max((float(row[key]) for row in rows), default=0.0) for key in cross}
     return {
         row["cell"]: {key: float(row[key]) / best[key] if best[key] > 0 else 0.0 for key in cross}
         for row in rows
@@ -105,6 +107,7 @@ def _loses_synergy(rows: Sequence[Row], synergy: tuple[str, str]) -> Finding:
     if not all(of.values()):
         return Finding(claim, None, "no gain of moe and of another row is defined")
     figures = ", ".join(f"{cell} {value:+z.1f} %" for cell, value in gains.items())
+    figures += "; moe decodes both from one modality, the best on training pairs"
     moe, others = min(of[True]), of[False]
     holds = moe < min(others) and moe <= statistics.median(others) - LOSES
     return Finding(claim, holds, figures)

@@ -16,7 +16,7 @@ from pipeline import stage
 from pipeline.tables import as_csv
 from studies.findings import Finding
 from studies.study import Study
-from studies.table import Column, Row, as_markdown, figure
+from studies.table import Column, Row, as_markdown, figure, legend
 
 __all__ = ["cells", "jmvae_note", "read_scores", "write_page"]
 
@@ -92,6 +92,7 @@ def write_page(
         words: what else the template needs.
     """
     names = [*study.modalities, *grid["cells"]]
+    explained = f"{note} {legend(rows, columns)}".strip()
     template = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -106,7 +107,7 @@ def write_page(
         figure=figure,
         origin=origin,
         lead=lead,
-        note=note,
+        note=explained,
         costs=_costs(study, names, grid["seeds"]),
         pictures=[
             (caption, "data:image/png;base64," + base64.b64encode(png).decode())
@@ -120,7 +121,7 @@ def write_page(
     stage.write_bytes(
         study.results / f"{table}.md",
         f"{origin}\n\n{as_markdown(rows, columns)}\n{lead} In brackets the paper's; all→: the gain "
-        f"over the VAE of that modality alone, in percent of its figure. {note}\n".encode(),
+        f"over the VAE of that modality alone, in percent of its figure. {explained}\n".encode(),
     )
     stage.write_json(
         study.results / f"{table}.json",

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-__all__ = ["Column", "Row", "Synergy", "as_markdown", "build", "figure", "gain"]
+__all__ = [
+    "Column",
+    "Row",
+    "Synergy",
+    "as_markdown",
+    "average",
+    "build",
+    "defined",
+    "figure",
+    "gain",
+    "legend",
+    "shown",
+]
 
 Row = dict[str, Any]
 
@@ -24,29 +37,48 @@ class Column:
 class Synergy(NamedTuple):
     """One seed's score with every modality given, and that of the unimodal VAE."""
 
-    joint: float
-    alone: float
+    joint: float | None
+    alone: float | None
 
 
-def gain(joint: float, alone: float) -> float | None:
-    """Synergy gain in percent; undefined for a unimodal score of zero or less."""
-    return 100 * (joint - alone) / alone if alone > 0 else None
+def defined(value: float | None) -> bool:
+    """Whether a score file has a figure there: where nothing is defined, it has none (null)."""
+    return value is not None and math.isfinite(value)
+
+
+def average(values: Iterable[float | None]) -> float | None:
+    """Mean over the figures that are defined; None if none is."""
+    there = [value for value in values if value is not None and math.isfinite(value)]
+    return statistics.fmean(there) if there else None
+
+
+def shown(value: float | None, form: str) -> str:
+    """A figure, or a dash where none is defined."""
+    return "–" if value is None else form.format(value)
+
+
+def gain(joint: float | None, alone: float | None) -> float | None:
+    """Synergy gain in percent; undefined for a unimodal score of zero or less, or for none."""
+    if joint is None or alone is None or not alone > 0:
+        return None
+    return 100 * (joint - alone) / alone
 
 
 def mean_gain(seeds: Sequence[Synergy]) -> float | None:
     """The gain of the mean score over the mean unimodal score, as in the paper."""
-    return gain(statistics.fmean(s.joint for s in seeds), statistics.fmean(s.alone for s in seeds))
+    both = [seed for seed in seeds if defined(seed.joint) and defined(seed.alone)]
+    return gain(average(s.joint for s in both), average(s.alone for s in both))
 
 
 def build(
     cells: Mapping[str, tuple[str, str]],
-    measured: Mapping[str, Sequence[Mapping[str, float | Synergy]]],
+    measured: Mapping[str, Sequence[Mapping[str, float | Synergy | None]]],
     columns: Sequence[Column],
     paper: Mapping[tuple[str, str], Mapping[str, float]],
 ) -> list[Row]:
     """One row per cell: of each column its figure, the deviation over seeds, the number of seeds
-    that this is over (a seed whose unimodal score is no more than zero has no gain of its own),
-    and the paper's figure.
+    that this is over (a seed whose unimodal score is no more than zero has no gain of its own, and
+    one without a score has no figure), and the paper's figure.
 
     Args:
         cells: cell name -> (fusion, objective), in the order of the rows.
@@ -58,14 +90,14 @@ def build(
         seeds = measured[name]
         row: Row = {"cell": name, "fusion": fusion, "objective": objective, "seeds": len(seeds)}
         for column in columns:
-            plain = [v for m in seeds if not isinstance(v := m[column.key], Synergy)]
+            plain: list[Any] = [v for m in seeds if not isinstance(v := m[column.key], Synergy)]
             pairs = [v for m in seeds if isinstance(v := m[column.key], Synergy)]
             if pairs:
                 row[column.key] = mean_gain(pairs)
-                each = [gain(*pair) for pair in pairs]
-                plain = [value for value in each if value is not None]
+                plain = [gain(*pair) for pair in pairs]
             else:
-                row[column.key] = statistics.fmean(plain)
+                row[column.key] = average(plain)
+            plain = [value for value in plain if defined(value)]
             row[f"{column.key}_std"] = statistics.stdev(plain) if len(plain) > 1 else None
             row[f"{column.key}_seeds"] = len(plain)
             row[f"{column.key}_paper"] = paper.get((fusion, objective), {}).get(column.key)
@@ -79,7 +111,7 @@ def figure(row: Row, column: Column, paper: bool = True) -> str:
     `+12.0 ± 3.1 [4 of 5 seeds]`: one of the seeds has no gain of its own.
     """
     value, deviation = row[column.key], row[f"{column.key}_std"]
-    text = "–" if value is None else column.form.format(value)
+    text = shown(value, column.form)
     if deviation is not None:
         text += " ± " + column.form.replace("+", "").format(deviation)
     if row[f"{column.key}_seeds"] < row["seeds"] > 1:
@@ -98,3 +130,13 @@ def as_markdown(rows: Sequence[Row], columns: Sequence[Column]) -> str:
         figures = " | ".join(figure(row, column) for column in columns)
         lines.append(f"| {row['objective']} | {row['fusion']} | {figures} |")
     return "\n".join(lines) + "\n"
+
+
+def legend(rows: Sequence[Row], columns: Sequence[Column]) -> str:
+    """What ± and – are, for a table that has some."""
+    signs = {
+        " ±": "± is the deviation over seeds; which pairs are tested is the same for all.",
+        "–": "–: not defined, as a gain over a score of zero or less is not.",
+    }
+    written = " ".join(figure(row, column) for row in rows for column in columns)
+    return " ".join(said for sign, said in signs.items() if sign in written)

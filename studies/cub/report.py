@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import statistics
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from studies.cub.params import DataParams, ReportParams
 from studies.findings import findings
 from studies.page import cells, jmvae_note, read_scores, write_page
 from studies.study import CUB
-from studies.table import Column, Synergy, build
+from studies.table import Column, Synergy, average, build, shown
 
 __all__ = ["COLUMNS", "main", "measured"]
 
@@ -36,7 +35,9 @@ ORIGIN = {
 }
 
 
-def measured(score: dict[str, Any], alone: dict[str, float]) -> dict[str, float | Synergy]:
+def measured(
+    score: dict[str, Any], alone: dict[str, float | None]
+) -> dict[str, float | Synergy | None]:
     """The four figures of one trained model."""
     return {
         "cross_image": score["cross"]["text->image"],
@@ -81,7 +82,8 @@ def main() -> None:
             written[name] = [str(line) for line in file["captions"][:count]]
     given = space.language.text(test.ids[:count, 0])
     embedded = data.source == "embedded"
-    mean = {m: statistics.fmean(a[m] for a in alone) for m in CUB.modalities}
+    mean = {m: shown(average(a[m] for a in alone), "{:.3f}") for m in CUB.modalities}
+    own = {split: shown(cosine, "{:.2f}") for split, cosine in truth.items()}
     write_page(
         CUB,
         grid,
@@ -116,10 +118,10 @@ def main() -> None:
         else "",
         table_title="Table II, here and in the paper",
         note="I image, C caption." + jmvae_note(grid, PAPER_SAMPLES),
-        alone=f"Alone, the image VAE scores {mean['image']:.3f} and the caption VAE "
-        f"{mean['text']:.3f} (the paper: {UNIMODAL['image']} and {UNIMODAL['text']}). Pictures "
-        f"and their own captions score {truth['test']:.2f} here in the test split and "
-        f"{truth['train']:.2f} in training. The field's about {TRUTH} for CUB comes from "
+        alone=f"Alone, the image VAE scores {mean['image']} and the caption VAE "
+        f"{mean['text']} (the paper: {UNIMODAL['image']} and {UNIMODAL['text']}). Pictures "
+        f"and their own captions score {own['test']} here in the test split and "
+        f"{own['train']} in training. The field's about {TRUTH} for CUB comes from "
         + (
             "a recipe of its own (docs/studies.md), and does not compare with these."
             if embedded

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import statistics
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from studies.mnist_svhn.paper import PAPER_SAMPLES, TABLE1, UNIMODAL
 from studies.mnist_svhn.params import DataParams, ReportParams
 from studies.page import cells, jmvae_note, read_scores, write_page
 from studies.study import MNIST_SVHN
-from studies.table import Column, Synergy, build
+from studies.table import Column, Synergy, average, build, shown
 
 __all__ = ["COLUMNS", "main", "measured"]
 
@@ -38,7 +37,9 @@ TILE, GAP, LABEL = 48, 2, 110  # pixels of the contact sheets
 Picture = NDArray[np.uint8]
 
 
-def measured(score: dict[str, Any], alone: dict[str, float]) -> dict[str, float | Synergy]:
+def measured(
+    score: dict[str, Any], alone: dict[str, float | None]
+) -> dict[str, float | Synergy | None]:
     """The five figures of one trained model."""
     return {
         "joint": score["joint"],
@@ -115,7 +116,7 @@ def main() -> None:
         for m in MNIST_SVHN.modalities
     }
     embedded = data.source == "embedded"
-    mean = {m: statistics.fmean(a[m] for a in alone) for m in MNIST_SVHN.modalities}
+    mean = {m: shown(average(a[m] for a in alone), "{:.1f}") for m in MNIST_SVHN.modalities}
     write_page(
         MNIST_SVHN,
         grid,
@@ -141,8 +142,8 @@ def main() -> None:
         table_title="Table I, here and in the paper",
         note="S street number, M handwritten digit. joint: agreement of the two classifiers on "
         "samples of the prior." + jmvae_note(grid, PAPER_SAMPLES),
-        alone=f"Alone, the digits' VAE reconstructs {mean['mnist']:.1f} % recognisably and the "
-        f"street numbers' {mean['svhn']:.1f} % (the paper: {UNIMODAL['mnist']} and "
+        alone=f"Alone, the digits' VAE reconstructs {mean['mnist']} % recognisably and the "
+        f" street numbers' {mean['svhn']} % (the paper: {UNIMODAL['mnist']} and "
         f"{UNIMODAL['svhn']}). On clean test pictures the classifiers reach "
         f"{judges['mnist']:.1f} and {judges['svhn']:.1f} %; what is generated is more regular than "
         "what people write, and may exceed that.",

@@ -252,6 +252,45 @@ def test_figures_of_other_resamples_are_refused(project: Path) -> None:
     )
 
 
+def without_an_object_on_radar(project: Path) -> None:
+    """As if no radar box were in any test scene: none of its mAPs is defined, its pixels are."""
+    spoilt = re.compile(r".*/radar(/map50_95|/map50_agnostic)?$")
+    for file in [*project.glob("data/bootstrap/*.npz"), *project.glob("data/faults/*.npz")]:
+        with np.load(file) as arrays:
+            kept = {k: v * np.nan if spoilt.match(k) else v for k, v in arrays.items()}
+        np.savez(file, **kept)
+    for file in project.glob("results/scores/*.json"):
+        score = json.loads(file.read_text())
+        for part in (*score["subsets"].values(), score["synergy"], score["ceiling"] or {}):
+            if "radar" in part:
+                part["radar"] |= dict.fromkeys(("map50", "map50_95", "map50_agnostic")) | {"ci": {}}
+        file.write_text(json.dumps(score))
+
+
+def test_a_sensor_that_has_no_map_spoils_nothing_else(project: Path) -> None:
+    """Its figures are dashes, means are over the others and say so, and the files are JSON."""
+    before = json.loads((project / "results/table3.json").read_text())["rows"]
+    without_an_object_on_radar(project)
+    run(project, "python", "-m", "pipeline.report")
+    results = project / "results"
+
+    def told(name: str) -> Any:
+        return json.loads((results / name).read_text(), parse_constant=pytest.fail)
+
+    after = told("table3.json")["rows"]
+    for old, new in zip(before, after, strict=True):
+        assert new["cross_image"] == pytest.approx(old["cross_image"], abs=1e-6)
+        assert new["cross_radar"] is None
+    assert all(row["faulty"] is not None for row in told("faults.json")["rows"])
+    table = (results / "table3.md").read_text()
+    assert all(line.split(" | ")[4] == "–" for line in table.splitlines()[2 : 2 + len(after)])
+    assert "radar –." in table
+    assert "mean of 2 of 3 sensors (image, depth)" in (results / "faults.md").read_text()
+    page = (results / "report.html").read_text()
+    assert page.count("of 2 of 3 sensors (image, depth)") == 3  # recipe, frontier and faults
+    assert not re.search(r"\b(nan|None|NaN)\b", re.sub(r"<script>.*", "", page, flags=re.DOTALL))
+
+
 def test_the_overview_is_a_picture(smoke: Path) -> None:
     picture = Image.open(smoke / "results/overview.png")
     assert min(picture.size) > 300

@@ -140,6 +140,7 @@ def test_agreement_is_whole_with_oneself_and_undefined_with_nothing(judge: Judge
     undefined = agreement(found, none, judge.n_classes, judge.copies)
     assert np.isnan(undefined["map50"]).all()
     assert summary(undefined)["ci"] == {"objects": [0.0, 0.0]}
+    assert summary(undefined)["map50"] is None
 
 
 @pytest.mark.parametrize("cell", ["moe-none", "poe-ecg"])
@@ -460,6 +461,22 @@ def test_the_best_component_has_the_best_precision_on_what_it_generates(
         {score.tried(given, c): partial(score.quality, decode, judge, given, c) for c in live}
     )
     assert score.best_component(tries, given, live) == best
+
+
+def test_a_sensor_that_shows_no_object_has_no_say_in_the_choice() -> None:
+    """Its mAP is not defined, whatever the component; the others decide."""
+    truths = [(np.array([[4, 4, 9, 9]], np.float32), np.array([0]))] * 8
+    nothing = [(np.empty((0, 4), np.float32), np.empty(0, int))] * 8
+    names = ("image", "depth", "radar")
+    scenes = Scene(np.arange(8), {}, {"image": truths, "depth": truths, "radar": nothing})
+    judge = Judge(dict.fromkeys(names, Finds(truths)), scenes, 1, copies(8, 0, 0))
+
+    def decode(seen: Scene, asked: tuple[str, ...], *, component: int) -> dict[str, np.ndarray]:
+        return {m: np.full((8, 16, 16, 1), FOUND[component][m], np.uint8) for m in names}
+
+    live = (1, 0, 2)
+    tries = {score.tried(names, c): score.quality(decode, judge, names, c) for c in live}
+    assert score.best_component(tries, names, live) == 0
 
 
 def test_a_mixture_crosses_by_a_component_a_scene_and_gains_by_its_best(smoke: Path) -> None:

@@ -93,3 +93,16 @@ def test_what_cannot_be_told_is_not_claimed() -> None:
     _, cross, synergy = KEYS["cub"]
     few = [row | {"synergy_text": None} for row in rows("cub") if row["objective"] == "ecg"]
     assert [f.holds for f in findings(few, cross, synergy)] == [None, None, None]
+
+
+def test_a_row_without_a_figure_is_passed_over() -> None:
+    _, cross, synergy = KEYS["cub"]
+    table = rows("cub")
+    lcd = next(row for row in table if row["objective"] == "lcd")
+    lcd["cross_text"] = None
+    found = findings(table, cross, synergy)
+    assert [f.claim.split()[0] for f in found] == ["Without", "rce", "ecg", "rmd", "moe"]
+    assert all(f.holds for f in found)
+    for row in table:
+        row["cross_image"] = None
+    assert [f.holds for f in findings(table, cross, synergy)] == [None, True]

@@ -309,7 +309,7 @@ def test_every_table_says_which_data_it_was_made_on(
     assert ("This is not the paper" in page) == (source == "embedded")
 
 
-def one_row(*seeds: float | table.Synergy) -> tuple[table.Row, str]:
+def one_row(*seeds: float | table.Synergy | None) -> tuple[table.Row, str]:
     """The row of a cell with this metric at each seed, and the figure it shows."""
     column = table.Column("a", "A")
     (row,) = table.build(
@@ -338,3 +338,19 @@ def test_a_gain_is_that_of_the_mean_score_over_the_mean_unimodal_score() -> None
     _, shown = one_row(table.Synergy(3, 1), table.Synergy(1, -1))
     assert shown == "– [1 of 2 seeds] (5.0)"
     assert one_row(table.Synergy(3.0, 0.0))[1] == "– (5.0)"
+
+
+@pytest.mark.parametrize("undefined", [None, float("nan")])
+def test_a_seed_without_a_figure_is_left_out_and_the_table_says_so(undefined: float | None) -> None:
+    assert one_row(1.0, undefined, 3.0)[1] == "2.0 ± 1.4 [2 of 3 seeds] (5.0)"
+    assert one_row(undefined)[1] == "– (5.0)"
+    _, shown = one_row(table.Synergy(3.0, 1.0), table.Synergy(undefined, 1.0))
+    assert shown == "200.0 [1 of 2 seeds] (5.0)"
+    assert one_row(table.Synergy(3.0, undefined))[1] == "– (5.0)"
+
+
+def test_the_legend_says_what_the_table_shows() -> None:
+    column = table.Column("a", "A")
+    assert table.legend([one_row(1.0)[0]], [column]) == ""
+    assert table.legend([one_row(1.0, 3.0)[0]], [column]).startswith("± is the deviation over")
+    assert table.legend([one_row(None)[0]], [column]).startswith("–: not defined")
