@@ -322,9 +322,17 @@ def another_cell(project: Path) -> None:
 
 
 def faults_to_score(text: str, project: Path) -> None:
-    """Leave the cluster something to do."""
+    """Leave the cluster something to do; it is one that lets nobody in without the key."""
     if "train --scheduler" in text:
         (project / "data/faults/poe-none-0.npz").unlink()
+        assert (project / ".cache/dask/key.pem").stat().st_mode & 0o077 == 0
+        for protocol in ("tcp", "tls"):
+            address = f"{protocol}://127.0.0.1:8786"
+            train = ("python", "-m", "pipeline", "train", "--scheduler", address)
+            done = run(project, *train, check=False)
+            assert done.returncode == 2
+            assert done.stderr.startswith(f"no Dask scheduler answers at {address}")
+            assert done.stderr.count("\n") == 1
 
 
 PREPARED = {

@@ -386,9 +386,12 @@ def test_a_comment_in_the_generator_keeps_its_shards(tmp_path: Path) -> None:
     assert _rendered(project, count=2).stdout != first.stdout
 
 
-def test_no_scheduler_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(SCHEDULER_VARIABLE, "not-an-address:::")
-    with pytest.raises(RenderError, match="no Dask scheduler answers"):
+@pytest.mark.parametrize("address", ["not-an-address:::", "tls://127.0.0.1:9"])  # no certificate
+def test_no_scheduler_is_one_line(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SCHEDULER_VARIABLE, address)
+    with pytest.raises(RenderError, match=r"^no Dask scheduler answers at .*: [^\n]+$"):
         _render(tiny(), tmp_path, workers=1)
 
 
