@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from base.files import sha256_file
-from scenegen.manifest import Manifest, Shard, read_manifest
+from scenegen.manifest import MANIFEST, Manifest, Shard, read_manifest
+from scenegen.records import record_dtype
 from scenegen.splits import SPLITS, split_scenes
 
 __all__ = ["MODALITIES", "Boxes", "Dataset", "depth_to_uint8", "open_dataset"]
@@ -66,15 +67,22 @@ class Dataset:
         return split_scenes(split, self.manifest.count)
 
     def shard(self, place: int) -> NDArray[np.void]:
-        """The records of one shard, memory-mapped and read-only."""
+        """The records of one shard, memory-mapped and read-only: [n] of `record_dtype(params)`.
+
+        Raises:
+            ValueError: the file is missing, damaged, or holds something else.
+        """
         shard = self.manifest.shards[place]
         path = self.folder / shard.file
         try:
-            records = np.load(path, mmap_mode="r")
+            records = np.lib.format.open_memmap(path, mode="r")
         except (OSError, ValueError) as error:
             raise ValueError(f"{path} is missing or damaged ({error}); render anew") from None
-        if len(records) != shard.count:
-            raise ValueError(f"{path} holds {len(records)} of {shard.count} scenes; render anew")
+        if records.dtype != record_dtype(self.params) or records.shape != (shard.count,):
+            raise ValueError(
+                f"{path} holds {records.dtype.names or records.dtype} {records.shape}, "
+                f"not the {shard.count} scenes of {MANIFEST}; render anew"
+            )
         return records
 
     def records(self, split: str) -> NDArray[np.void]:

@@ -401,7 +401,7 @@ def test_an_interrupted_render_says_how_many_scenes_are_kept(
     monkeypatch.chdir(tmp_path)
     assert scenes.kept().startswith(f"0 scenes are kept in {scenes.SHARDS}")
     shards = [
-        Shard(file=f"{first}.npz", first=first, count=250, sha256="", fingerprint="")
+        Shard(file=f"{first}.npy", first=first, count=250, sha256="0" * 64, fingerprint="0" * 64)
         for first in (0, 500)
     ]
     scenes.SHARDS.mkdir(parents=True)
