@@ -11,8 +11,8 @@ export PYTHONUNBUFFERED := 1
 .PHONY: repro test lint format bench preview smoke default table3 grid paper status requirements help clean
 
 repro: $(VENV)/ready  ## create the environment, then run every stage that is not up to date
-	@python -m pipeline check
-	dvc repro
+	@python -m pipeline check --dvc
+	dvc --wait-for-lock repro
 
 $(VENV)/ready: requirements.txt
 	@"$(PYTHON)" --version 2>&1 | grep -q '^Python 3\.11\.' || { echo "PYTHON=$(PYTHON) is not Python 3.11, \
@@ -53,8 +53,8 @@ status: $(VENV)/ready  ## what is done, stale, running and left, and the time le
 
 smoke default table3 grid paper: $(VENV)/ready  ## apply that preset to params.yaml, then run
 	python -m pipeline preset $@
-	@python -m pipeline check
-	dvc repro
+	@python -m pipeline check --dvc
+	dvc --wait-for-lock repro
 
 requirements: $(VENV)/test-ready  ## pin requirements*.in, with hashes and without hosts
 	$(PIN) requirements-test.in -o requirements-test.txt

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 try:
+    from base import lockfile
     from base.files import explained
     from base.process import listen
     from models.params import VAEParams
@@ -68,6 +69,10 @@ def check(options: Options) -> None:
     cells = config.grid.cells.values()
     stage.device()
     stage.workers()
+    if options.dvc:
+        from pipeline import grid
+
+        grid.need_dvc()
     for kind, load, names in (
         ("fusions", fusions.load, {cell.fusion for cell in cells}),
         ("objectives", objectives.load, {cell.objective for cell in cells}),
@@ -92,13 +97,16 @@ def preview(options: Options) -> None:
 
 def stages(options: Options) -> None:
     """Bring the stages of a subcommand up to date through DVC."""
+    from pipeline import grid
+
+    grid.need_dvc()
     environment = stage.environment()
     if "workers" in options:
         environment["WORKERS"] = str(options.workers)
         stage.workers(environment)
     if "scheduler" in options:
         environment["SCENEGEN_SCHEDULER"] = options.scheduler
-    command = ["dvc", "repro", *STAGES[options.command]]
+    command = ["dvc", *grid.WAITING, "repro", *STAGES[options.command]]
     print(f"$ {' '.join(command)}", flush=True)
     # In this process's place, so that Ctrl-C is DVC's and the stage's alone.
     os.execve(sys.executable, [sys.executable, "-m", *command], environment)
@@ -253,7 +261,9 @@ def _parser() -> argparse.ArgumentParser:
         "--modality", choices=stage.MODALITIES, default="image", help="whose pictures and boxes"
     )
     add("status", status, "what is done, stale, running and left, and the time left", "status")
-    add("check", check, "validate params.yaml, DEVICE, WORKERS and the code of the cells", "check")
+    what = "validate params.yaml, DEVICE, WORKERS and the code of the cells"
+    one = add("check", check, what, "check")
+    one.add_argument("--dvc", action="store_true", help="also that DVC can work in this folder")
     add("readme", readme, "copy the committed table into README.md", "readme")
     return parser
 
@@ -284,6 +294,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     try:
         listen()
+        lockfile.mend()
         options.run(options)
     except KeyboardInterrupt:
         told = "what is finished is kept, and the same command goes on"

@@ -29,10 +29,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from ruamel.yaml import YAML
 
+from base import lockfile
 from base.process import SIGNALS
 from base.progress import Progress
 from pipeline.stage import (
@@ -43,7 +45,9 @@ from pipeline.stage import (
     environment,
     fail,
     read_params,
+    read_run,
     running,
+    valid,
     write_bytes,
     write_json,
 )
@@ -55,7 +59,7 @@ __all__ = ["LOGS", "STUDY", "Job", "adopt", "dependents", "entry", "plan", "run"
 LOGS = Path(".cache/logs")
 STUDY = Path("data/study.json")
 DEFINITION = Path("dvc.yaml")
-ATTEMPTS = 15  # to record a stage, each of 4 s
+ATTEMPTS = 15  # to record a stage once a signal came, each of 4 s; until then no end of them
 PATIENCE = 30.0  # seconds for an interrupted cluster to stop what it runs
 LOOK = 0.2  # seconds between two looks at whether to stop
 STOPS = (*SIGNALS, signal.SIGHUP)  # SIGHUP: the terminal was closed
@@ -63,6 +67,8 @@ IGNORED = re.compile(  # what Python says of objects that it cannot take apart a
     r"^Exception ignored in:.*\n(?:Traceback.*\n(?:[ \t].*\n)*\S.*\n?)?", re.MULTILINE
 )
 TOGETHER = re.compile(r"train_\w+|score\w*")  # stages that may run side by side
+WAITING = ("--wait-for-lock",)  # of DVC: for other DVC commands, instead of failing after 3 s
+_stop = threading.Event()  # a signal came, while `_patient`
 
 Entry = dict[str, Any]
 
@@ -172,11 +178,11 @@ def _patient() -> Iterator[threading.Event]:
     What is half done then is done first: recorded, where a stage had just finished. DVC writes
     dvc.lock in place, and leaves it cut off where it is interrupted.
     """
-    came = threading.Event()
+    _stop.clear()
     shown = [one for one in (1, 2) if os.isatty(one)]
 
     def heard(kind: int, _: object) -> None:
-        came.set()
+        _stop.set()
         if kind == signal.SIGHUP:  # to write to a terminal that was closed is an error
             silent = os.open(os.devnull, os.O_WRONLY)
             for one in shown:
@@ -187,11 +193,11 @@ def _patient() -> Iterator[threading.Event]:
         if handler is not signal.SIG_IGN:  # as in the background of a shell, or under nohup
             signal.signal(kind, heard)
     try:
-        yield came
+        yield _stop
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
-    if came.is_set():
+    if _stop.is_set():
         raise KeyboardInterrupt
 
 
@@ -434,6 +440,7 @@ def train(
         executor: as in `run`.
         definition, params: the dvc.yaml and the params.yaml, by default the root's.
     """
+    need_dvc()
     # What stands before a stage's name for DVC, and what a person types.
     place, again = f"{definition}:", f"dvc repro {definition}"
     if definition == DEFINITION:
@@ -470,8 +477,8 @@ def train(
 
 def _ran_with(job: Job, home: Path = RUNS) -> dict[str, Any] | None:
     """The params.yaml that a finished job began with, as the job itself noted it."""
-    path = home / f"{job.name}.json"
-    return dict(json.loads(path.read_text())["params"]) if path.exists() else None
+    record = read_run(home / f"{job.name}.json")
+    return dict(record["params"]) if record else None
 
 
 def _edited(job: Job, read: dict[str, Any] | None, now: dict[str, Any]) -> str | None:
@@ -505,7 +512,9 @@ def _reserved(job: Job) -> Iterator[None]:
 
 
 def _record(name: str, release: Callable[[], None] = lambda: None) -> str | None:
-    """Record a finished stage; why not, if that fails. Another DVC command is waited for.
+    """Record a finished stage; why not, if that fails.
+
+    Another DVC command is waited for however long it takes; once a signal came, for a minute.
 
     Args:
         name: the stage as DVC calls it, with its dvc.yaml if that is not the root's.
@@ -516,36 +525,54 @@ def _record(name: str, release: Callable[[], None] = lambda: None) -> str | None
     from dvc.lock import LockError
     from dvc.repo import Repo, lock_repo
 
-    why: DvcException | None = None
-    for _ in range(ATTEMPTS):
+    left, why = ATTEMPTS, ""
+    while left:
         try:
+            lockfile.mend()
             with Repo() as repo, lock_repo(repo):
                 release()
                 repo.commit(name, force=True)
             return None
         except LockError as error:
-            why = error
+            if not why:
+                print(f"{name}: done; {lockfile.WAITS}", file=sys.stderr)
+            why, left = str(error), left - _stop.is_set()
             time.sleep(1)
         except DvcException as error:
-            why = error
-            break
-    reason = " ".join(str(why).split())
+            why, left = str(error), 0
+    reason = " ".join(why.split())
     return f"finished, but not recorded ({reason}); `dvc commit {name}` does that"
+
+
+def need_dvc() -> None:
+    """One line and exit code 2 where DVC cannot work: outside of a project of its, or of git."""
+    from dvc.exceptions import DvcException, NotDvcRepoError
+    from dvc.repo import Repo
+
+    try:
+        with Repo() as repo:
+            repo.scm  # noqa: B018
+    except NotDvcRepoError:
+        fail("no DVC project is here: run this from the project's root, in a clone of its git")
+    except DvcException as error:
+        fail(f"{error}; DVC needs one: `git init`, or `dvc config core.no_scm true`")
 
 
 def _dvc(*words: str, read: bool = False) -> str:
     """Run DVC; what it prints, with `read`. One line and exit code 2 if it fails.
 
-    A signal goes to the stage that DVC runs, and not to DVC itself, which fails with that stage.
+    A signal goes to the stage that DVC runs, and not to DVC itself, which fails with that stage;
+    to DVC itself where it waits for another DVC command.
     """
     import psutil
 
     heeded = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     code = heeded + "import sys; from dvc.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, *WAITING, *words]
     pipe = subprocess.PIPE if read else None
     with _patient() as came:
         process = subprocess.Popen(
-            [sys.executable, "-c", code, *words],
+            command,
             stdout=pipe,
             stderr=pipe,
             text=True,
@@ -557,7 +584,10 @@ def _dvc(*words: str, read: bool = False) -> str:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 out, error = process.communicate(timeout=LOOK)
             if came.is_set() and process.returncode is None:
-                for child in psutil.Process(process.pid).children(recursive=True):
+                below = psutil.Process(process.pid).children(recursive=True)
+                if not below and lockfile.holder() != process.pid:  # it waits, and writes nothing
+                    process.send_signal(signal.SIGINT)
+                for child in below:
                     if child.pid not in told:
                         told.add(child.pid)
                         with contextlib.suppress(psutil.NoSuchProcess):
@@ -611,14 +641,52 @@ def entry(job: Job, params: dict[str, Any]) -> Entry:
     }
 
 
+class _Described(BaseModel):
+    """A file or folder of the project, as dvc.lock describes it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    path: str
+    hash: Literal["md5"]
+    md5: str = Field(pattern=r"^[0-9a-f]{32}(\.dir)?$")
+    size: int = Field(ge=0)
+    nfiles: int | None = Field(default=None, ge=0)
+
+    @field_validator("path")
+    @classmethod
+    def _inside(cls, path: str) -> str:
+        if path != os.path.normpath(path) or path.startswith(("/", "../")) or path in (".", ".."):
+            raise ValueError("must be a path inside the project")
+        return path
+
+
+class _Entry(BaseModel):
+    """A stage's run, as dvc.lock describes it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    cmd: str
+    deps: list[_Described]
+    params: dict[str, dict[str, Any]] = {}
+    outs: list[_Described]
+
+
+class _Record(BaseModel):
+    """data/study.json: a dvc.lock in JSON."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    version: Literal["2.0"] = Field(alias="schema")
+    stages: dict[str, _Entry]
+
+
 def _recorded(path: Path) -> dict[str, Entry]:
+    """The stages of a study's record, none without one; one line a mistake and exit code 2."""
     try:
         content = json.loads(path.read_text())
-        return dict(content["stages"])
     except FileNotFoundError:
         return {}
-    except (ValueError, KeyError, TypeError):
-        fail(f"{path}: not the record of a study; delete it to begin anew")
+    except (OSError, ValueError) as error:
+        fail(f"{path}: not the record of a study ({error}); delete it to begin anew")
+    valid(_Record, content, path)
+    return dict(content["stages"])
 
 
 def _same(job: Job, params: dict[str, Any], known: Entry | None) -> bool:
@@ -659,11 +727,14 @@ def adopt(path: Path = STUDY) -> None:
     """Take a study's stages over into dvc.lock and what they wrote into DVC's cache, as its own.
 
     Big outputs, such as the models, need not be brought along: `dvc repro --allow-missing` then
-    runs what is left. A stage is refused when anything that it read differs from what is here.
+    runs what is left. A stage is refused when anything that it read differs from what is here; a
+    record that is none changes nothing.
     """
+    from dvc.exceptions import DvcException
     from dvc.lock import LockError
     from dvc.repo import Repo
 
+    need_dvc()
     if not path.exists():
         fail(f"{path}: no such file; a study leaves it beside data/ and results/")
     studied = _recorded(path)
@@ -676,6 +747,8 @@ def adopt(path: Path = STUDY) -> None:
                     stage.commit(allow_missing=True)
     except LockError as error:
         fail(f"{' '.join(str(error).split())} Then adopt again.")
+    except (DvcException, OSError) as error:
+        fail(f"adopt: {' '.join(str(error).split())}; mend that, then adopt again")
     print(f"{len(taken)} stages taken over. To go on: dvc repro --allow-missing")
     if len(taken) < len(studied):
         raise SystemExit(1)
@@ -694,9 +767,10 @@ def _taken_over(studied: dict[str, Entry]) -> list[str]:
         else:
             content["stages"][name] = known
             taken.append(name)
-    text = io.StringIO()
-    yaml.dump(content, text)
-    write_bytes(lock, text.getvalue().encode())
+    if taken:
+        text = io.StringIO()
+        yaml.dump(content, text)
+        write_bytes(lock, text.getvalue().encode())
     return taken
 
 
@@ -712,7 +786,16 @@ def _difference(
     for key in job.params:
         if there.get(key) != _lookup(params, key):
             return f"{key} was {there.get(key)!r}, here it is {_lookup(params, key)!r}"
-    for part, wanted in [("deps", job.deps), ("outs", job.outs)]:
+    if known.get("params", {}) != ({str(PARAMS): there} if there else {}):
+        return f"params of another file than {PARAMS}"
+    if more := sorted(set(there) - set(job.params)):
+        return f"{more[0]} is not a key that it reads"
+    parts = [("deps", job.deps), ("outs", job.outs)]
+    for part, wanted in parts:
+        paths = [one["path"] for one in known[part]]
+        if more := [path for path in paths if path not in wanted or paths.count(path) > 1]:
+            return f"{more[0]} is not of its {part}, or twice"
+    for part, wanted in parts:
         described = {one["path"]: one for one in known[part]}
         for name in wanted:
             if name not in described:

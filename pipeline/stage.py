@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import re
 import sys
@@ -16,7 +17,7 @@ from typing import Any, NoReturn, TextIO, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML, YAMLError
 
-from base import checkpoints
+from base import checkpoints, lockfile
 from base.files import explained, write_bytes, write_json
 from base.process import end_with, interrupted, listen
 
@@ -33,8 +34,10 @@ __all__ = [
     "environment",
     "fail",
     "read_params",
+    "read_run",
     "running",
     "section",
+    "valid",
     "whole",
     "workers",
     "write_bytes",
@@ -89,20 +92,22 @@ def _keys(schema: Any, location: tuple[int | str, ...]) -> list[str]:
     for key in location:
         inside = get_args(schema)  # of dict[str, Model], its values' type; no section is optional
         schema = inside[-1] if inside else schema.model_fields[key].annotation
-    return list(schema.model_fields)
+    return [field.alias or name for name, field in schema.model_fields.items()]
 
 
 def section(name: str, schema: type[Section], path: Path = PARAMS) -> Section:
     """Section `name` of params.yaml as its typed model; one line per mistake and exit code 2."""
-    return _valid(schema, read_params(path).get(name), path, name)
+    return valid(schema, read_params(path).get(name), path, name)
 
 
 def whole(schema: type[Section], path: Path = PARAMS) -> Section:
     """All of params.yaml as its typed model; one line per mistake and exit code 2."""
-    return _valid(schema, read_params(path), path)
+    return valid(schema, read_params(path), path)
 
 
-def _valid(schema: type[Section], raw: Any, path: Path, prefix: str = "") -> Section:
+def valid(schema: type[Section], raw: Any, path: Path, prefix: str = "") -> Section:
+    """What a file holds, or its part under `prefix`, as its typed model; one line per mistake and
+    exit code 2."""
     try:
         return schema.model_validate(raw)
     except ValidationError as error:
@@ -188,11 +193,13 @@ def running(
                 fail(f"{name}: already running in this folder; wait for it, or stop it first")
             os.utime(handle.fileno())  # when it began
             began = time.monotonic()
+            lockfile.keep()
             if parent := os.environ.get(PARENT):
                 end_with(int(parent))
             yield
             record(RUNS / f"{name}.json")
             part.unlink(missing_ok=True)
+            lockfile.hand_over()
     except BaseException as error:
         if not (isinstance(error, KeyboardInterrupt) or interrupted()):
             if isinstance(error, OSError):  # a full disk, a file that is somebody else's
@@ -208,11 +215,27 @@ def running(
 
 def _seconds(part: Path, params: dict[str, Any]) -> float:
     """What interrupted runs with the same params.yaml took; one with others began anew."""
+    record = read_run(part)
+    return float(record["seconds"]) if record and record["params"] == params else 0.0
+
+
+def read_run(path: Path) -> dict[str, Any] | None:
+    """What a run noted of itself: its `seconds` and its `params`; None if there is no note.
+
+    One that cannot be read, as after a full disk, is named and deleted; the next run writes it.
+    """
     try:
-        record = json.loads(part.read_text())
-    except (FileNotFoundError, ValueError):
-        return 0.0
-    return float(record["seconds"]) if record["params"] == params else 0.0
+        record = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        record = None
+    match record:
+        case {"seconds": int() | float() as seconds, "params": dict()} if 0 <= seconds < math.inf:
+            return record
+    path.unlink(missing_ok=True)
+    print(f"{path}: damaged, deleted; the stage's next run writes it anew", file=sys.stderr)
+    return None
 
 
 def _locked(handle: TextIO, patience: float = 1.0) -> bool:

@@ -22,11 +22,14 @@ from typing import Any
 
 import networkx
 from dvc.dependency import ParamsDependency
+from dvc.exceptions import DvcException, NotDvcRepoError
 from dvc.output import Output
 from dvc.repo import Repo
+from dvc.scm import SCMError
 from dvc.stage import PipelineStage, Stage
 from dvc.utils.serialize import load_yaml
 
+from base import lockfile
 from pipeline import cells, check, params, stage
 from pipeline.params import Params
 from scenegen.manifest import read_manifest
@@ -43,6 +46,8 @@ RATES = {  # seconds per unit of `_work` where git holds no time: on the machine
     "summary": 1.0,
     "report": 3.0,
 }
+LOCK = Path("dvc.lock")
+LOOKS, PAUSE = 8, 0.3  # at files that change meanwhile; seconds between two looks
 _ABSENT = object()
 
 
@@ -71,10 +76,30 @@ def look() -> list[Entry]:
     done: up to date. running: at work in this folder now. stale: its code, params, inputs or
     outputs are not those of its last run. left: never run, or not here (as in a fresh clone), or
     waits for one that will run.
+
+    A run changes files while they are looked at: then once more. One line and exit code 2 if that
+    goes on, and where no DVC project is.
     """
+    looks = 1
+    while True:
+        try:
+            return _look()
+        except NotDvcRepoError:
+            stage.fail("no DVC project is here: run this from the project's root")
+        except (DvcException, OSError) as error:
+            if looks == LOOKS:
+                stage.fail(f"status: {' '.join(str(error).split())}")
+            looks += 1
+            time.sleep(PAUSE)
+
+
+def _look() -> list[Entry]:
     config = params.load()
-    with Repo() as repo:
+    before = _lock()
+    with _repo() as repo:
         stages = {s.addressing: s for s in repo.index.stages if _ours(s)}
+        if before != _lock() or lockfile.cut(LOCK):
+            raise OSError(f"{LOCK} is being written")
         graph = networkx.relabel_nodes(repo.index.graph, {s: s.addressing for s in stages.values()})
         order = [n for n in reversed(list(networkx.topological_sort(graph))) if n in stages]
         # Parsed as DVC parses it, since it is compared with what DVC recorded.
@@ -86,6 +111,21 @@ def look() -> list[Entry]:
             above = [entries[n] for n in graph.successors(name) if n in entries]
             entries[name] = _entry(stages[name], above, changes, times)
     return list(entries.values())
+
+
+def _lock() -> bytes | None:
+    return LOCK.read_bytes() if LOCK.exists() else None
+
+
+def _repo() -> Repo:
+    """This folder's, also where it is in no git, as an archive's is."""
+    repo = Repo()
+    try:
+        repo.scm  # noqa: B018
+    except SCMError:
+        repo.close()
+        return Repo(config={"core": {"no_scm": True}})
+    return repo
 
 
 def _ours(item: Stage) -> bool:
@@ -265,15 +305,17 @@ class _Times:
     def _last(self, item: PipelineStage) -> tuple[float, Mapping[str, Any]] | None:
         """Seconds that the stage's last run took, and with which params."""
         record = stage.RUNS / f"{item.addressing}.json"
-        run = json.loads(record.read_text()) if record.exists() else {}
+        run = stage.read_run(record)
         for out in item.outs:
             path = Path(out.def_path)
             if path.parent in (Path("results/models"), Path("results/detectors")) and path.exists():
-                seconds: float = json.loads(path.read_text())["train_seconds"]
-                if "params" in run and path.stat().st_mtime <= record.stat().st_mtime:
+                seconds = _train_seconds(path)
+                if seconds is None:
+                    continue
+                if run and path.stat().st_mtime <= record.stat().st_mtime:
                     return seconds, run["params"]
                 return seconds, self._locked(item)  # from git, as dvc.lock: a clone knows as much
-        return (run["seconds"], run["params"]) if "params" in run else None
+        return (run["seconds"], run["params"]) if run else None
 
     def _locked(self, item: PipelineStage) -> dict[str, Any]:
         """What dvc.lock holds of the params of the stage and of render."""
@@ -287,6 +329,14 @@ class _Times:
                         section = section.setdefault(part, {})
                     section[leaf] = value
         return nested
+
+
+def _train_seconds(path: Path) -> float | None:
+    """What a result says that its training took; None where it is damaged, or being written."""
+    try:
+        return float(json.loads(path.read_text())["train_seconds"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _objective(name: str, config: Params) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from base import lockfile
 from base.process import listen
 from pipeline import grid, presets
 from studies.study import STUDIES
@@ -31,6 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
             parser.error(f"--jobs {chosen.jobs}: must be 1 or more")
         try:
             listen()
+            lockfile.mend()
             grid.train(chosen.jobs, definition=study.home / "dvc.yaml", params=study.params)
         except KeyboardInterrupt:
             told = "what is finished is kept, and the same command goes on"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures as cf
 import contextlib
+import copy
 import fcntl
 import json
 import os
@@ -434,18 +435,23 @@ def another_dvc(folder: Path, seconds: float = 99) -> Iterator[None]:
             other.kill()
 
 
-@pytest.mark.parametrize(("seconds", "attempts"), [(8, 12), (99, 1)])
+@pytest.mark.parametrize("stopped", [False, True])
 def test_recording_waits_for_another_dvc_command(
-    here: Path, monkeypatch: pytest.MonkeyPatch, seconds: int, attempts: int
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stopped: bool
 ) -> None:
-    monkeypatch.setattr(grid, "ATTEMPTS", attempts)
+    """As long as it takes; once told to stop, for a bounded time."""
+    monkeypatch.setattr(grid, "ATTEMPTS", 1)
+    monkeypatch.setattr(grid, "_stop", threading.Event())
     run(here, "git", "init", "-q")
     run(here, "dvc", "init", "-q")
     (here / "dvc.yaml").write_text("stages: {one: {cmd: touch out, outs: [out]}}\n")
     (here / "out").touch()
-    with another_dvc(here, seconds):
+    if stopped:
+        grid._stop.set()
+    with another_dvc(here, 99 if stopped else 12):
         why = grid._record("one")
-    if seconds < 99:
+    assert capsys.readouterr().err.startswith("one: done; another DVC command must end before ")
+    if not stopped:
         assert why is None
         assert set(locked(here)) == {"one"}
     else:
@@ -658,6 +664,110 @@ def brought_back(studied: Path, smoke: Path, to: Path) -> Path:
     shutil.copy(studied / grid.STUDY, home / grid.STUDY)
     run(home, "dvc", "repro", "check", "render")
     return home
+
+
+DIGEST = "0123456789abcdef" * 2
+KNOWN = {
+    "cmd": "touch score-a",
+    "deps": [{"path": "data/in", "hash": "md5", "md5": DIGEST, "size": 3}],
+    "params": {"params.yaml": {"steps": 5}},
+    "outs": [{"path": "out-a", "hash": "md5", "md5": DIGEST + ".dir", "size": 3, "nfiles": 1}],
+}
+
+
+@pytest.fixture(scope="module")
+def one_stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DVC project of one stage, which has not run."""
+    folder = tmp_path_factory.mktemp("one") / "project"
+    folder.mkdir()
+    run(folder, "git", "init", "-q")
+    run(folder, "dvc", "init", "-q")
+    (folder / "params.yaml").write_text("steps: 5\n")
+    score = {
+        "matrix": {"cell": ["a"]},
+        "cmd": "touch score-${key}",
+        "deps": ["data/in"],
+        "params": ["steps"],
+        "outs": ["out-${key}"],
+    }
+    (folder / "dvc.yaml").write_text(json.dumps({"stages": {"score": score}}))
+    (folder / "dvc.lock").write_text("schema: '2.0'\nstages:  # none\n  {}\n")
+    return folder
+
+
+@pytest.fixture
+def awaiting(one_stage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That project; its lock is to stay as it is."""
+    folder = Path(shutil.copytree(one_stage, tmp_path / "project"))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def put(path: str, value: Any) -> dict[str, Any]:
+    """The record of a study with one value of another kind, at a dotted path of keys."""
+    record = {"schema": "2.0", "stages": {"score@a": copy.deepcopy(KNOWN)}}
+    inside: Any = record
+    *parents, leaf = [int(key) if key.isdigit() else key for key in path.split("/")]
+    for key in parents:
+        inside = inside[key]
+    inside[leaf] = value
+    return record
+
+
+OUT = "stages/score@a/outs/0"
+WRONG = [
+    (put("more", 1), 2, "more = 1: unknown key; there are schema, stages"),
+    (put("schema", "1.0"), 2, "schema = '1.0': "),
+    (put("stages", []), 2, "stages = []: "),
+    (put("stages/score@a", None), 2, "stages.score@a = None: "),
+    (put("stages/score@a/cmd", 1), 2, "stages.score@a.cmd = 1: "),
+    (put("stages/score@a/more", 1), 2, "stages.score@a.more = 1: unknown key; there are cmd, "),
+    (put("stages/score@a/params", [1]), 2, "stages.score@a.params = [1]: "),
+    (put(f"{OUT}/size", "3"), 2, "stages.score@a.outs.0.size = '3': "),
+    (put(f"{OUT}/size", -1), 2, "stages.score@a.outs.0.size = -1: "),
+    (put(f"{OUT}/nfiles", True), 2, "stages.score@a.outs.0.nfiles = True: "),
+    (put(f"{OUT}/md5", "zz"), 2, "stages.score@a.outs.0.md5 = 'zz': "),
+    (put(f"{OUT}/hash", "sha1"), 2, "stages.score@a.outs.0.hash = 'sha1': "),
+    (put(f"{OUT}/path", "/etc/x"), 2, "outs.0.path = '/etc/x': must be a path inside the project"),
+    (put(f"{OUT}/path", "../x"), 2, "outs.0.path = '../x': must be a path inside the project"),
+    (put(f"{OUT}/path", "a/../../x"), 2, "outs.0.path = 'a/../../x': must be a path inside"),
+    (put(f"{OUT}/path", "."), 2, "outs.0.path = '.': must be a path inside the project"),
+    (put("stages/score@a/outs", KNOWN["outs"] * 2), 1, "score@a: out-a is not of its outs, or tw"),
+    (put(f"{OUT}/path", "README.md"), 1, "score@a: README.md is not of its outs"),
+    (put("stages/score@a/deps", KNOWN["outs"]), 1, "score@a: out-a is not of its deps"),
+    (put("stages/score@a/params/other.yaml", {}), 1, "score@a: params of another file than "),
+    (put("stages/score@a/params/params.yaml/more", 1), 1, "score@a: more is not a key that it "),
+    (put("stages/other@a", KNOWN), 1, "other@a: not a stage of this pipeline"),
+]
+
+
+@pytest.mark.parametrize(("record", "code", "said"), WRONG, ids=[said for _, _, said in WRONG])
+def test_a_record_that_is_none_changes_nothing(
+    awaiting: Path,
+    record: dict[str, Any],
+    code: int,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stage.write_json(grid.STUDY, record)
+    before = (awaiting / "dvc.lock").read_bytes()
+    with pytest.raises(SystemExit) as stop:
+        grid.adopt()
+    assert stop.value.code == code
+    assert said in capsys.readouterr().err
+    assert (awaiting / "dvc.lock").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ["", "[]", "null", '{"schema": "2.0", "stages": {"a"'])
+def test_a_file_that_is_no_record_is_named(
+    awaiting: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid.STUDY.parent.mkdir()
+    grid.STUDY.write_text(content)
+    with pytest.raises(SystemExit) as stop:
+        grid.adopt()
+    assert stop.value.code == 2
+    assert re.fullmatch(r"data/study\.json: .+\n", capsys.readouterr().err)
 
 
 def test_a_study_is_taken_over_without_its_models(
