@@ -92,10 +92,9 @@ def hand_over() -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        if not _from_above(holder()):
-            stage = os.environ["DVC_STAGE"]
-            print(f"{stage}: done; {WAITS}", flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        stage = os.environ["DVC_STAGE"]
+        print(f"{stage}: done; {WAITS}", flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def holder() -> int | None:
@@ -104,13 +103,6 @@ def holder() -> int | None:
         return int((TEMPORARY / "lock").read_text())
     except (FileNotFoundError, ValueError):
         return None
-
-
-def _from_above(process: int | None) -> bool:
-    """Whether it began this process: it waits for its end."""
-    import psutil
-
-    return process in {one.pid for one in psutil.Process().parents()}
 
 
 @contextlib.contextmanager

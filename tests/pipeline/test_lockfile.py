@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,15 @@ import pytest
 from base import lockfile
 from tests.conftest import ROOT, run
 
-STAGE = f"""import sys
+STAGE = f"""import sys, time
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from base import lockfile
 lockfile.keep()
 name = sys.argv[1]
 Path(name).write_text(Path("of-" + name).read_text())
+while Path("wait").exists():
+    time.sleep(0.1)
 lockfile.hand_over()
 """
 NAMES = [f"one-{number:02d}" for number in range(15)]
@@ -102,3 +106,23 @@ def test_dvc_killed_as_it_writes_its_lock_repeats_nothing(
         assert (project / name).read_text() == "2"
     assert max(sizes) < full
     assert len(set(sizes)) > 5, sizes
+
+
+def test_a_finished_stage_is_recorded_though_another_command_has_dvcs_lock(project: Path) -> None:
+    """DVC itself waits for three seconds, then fails and forgets the stage."""
+    name = NAMES[0]
+    (project / f"of-{name}").write_text("3")
+    (project / name).unlink()
+    (project / "wait").touch()
+    repro = dvc("repro", "--single-item", name, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    while not (project / name).exists():
+        assert repro.poll() is None
+        time.sleep(0.05)
+    with open(".dvc/tmp/lock", "r+") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        (project / "wait").unlink()
+        time.sleep(8)
+    shown = repro.communicate(timeout=120)[0]
+    assert repro.returncode == 0, shown
+    assert f"{name}: done; {lockfile.WAITS}\n" in shown
+    assert "up to date" in run(project, "dvc", "status", name).stdout
