@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from typing import Any
 import pytest
 
 from base import lockfile
-from tests.conftest import ROOT, run
+from pipeline import stage
+from tests.conftest import ROOT, run, shipped
 
 STAGE = f"""import sys, time
 sys.path.insert(0, {str(ROOT)!r})
@@ -126,3 +128,122 @@ def test_a_finished_stage_is_recorded_though_another_command_has_dvcs_lock(proje
     assert repro.returncode == 0, shown
     assert f"{name}: done; {lockfile.WAITS}\n" in shown
     assert "up to date" in run(project, "dvc", "status", name).stdout
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with this repository's own lock, of which there is a copy."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".dvc/tmp").mkdir(parents=True)
+    (tmp_path / "dvc.lock").write_text(shipped("dvc.lock"))
+    lockfile.keep()
+    return tmp_path
+
+
+def test_a_cut_anywhere_is_put_back(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock = here / "dvc.lock"
+    whole = lock.read_bytes()
+    ends = [one.end() for one in re.finditer(rb"\n", whole)]
+    for cut in [*range(0, len(whole), 997), *random.Random(0).sample(ends, 100), *ends[-40:-1]]:
+        lock.write_bytes(whole[:cut])
+        assert lockfile.cut(lock), whole[:cut][-200:]
+        lockfile.mend()
+        assert lock.read_bytes() == whole
+    assert "dvc.lock: cut off by a kill; put back, with " in capsys.readouterr().err
+    lockfile.mend()
+    assert capsys.readouterr().err == ""
+
+
+def test_what_was_recorded_since_the_copy_is_kept(here: Path) -> None:
+    """As far as it is there: entries come in order."""
+    lock = here / "dvc.lock"
+    before = lock.read_text()
+    stages = re.split(r"(?m)^(?=  \S)", before)
+    digest = re.compile(r"md5: [0-9a-f]{32}")
+    new = [digest.sub("md5: " + "0" * 32, stage) for stage in stages]
+    place = len(stages) // 2
+    lock.write_text("".join(new)[: sum(map(len, new[:place])) + 100])
+    lockfile.mend()
+    assert lock.read_text() == "".join(new[:place] + stages[place:])
+
+
+def test_without_a_copy_the_last_commit_has_the_rest(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock = here / "dvc.lock"
+    whole = lock.read_bytes()
+    run(here, "git", "init", "-q")
+    run(here, "git", "add", "dvc.lock")
+    run(here, "git", "-c", "user.name=A", "-c", "user.email=a@b", "commit", "-qm", "A run")
+    shutil.rmtree(here / lockfile.COPIES)
+    lock.write_bytes(b"")
+    lockfile.mend()
+    assert lock.read_bytes() == whole
+    older = whole[: re.search(rb"(?m)^  render:", whole).start()]  # type: ignore[union-attr]
+    lock.write_bytes(older)
+    run(here, "git", "add", "dvc.lock")
+    capsys.readouterr()
+    lockfile.mend()  # a person took it from git
+    assert (lock.read_bytes(), capsys.readouterr().err) == (older, "")
+
+
+def test_without_anything_what_is_whole_of_it_stays(here: Path) -> None:
+    lock = here / "dvc.lock"
+    stages = re.split(r"(?m)^(?=  \S)", lock.read_text())
+    shutil.rmtree(here / lockfile.COPIES)
+    lock.write_text("".join(stages[:4]) + stages[4][:200])
+    lockfile.mend()
+    assert lock.read_text() == "".join(stages[:4])
+
+
+def test_a_studys_lock_is_put_back_too(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock = here / "studies/cub/dvc.lock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text(shipped("studies/cub/dvc.lock"))
+    lockfile.keep()
+    whole = lock.read_bytes()
+    lock.write_bytes(whole[:5000])
+    lockfile.mend()
+    assert lock.read_bytes() == whole
+    assert capsys.readouterr().err.startswith("studies/cub/dvc.lock: cut off by a kill; put back")
+
+
+def test_a_writing_dvc_is_waited_for(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock = here / "dvc.lock"
+    newer = lock.read_text().replace("render", "renders")
+    with open(".dvc/tmp/lock", "a") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        lock.write_text(newer[:30_000])
+
+        def finish() -> None:
+            lock.write_text(newer)
+            fcntl.flock(writer, fcntl.LOCK_UN)
+
+        threading.Timer(0.5, finish).start()
+        lockfile.mend()
+    assert (lock.read_text(), capsys.readouterr().err) == (newer, "")
+
+
+def test_a_conflict_is_left_to_the_person_who_has_it(here: Path) -> None:
+    text = "<<<<<<< mine\n" + shipped("dvc.lock")
+    (here / "dvc.lock").write_text(text)
+    lockfile.mend()
+    assert (here / "dvc.lock").read_text() == text
+    assert (here / lockfile.COPIES / "dvc.lock").read_text() == shipped("dvc.lock")
+
+
+@pytest.mark.parametrize("content", ["", '{"write": {"a'])
+def test_a_cut_list_of_files_in_use_goes(
+    here: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / ".dvc/tmp/rwlock").write_text(content)
+    lockfile.mend()
+    assert not (here / ".dvc/tmp/rwlock").exists()
+    assert capsys.readouterr().err == ".dvc/tmp/rwlock: cut off by a kill; deleted\n"
+
+
+def test_every_stage_keeps_a_copy_as_it_starts(here: Path) -> None:
+    shutil.rmtree(here / lockfile.COPIES)
+    (here / "params.yaml").write_text("a: 1\n")
+    with stage.running("one", lambda: ""):
+        assert (here / lockfile.COPIES / "dvc.lock").read_bytes() == Path("dvc.lock").read_bytes()
