@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
-FORMAT = 2  # raise it when the layout of the files changes
+FORMAT: Final = 2  # raise it when the layout of the files changes
 
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
