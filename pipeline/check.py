@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from base import lockfile
 from models.params import Cell
 from pipeline import params
 from pipeline.cells import write_checked
@@ -39,4 +40,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    lockfile.keep()
     main()
+    lockfile.hand_over()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
+from base import lockfile
 from models.params import VAEParams
 from pipeline.cells import write_checked
 from studies.checked import StudyGrid, check_cells
@@ -37,4 +38,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    lockfile.keep()
     main()
+    lockfile.hand_over()
