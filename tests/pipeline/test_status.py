@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +14,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline import status
-from tests.conftest import clone, shipped
+from pipeline import stage, status
+from tests.conftest import clone, run, shipped
 from tests.pipeline.test_stages import change
 
 _watched: list[Counter[Path]] = []
@@ -91,3 +94,104 @@ def test_an_estimate_grows_with_the_work(name: str, key: str, value: object, tim
         section = section[parent]
     section[leaf] = value
     assert status._work(name, params) == pytest.approx(times * before)
+
+
+def test_a_look_waits_while_dvc_writes_its_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = clone(tmp_path / "project")
+    monkeypatch.chdir(project)
+    whole = Path("dvc.lock").read_bytes()
+    expected = status.look()
+    Path("dvc.lock").write_bytes(whole[: len(whole) // 2])
+    threading.Timer(1.0, Path("dvc.lock").write_bytes, (whole,)).start()
+    assert status.look() == expected
+
+
+def test_a_lock_that_cannot_be_read_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(status, "LOOKS", 2)
+    monkeypatch.chdir(clone(tmp_path / "project"))
+    Path("dvc.lock").write_text(f"<<<<<<< mine\n{Path('dvc.lock').read_text()}")
+    with pytest.raises(SystemExit) as stop:
+        status.look()
+    assert stop.value.code == 2
+    assert re.fullmatch(r"status: .*dvc\.lock.*\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", "null", '{"seconds": 5', '{"seconds": "5"}'])
+def test_a_damaged_note_of_a_run_is_named_and_deleted(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    content: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("a: 1\n")
+    for name in ("one.json", "one.part.json"):
+        (stage.RUNS / name).parent.mkdir(parents=True, exist_ok=True)
+        (stage.RUNS / name).write_text(content)
+    assert stage.read_run(stage.RUNS / "one.json") is None
+    with stage.running("one", lambda: ""):
+        pass
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in told] == [
+        ".cache/runs/one.json",
+        ".cache/runs/one.part.json",
+    ]
+    assert stage.read_run(stage.RUNS / "one.json")
+    assert sorted(os.listdir(stage.RUNS)) == ["one.json", "one.lock"]
+
+
+def test_damaged_results_and_notes_leave_times_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(clone(tmp_path / "project"))
+    stage.RUNS.mkdir(parents=True)
+    for file in Path("results/models").glob("*.json"):
+        file.write_text("{")
+        (stage.RUNS / f"train_vae@{file.stem}.json").write_text("[]")
+    assert {e.seconds for e in status.look() if e.group == "train_vae"} == {None}
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project as an archive has it: in no git."""
+    folder = clone(tmp_path_factory.mktemp("archive") / "project")
+    shutil.rmtree(folder / ".git")
+    return folder
+
+
+def test_an_archive_has_a_status(archive: Path) -> None:
+    shown = run(archive, "python", "-m", "pipeline", "status")
+    assert "About " in shown.stdout
+    assert shown.stderr == ""
+
+
+NEEDING = ("train", "adopt", "report", "check --dvc")
+
+
+@pytest.mark.parametrize("command", NEEDING)
+def test_what_needs_git_says_so_in_a_line(archive: Path, command: str) -> None:
+    done = run(archive, "python", "-m", "pipeline", *command.split(), check=False)
+    assert done.returncode == 2
+    assert re.fullmatch(r".* is not a git repository; DVC needs one: `git init`, .*\n", done.stderr)
+
+
+@pytest.mark.parametrize("command", [*NEEDING, "status"])
+def test_what_needs_dvcs_folder_says_so_in_a_line(
+    archive: Path, tmp_path: Path, command: str
+) -> None:
+    folder = Path(shutil.copytree(archive, tmp_path / "project"))
+    shutil.rmtree(folder / ".dvc")
+    done = run(folder, "python", "-m", "pipeline", *command.split(), check=False)
+    assert done.returncode == 2
+    assert re.fullmatch(r"no DVC project is here: .*\n", done.stderr)
+
+
+@pytest.mark.parametrize("command", ["check", "preset smoke"])
+def test_what_needs_neither_works_without(archive: Path, tmp_path: Path, command: str) -> None:
+    folder = Path(shutil.copytree(archive, tmp_path / "project"))
+    shutil.rmtree(folder / ".dvc")
+    run(folder, "python", "-m", "pipeline", *command.split())
