@@ -550,8 +550,7 @@ def need_dvc() -> None:
     from dvc.repo import Repo
 
     try:
-        with Repo() as repo:
-            repo.scm  # noqa: B018
+        Repo().close()
     except NotDvcRepoError:
         fail("no DVC project is here: run this from the project's root, in a clone of its git")
     except DvcException as error:

@@ -119,13 +119,10 @@ def _lock() -> bytes | None:
 
 def _repo() -> Repo:
     """This folder's, also where it is in no git, as an archive's is."""
-    repo = Repo()
     try:
-        repo.scm  # noqa: B018
+        return Repo()
     except SCMError:
-        repo.close()
         return Repo(config={"core": {"no_scm": True}})
-    return repo
 
 
 def _ours(item: Stage) -> bool:
