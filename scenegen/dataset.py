@@ -98,7 +98,7 @@ class Dataset:
         Raises:
             ValueError: no such modality or split.
         """
-        self._check_modality(modality)
+        self.check_modality(modality)
         values = np.concatenate([r[modality][rows] for r, rows in self._parts(split, most)])
         if modality == "depth":
             values = depth_to_uint8(values)
@@ -109,7 +109,7 @@ class Dataset:
 
         Of the first `most` scenes of the split; all by default.
         """
-        self._check_modality(modality)
+        self.check_modality(modality)
         prefix = "radar_" if modality == "radar" else ""
         fields = [f"has_{prefix}box", f"{prefix}box", "label"]
         parts = [tuple(r[f][rows] for f in fields) for r, rows in self._parts(split, most)]
@@ -145,7 +145,8 @@ class Dataset:
         return parts
 
     @staticmethod
-    def _check_modality(modality: str) -> None:
+    def check_modality(modality: str) -> None:
+        """Refuse what is no modality: a ValueError that names those there are."""
         if modality not in MODALITIES:
             raise ValueError(
                 f"modality {modality!r} does not exist; choose one of {', '.join(MODALITIES)}"

@@ -2,85 +2,151 @@
 
 Every export has one modality's pictures (for `hf` and `webdataset`, all three) and the boxes that
 belong to them. Exports are copies for other tools; the shards stay the dataset. An export goes into
-a folder of its own: tools read all that lies there, an earlier export's pictures among it.
+a folder of its own: tools read all that lies there, an earlier export's pictures among it. The
+folder appears when the export is whole: what was killed or found no room leaves none.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import io
+import itertools
 import json
+import os
+import shutil
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from base.files import write_bytes
-from scenegen.dataset import Boxes, Dataset
+from base.files import PARTIAL, npy_bytes
+from scenegen.dataset import Dataset, depth_to_uint8
 from scenegen.preview import encode_png
+from scenegen.records import depth_metres
 
 __all__ = ["EXPORTS", "export_coco", "export_hf", "export_webdataset", "export_yolo"]
 
-SCENES_PER_TAR = 1000
+SCENES_PER_FILE = 1000  # of a tar, and of a row group
+Picture = NDArray[np.uint8]
+T = TypeVar("T")
 
 
 def export_coco(dataset: Dataset, out: Path, modality: str = "image") -> None:
-    """`SPLIT/000012.png` and `annotations/SPLIT.json` with boxes as x, y, width, height."""
-    _own(out)
-    categories = [{"id": i, "name": name} for i, name in enumerate(dataset.classes)]
-    for split in dataset.splits:
-        images: list[dict[str, Any]] = []
-        annotations: list[dict[str, Any]] = []
-        for scene, picture, (boxes, labels) in _scenes(dataset, split, modality):
-            name = f"{scene:06d}.png"
-            _write(out / split / name, encode_png(picture))
-            height, width = picture.shape[:2]
-            images.append({"id": scene, "file_name": name, "width": width, "height": height})
-            for (x0, y0, x1, y1), label in zip(boxes.tolist(), labels.tolist(), strict=True):
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,  # pycocotools takes 0 for "no match"
-                        "image_id": scene,
-                        "category_id": label,
-                        "bbox": [x0, y0, x1 - x0, y1 - y0],
-                        "area": (x1 - x0) * (y1 - y0),
-                        "iscrowd": 0,
-                    }
-                )
-        whole = {"images": images, "annotations": annotations, "categories": categories}
-        _write(out / "annotations" / f"{split}.json", json.dumps(whole).encode())
+    """`SPLIT/000012.png` and `annotations/SPLIT.json`, categories and annotations from 1.
+
+    Boxes are x, y, width, height. Segmentations are masks (uncompressed run lengths) of what
+    Blender's object index shows; the radar has no such index, so there they are the boxes.
+
+    Raises:
+        ValueError: no such modality, a damaged shard, or `out` cannot become a new folder.
+    """
+    with _whole(dataset, out, modality) as folder:
+        for split in dataset.splits:
+            whole = _coco(dataset, split, modality, folder / split)
+            _write(folder / "annotations" / f"{split}.json", json.dumps(whole).encode())
+
+
+def _coco(dataset: Dataset, split: str, modality: str, folder: Path) -> dict[str, Any]:
+    """Write a split's pictures; returns its annotation file."""
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for record in _records(dataset, split):
+        scene, picture = int(record["scene"]), _picture(record, modality)
+        name, (height, width) = f"{scene:06d}.png", picture.shape[:2]
+        _write(folder / name, encode_png(picture))
+        images.append({"id": scene, "file_name": name, "width": width, "height": height})
+        for place in np.flatnonzero(record[_has_box(modality)]):
+            number = len(annotations) + 1  # pycocotools takes 0 for "no match"
+            annotations.append({"id": number, **_annotation(record, place, modality)})
+    return {
+        "info": _coco_info(dataset, modality),
+        "licenses": [],
+        "images": images,
+        "annotations": annotations,
+        "categories": [
+            {"id": i + 1, "name": name, "supercategory": "shape"}
+            for i, name in enumerate(dataset.classes)
+        ],
+    }
+
+
+def _coco_info(dataset: Dataset, modality: str) -> dict[str, Any]:
+    """No date: equal data give equal bytes."""
+    limits = dataset.params.depth
+    return {
+        "description": f"{len(dataset)} rendered scenes: {modality}",
+        "version": dataset.manifest.sha256,
+        "depth_metres_at_0_and_255": [limits.near, limits.far],
+    }
+
+
+def _annotation(record: np.void, place: np.intp, modality: str) -> dict[str, Any]:
+    x0, y0, x1, y1 = record[_box(modality)][place].tolist()
+    shown = record["index"] == place + 1
+    masked = modality != "radar" and shown.any()
+    return {
+        "image_id": int(record["scene"]),
+        "category_id": int(record["label"][place]) + 1,
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "area": float(shown.sum()) if masked else (x1 - x0) * (y1 - y0),
+        "segmentation": _run_lengths(shown) if masked else [[x0, y0, x1, y0, x1, y1, x0, y1]],
+        "iscrowd": 0,
+    }
+
+
+def _run_lengths(mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """COCO's uncompressed run lengths: down the columns, first the pixels that are not set."""
+    flat = np.concatenate([[False], mask.ravel(order="F")])
+    edges = np.flatnonzero(flat[1:] != flat[:-1])
+    return {"size": list(mask.shape), "counts": np.diff([0, *edges, mask.size]).tolist()}
 
 
 def export_yolo(dataset: Dataset, out: Path, modality: str = "image") -> None:
-    """`images/SPLIT/000012.png`, `labels/SPLIT/000012.txt` and `data.yaml` for ultralytics."""
-    _own(out)
-    for split in dataset.splits:
-        for scene, picture, (boxes, labels) in _scenes(dataset, split, modality):
-            _write(out / "images" / split / f"{scene:06d}.png", encode_png(picture))
-            height, width = picture.shape[:2]
-            lines = []
-            for (x0, y0, x1, y1), label in zip(boxes.tolist(), labels.tolist(), strict=True):
-                centre = (x0 + x1) / 2 / width, (y0 + y1) / 2 / height
-                size = (x1 - x0) / width, (y1 - y0) / height
-                lines.append(" ".join([str(label), *(f"{v:.6f}" for v in (*centre, *size))]))
-            text = "".join(f"{line}\n" for line in lines)
-            _write(out / "labels" / split / f"{scene:06d}.txt", text.encode())
-    names = "".join(f"  {i}: {name}\n" for i, name in enumerate(dataset.classes))
-    splits = "train: images/train\nval: images/validation\ntest: images/test\n"
-    head = f"path: {json.dumps(str(out.resolve()))}\n{splits}"
-    _write(out / "data.yaml", f"{head}names:\n{names}".encode())
+    """`images/SPLIT/000012.png`, `labels/SPLIT/000012.txt` and `data.yaml` for ultralytics.
+
+    The folder may be moved: `data.yaml` has no `path`, which stands for its own folder.
+
+    Raises:
+        ValueError: no such modality, a damaged shard, or `out` cannot become a new folder.
+    """
+    with _whole(dataset, out, modality) as folder:
+        for split in dataset.splits:
+            for kind in ("images", "labels"):  # ultralytics wants a split's folders, if empty
+                (folder / kind / split).mkdir(parents=True)
+            for record in _records(dataset, split):
+                name, picture = f"{record['scene']:06d}", _picture(record, modality)
+                _write(folder / "images" / split / f"{name}.png", encode_png(picture))
+                text = _yolo_lines(record, modality, *picture.shape[:2])
+                _write(folder / "labels" / split / f"{name}.txt", text.encode())
+        names = "".join(f"  {i}: {name}\n" for i, name in enumerate(dataset.classes))
+        splits = "train: images/train\nval: images/validation\ntest: images/test\n"
+        _write(folder / "data.yaml", f"{splits}names:\n{names}".encode())
+
+
+def _yolo_lines(record: np.void, modality: str, height: int, width: int) -> str:
+    """A line per box: class, centre and size as shares of the picture."""
+    has = record[_has_box(modality)]
+    x0, y0, x1, y1 = (record[_box(modality)][has] / [width, height, width, height]).T
+    rows = np.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], axis=1)
+    return "".join(
+        f"{label} {' '.join(f'{v:.6f}' for v in row)}\n"
+        for label, row in zip(record["label"][has], rows, strict=True)
+    )
 
 
 def export_hf(dataset: Dataset, out: Path, modality: str = "image") -> None:
-    """`SPLIT.parquet` for Hugging Face `datasets`: the three pictures and the modality's boxes.
+    """`SPLIT.parquet` for Hugging Face `datasets`: the three pictures and what is known of them.
 
     `datasets.load_dataset("parquet", data_files={"train": "OUT/train.parquet"})` reads them with
-    pictures decoded and class names attached.
+    pictures decoded and class names attached. Depth has 8 bits over [depth_near, depth_far].
 
     Raises:
-        ValueError: pyarrow is not installed.
+        ValueError: pyarrow is not installed, no such modality, a damaged shard, or `out` cannot
+            become a new folder.
     """
     try:
         import pyarrow as pa
@@ -89,66 +155,89 @@ def export_hf(dataset: Dataset, out: Path, modality: str = "image") -> None:
         raise ValueError(
             "this export needs pyarrow; install it with: pip install pyarrow"
         ) from None
-    picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    fields = [("scene", pa.int64()), *((m, picture) for m in dataset.modalities)]
-    fields += [("boxes", pa.list_(pa.list_(pa.float32(), 4))), ("labels", pa.list_(pa.int64()))]
-    features: dict[str, Any] = {
-        "scene": {"dtype": "int64", "_type": "Value"},
-        **{m: {"_type": "Image"} for m in dataset.modalities},
-        "boxes": _list_of(_list_of({"dtype": "float32", "_type": "Value"}, 4)),
-        "labels": _list_of({"names": list(dataset.classes), "_type": "ClassLabel"}),
-    }
+    fields, features = _hf_columns(dataset)
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
     schema = pa.schema(fields, metadata=metadata)
-    _own(out)
-    for split in dataset.splits:
-        rows = list(_all_modalities(dataset, split, modality))
-        table = pa.Table.from_pylist(rows, schema=schema)
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer)
-        write_bytes(out / f"{split}.parquet", buffer.getvalue())
+    with _whole(dataset, out, modality) as folder:
+        for split in dataset.splits:
+            rows = (_hf_row(dataset, record, modality) for record in _records(dataset, split))
+            tables = (pa.Table.from_pylist(some, schema=schema) for some in _batches(rows))
+            if first := next(tables, None):  # `datasets` refuses a file without rows
+                with (
+                    (folder / f"{split}.parquet").open("wb") as file,
+                    pq.ParquetWriter(file, schema) as writer,
+                ):
+                    for table in itertools.chain([first], tables):
+                        writer.write_table(table)
 
 
-def _list_of(feature: dict[str, Any], length: int = -1) -> dict[str, Any]:
-    """A list feature in the words of `datasets`' own metadata."""
-    return {"feature": feature, "length": length, "_type": "List"}
+def _hf_columns(dataset: Dataset) -> tuple[list[tuple[str, Any]], dict[str, Any]]:
+    """Every column's type, for pyarrow and in the words of `datasets`' own metadata.
+
+    Lists are `Sequence` there: releases before 4 do not know `List`, later ones know both.
+    """
+    import pyarrow as pa
+
+    picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    columns: dict[str, tuple[Any, dict[str, Any]]] = {
+        "scene": (pa.int64(), {"dtype": "int64", "_type": "Value"}),
+        **{m: (picture, {"_type": "Image"}) for m in dataset.modalities},
+    }
+    number = (pa.float64(), {"dtype": "float64", "_type": "Value"})
+    labels = _list_of((pa.int64(), {"names": list(dataset.classes), "_type": "ClassLabel"}))
+    boxes = _list_of(_list_of((pa.float32(), {"dtype": "float32", "_type": "Value"}), 4))
+    vector, colour = _list_of(number), _list_of(number, 3)
+    columns |= {"boxes": boxes, "labels": labels, "radar_boxes": boxes, "radar_labels": labels}
+    columns |= {"position": _list_of(_list_of(number, 2)), "scale": vector, "yaw": vector}
+    columns |= {"hsv": _list_of(colour), "floor_hsv": colour, "backdrop_hsv": colour}
+    columns |= {"intrinsics": _list_of(_list_of(number, 3), 3)}
+    columns |= {"camera_to_world": _list_of(_list_of(number, 4), 4)}
+    columns |= {"depth_near": number, "depth_far": number}
+    arrow = [(name, kind) for name, (kind, _) in columns.items()]
+    return arrow, {name: feature for name, (_, feature) in columns.items()}
 
 
-def _all_modalities(dataset: Dataset, split: str, modality: str) -> Iterator[dict[str, Any]]:
-    arrays = {m: dataset.array(m, split) for m in dataset.modalities}
-    boxes = dataset.boxes(modality, split)
-    for i, scene in enumerate(dataset.scenes(split).tolist()):
-        pictures = {
-            m: {"bytes": encode_png(_squeeze(a[i])), "path": None} for m, a in arrays.items()
-        }
-        box, label = boxes[i]
-        yield {"scene": scene, **pictures, "boxes": box.tolist(), "labels": label.tolist()}
+def _list_of(column: tuple[Any, dict[str, Any]], length: int = -1) -> tuple[Any, dict[str, Any]]:
+    import pyarrow as pa
+
+    kind, feature = column
+    return pa.list_(kind, length), {"feature": feature, "length": length, "_type": "Sequence"}
+
+
+def _hf_row(dataset: Dataset, record: np.void, modality: str) -> dict[str, Any]:
+    pictures = {
+        m: {"bytes": encode_png(_picture(record, m)), "path": None} for m in dataset.modalities
+    }
+    return {**pictures, **_facts(dataset, record, modality)}
 
 
 def export_webdataset(dataset: Dataset, out: Path, modality: str = "image") -> None:
-    """`SPLIT-00000.tar` with, per scene, `000012.image.png`, `.depth.png` (16 bits), `.radar.png`
-    and `.json` (boxes and labels of the modality, K, camera to world)."""
-    _own(out)
-    for split in dataset.splits:
-        records, boxes = dataset.records(split), dataset.boxes(modality, split)
-        for part, start in enumerate(range(0, len(records), SCENES_PER_TAR)):
-            buffer = io.BytesIO()
-            with tarfile.open(fileobj=buffer, mode="w") as tar:
-                for i in range(start, min(start + SCENES_PER_TAR, len(records))):
-                    for name, data in _sample(records[i], boxes[i]).items():
-                        _add_to_tar(tar, f"{records[i]['scene']:06d}.{name}", data)
-            write_bytes(out / f"{split}-{part:05d}.tar", buffer.getvalue())
+    """`SPLIT-00000.tar` with, per scene, `000012.image.png`, `.depth.npy`, `.radar.png`, `.json`.
+
+    Depth is float32 metres [H, W]: webdataset's own decoders squash a picture of 16 bits. The
+    JSON has the class names, boxes and labels of the modality, and what else is known of a scene.
+
+    Raises:
+        ValueError: no such modality, a damaged shard, or `out` cannot become a new folder.
+    """
+    with _whole(dataset, out, modality) as folder:
+        for split in dataset.splits:
+            for part, records in enumerate(_batches(_records(dataset, split))):
+                with tarfile.open(folder / f"{split}-{part:05d}.tar", "w") as tar:
+                    for record in records:
+                        for name, data in _sample(dataset, record, modality).items():
+                            _add_to_tar(tar, f"{record['scene']:06d}.{name}", data)
 
 
-def _sample(record: np.void, boxes: Boxes) -> dict[str, bytes]:
-    about = {
-        "boxes": boxes[0].tolist(),
-        "labels": boxes[1].tolist(),
-        "intrinsics": record["intrinsics"].tolist(),
-        "camera_to_world": record["camera_to_world"].tolist(),
+def _sample(dataset: Dataset, record: np.void, modality: str) -> dict[str, bytes]:
+    metres = depth_metres(record["depth"], dataset.params.depth).astype(np.float32)
+    about = {"classes": list(dataset.classes), **_facts(dataset, record, modality)}
+    return {
+        "image.png": encode_png(record["image"]),
+        "depth.npy": npy_bytes(metres),
+        "radar.png": encode_png(record["radar"]),
+        "json": json.dumps(about).encode(),
     }
-    pictures = {f"{m}.png": encode_png(record[m]) for m in ("image", "depth", "radar")}
-    return {**pictures, "json": json.dumps(about).encode()}
 
 
 def _add_to_tar(tar: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -157,28 +246,103 @@ def _add_to_tar(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     tar.addfile(info, io.BytesIO(data))
 
 
-def _scenes(
-    dataset: Dataset, split: str, modality: str
-) -> Iterator[tuple[int, NDArray[np.uint8], Boxes]]:
-    pictures = dataset.array(modality, split)
-    boxes = dataset.boxes(modality, split)
-    for i, scene in enumerate(dataset.scenes(split).tolist()):
-        yield scene, _squeeze(pictures[i]), boxes[i]
+def _facts(dataset: Dataset, record: np.void, modality: str) -> dict[str, Any]:
+    """What is known of a scene, as numbers and lists; rows of objects are those of `boxes`."""
+    has, has_radar = record[_has_box(modality)], record["has_radar_box"]
+    objects = {name: record[name][has].tolist() for name in ("position", "scale", "yaw", "hsv")}
+    whole = ("floor_hsv", "backdrop_hsv", "intrinsics", "camera_to_world")
+    return {
+        "scene": int(record["scene"]),
+        "boxes": record[_box(modality)][has].tolist(),
+        "labels": record["label"][has].tolist(),
+        **objects,
+        "radar_boxes": record["radar_box"][has_radar].tolist(),
+        "radar_labels": record["label"][has_radar].tolist(),
+        **{name: record[name].tolist() for name in whole},
+        "depth_near": dataset.params.depth.near,
+        "depth_far": dataset.params.depth.far,
+    }
 
 
-def _squeeze(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return picture[..., 0] if picture.shape[-1] == 1 else picture
+def _records(dataset: Dataset, split: str) -> Iterator[np.void]:
+    """The records of a split, in order, read shard by shard."""
+    scenes = dataset.scenes(split)
+    for place, shard in enumerate(dataset.manifest.shards):
+        rows = scenes[(scenes >= shard.first) & (scenes < shard.first + shard.count)] - shard.first
+        records = dataset.shard(place)
+        yield from (records[row] for row in rows.tolist())
 
 
-def _own(out: Path) -> None:
-    """Make the export's folder.
+def _batches(items: Iterator[T]) -> Iterator[list[T]]:
+    while some := list(itertools.islice(items, SCENES_PER_FILE)):
+        yield some
+
+
+def _picture(record: np.void, modality: str) -> Picture:
+    """What networks see: [H, W, 3] for image, [H, W] for depth and radar."""
+    picture: Picture = record[modality]
+    return depth_to_uint8(record["depth"]) if modality == "depth" else picture
+
+
+def _box(modality: str) -> str:
+    return "radar_box" if modality == "radar" else "box"
+
+
+def _has_box(modality: str) -> str:
+    return f"has_{_box(modality)}"
+
+
+@contextlib.contextmanager
+def _whole(dataset: Dataset, out: Path, modality: str) -> Iterator[Path]:
+    """A folder to fill beside `out`, which becomes `out` when all is in it, or goes.
 
     Raises:
-        ValueError: there is something in it.
+        ValueError: no such modality, `out` cannot become a new folder, or there is no room.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    if any(out.iterdir()):
+    dataset.check_modality(modality)
+    out = Path(out).resolve()
+    _check_new(out)
+    beside = out.with_name(f".{out.name}{PARTIAL}")
+    try:
+        beside.mkdir(parents=True, exist_ok=True)
+        with _alone(beside, out):
+            _clear(beside)  # of what a killed export left
+            try:
+                yield beside
+                beside.rename(out)
+            except BaseException:
+                shutil.rmtree(beside, ignore_errors=True)
+                raise
+    except OSError as error:
+        raise ValueError(f"{out}: {error.strerror or error}; nothing is written") from None
+
+
+def _check_new(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out}: is a file; name a new folder")
+    if out.is_dir() and any(out.iterdir()):
         raise ValueError(f"{out}: is not empty; remove it, or name a new folder")
+    if out.is_dir() and (os.path.ismount(out) or out == Path.cwd()):
+        raise ValueError(f"{out}: is in use by the system; name a new folder in it")
+
+
+@contextlib.contextmanager
+def _alone(beside: Path, out: Path) -> Iterator[None]:
+    """Hold the folder, so that two exports cannot remove each other's files."""
+    handle = os.open(beside, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{out}: another export is writing it; wait for it") from None
+        yield
+    finally:
+        os.close(handle)
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _write(path: Path, data: bytes) -> None:

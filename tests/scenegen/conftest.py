@@ -27,6 +27,16 @@ def tiny(**changes: Any) -> SceneParams:
 
 
 @pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Forty small scenes."""
+    folder = tmp_path_factory.mktemp("forty")
+    image = {"width": 32, "height": 32, "samples": 1}
+    params = SceneParams.model_validate({"count": 40, "shard_size": 16, "image": image})
+    render_dataset(params, folder, workers=1, progress=False)
+    return open_dataset(folder)
+
+
+@pytest.fixture(scope="session")
 def thousand(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """A thousand scenes at the default size; depth and index need no second sample."""
     folder = tmp_path_factory.mktemp("thousand")

@@ -1,42 +1,27 @@
-"""The loader and the exports, read back by the libraries they are for."""
+"""The loader, the card, the preview and the commands."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
-import datasets
 import numpy as np
 import pytest
-import webdataset
 
 from scenegen import card
 from scenegen.__main__ import main
 from scenegen.card import write_card
 from scenegen.dataset import Dataset, open_dataset
-from scenegen.exports import EXPORTS, export_coco, export_hf, export_webdataset, export_yolo
-from scenegen.generate import render_dataset
-from scenegen.params import CLASSES, SceneParams
+from scenegen.params import CLASSES
 from scenegen.preview import preview
 from scenegen.scene import sample_scene
 from scenegen.splits import SPLITS, split_scenes
 from tests.scenegen.conftest import tiny
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Forty small scenes."""
-    folder = tmp_path_factory.mktemp("forty")
-    image = {"width": 32, "height": 32, "samples": 1}
-    params = SceneParams.model_validate({"count": 40, "shard_size": 16, "image": image})
-    render_dataset(params, folder, workers=1, progress=False)
-    return open_dataset(folder)
 
 
 def test_splits_partition_and_do_not_move() -> None:
@@ -113,84 +98,6 @@ def test_unknown_modality_and_folder(dataset: Dataset, tmp_path: Path) -> None:
         dataset.array("lidar", "train")
     with pytest.raises(ValueError, match="is not a dataset"):
         open_dataset(tmp_path)
-
-
-def test_coco_loads_with_pycocotools(dataset: Dataset, tmp_path: Path) -> None:
-    from pycocotools.coco import COCO
-
-    export_coco(dataset, tmp_path)
-    for split in SPLITS:
-        coco = COCO(str(tmp_path / "annotations" / f"{split}.json"))
-        assert sorted(coco.getImgIds()) == dataset.scenes(split).tolist()
-        boxes = dataset.boxes("image", split)
-        for scene, (box, label) in zip(dataset.scenes(split).tolist(), boxes, strict=True):
-            found = coco.loadAnns(coco.getAnnIds(imgIds=[scene]))
-            assert [a["category_id"] for a in found] == label.tolist()
-            corners = [[x, y, x + w, y + h] for x, y, w, h in (a["bbox"] for a in found)]
-            np.testing.assert_allclose(np.reshape(corners, (-1, 4)), box)
-        name = coco.loadImgs([int(dataset.scenes(split)[0])])[0]["file_name"]
-        picture = cv2.imread(str(tmp_path / split / name))[..., ::-1]
-        np.testing.assert_array_equal(picture, dataset.array("image", split)[0])
-
-
-@pytest.mark.parametrize("modality", ["image", "radar"])
-def test_yolo_loads_with_ultralytics(dataset: Dataset, tmp_path: Path, modality: str) -> None:
-    from ultralytics.data.dataset import YOLODataset
-    from ultralytics.data.utils import check_det_dataset
-
-    export_yolo(dataset, tmp_path, modality)
-    data = check_det_dataset(str(tmp_path / "data.yaml"), autodownload=False)
-    assert list(data["names"].values()) == list(CLASSES)
-    loaded = YOLODataset(img_path=data["train"], data=data, imgsz=32, augment=False)
-    boxes = dataset.boxes(modality, "train")
-    assert len(loaded.labels) == len(boxes)
-    side = 64 if modality == "radar" else 32
-    by_file = {Path(one["im_file"]).stem: one for one in loaded.labels}
-    for scene, (box, label) in zip(dataset.scenes("train"), boxes, strict=True):
-        one = by_file[f"{scene:06d}"]
-        assert one["cls"].ravel().astype(int).tolist() == label.tolist()
-        centre, size = one["bboxes"][:, :2] * side, one["bboxes"][:, 2:] * side
-        np.testing.assert_allclose(np.c_[centre - size / 2, centre + size / 2], box, atol=1e-3)
-
-
-def test_hugging_face_loads_the_parquet(dataset: Dataset, tmp_path: Path) -> None:
-    export_hf(dataset, tmp_path)
-    files = {split: str(tmp_path / f"{split}.parquet") for split in SPLITS}
-    loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path / "cache"))
-    assert loaded["test"]["scene"][:] == dataset.scenes("test").tolist()
-    assert loaded["train"].features["labels"].feature.names == list(CLASSES)
-    row = loaded["train"][3]
-    np.testing.assert_array_equal(np.asarray(row["image"]), dataset.array("image", "train")[3])
-    box, label = dataset.boxes("image", "train")[3]
-    np.testing.assert_allclose(np.reshape(row["boxes"], (-1, 4)), box)
-    assert row["labels"] == label.tolist()
-
-
-def test_webdataset_tars(dataset: Dataset, tmp_path: Path) -> None:
-    export_webdataset(dataset, tmp_path)
-    records = dataset.records("validation")
-    with tarfile.open(tmp_path / "validation-00000.tar") as tar:
-        names = tar.getnames()
-        assert names == [
-            f"{k:06d}.{kind}"
-            for k in dataset.scenes("validation")
-            for kind in ("image.png", "depth.png", "radar.png", "json")
-        ]
-        stream = tar.extractfile(names[1])
-        assert stream is not None
-        depth = cv2.imdecode(np.frombuffer(stream.read(), np.uint8), cv2.IMREAD_UNCHANGED)
-        np.testing.assert_array_equal(depth, records[0]["depth"])
-        about = tar.extractfile(names[3])
-        assert about is not None
-        boxes, _ = dataset.boxes("image", "validation")[0]
-        np.testing.assert_allclose(np.reshape(json.load(about)["boxes"], (-1, 4)), boxes)
-
-
-def test_webdataset_reads_them(dataset: Dataset, tmp_path: Path) -> None:
-    export_webdataset(dataset, tmp_path)
-    samples = list(webdataset.WebDataset(str(tmp_path / "test-00000.tar"), shardshuffle=False))
-    assert [int(s["__key__"]) for s in samples] == dataset.scenes("test").tolist()
-    assert {"image.png", "depth.png", "radar.png", "json"} <= set(samples[0])
 
 
 def test_the_card_states_what_is_there(dataset: Dataset, tmp_path: Path) -> None:
@@ -303,14 +210,3 @@ def test_a_spec_that_is_none_is_one_line_with_file_and_key(
     assert main(["preview", "--spec", str(path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"{path}: these data do not describe a scene: {said}")
-
-
-@pytest.mark.parametrize("name", EXPORTS)
-def test_an_export_takes_no_folder_that_holds_something(
-    dataset: Dataset, tmp_path: Path, name: str
-) -> None:
-    """Tools read all that lies there: pictures of an earlier export would be among it."""
-    (tmp_path / "old.png").touch()
-    with pytest.raises(ValueError, match="is not empty"):
-        EXPORTS[name](dataset, tmp_path, "image")
-    assert [path.name for path in tmp_path.iterdir()] == ["old.png"]
