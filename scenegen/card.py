@@ -13,10 +13,11 @@ from base.files import write_bytes
 from scenegen.checks import BoxCheck, check_boxes
 from scenegen.dataset import Dataset
 from scenegen.preview import contact_sheet, encode_png
-from scenegen.records import depth_metres
+from scenegen.records import DEPTH_STEPS, depth_metres
 
 __all__ = ["write_card"]
 
+TITLE = "# Shapes with image, depth and radar"
 CHECKED_SCENES = 1000  # occlusion and agreement are told from the first so many scenes
 
 
@@ -30,14 +31,32 @@ class _Facts(NamedTuple):
 
 
 def write_card(dataset: Dataset, out: Path) -> Path:
-    """Write `README.md`, `plots.png` and `scenes.png` into a folder; returns the Markdown file."""
+    """Write `README.md`, `plots.png` and `scenes.png` into a folder; returns the Markdown file.
+
+    Raises:
+        ValueError: a file of such a name is there and is not of an earlier card.
+    """
+    _check_own(out)
     facts = _gather(dataset)
     first = np.array(dataset.shard(0)[:12])
-    out.mkdir(parents=True, exist_ok=True)
-    write_bytes(out / "scenes.png", encode_png(contact_sheet(first)))
-    write_bytes(out / "plots.png", _plots(dataset, facts))
-    write_bytes(out / "README.md", _text(dataset, facts).encode())
+    files = {
+        "scenes.png": encode_png(contact_sheet(first)),
+        "plots.png": _plots(dataset, facts),
+        "README.md": _text(dataset, facts).encode(),
+    }
+    for name, data in files.items():
+        write_bytes(out / name, data)
     return out / "README.md"
+
+
+def _check_own(out: Path) -> None:
+    """Refuse to replace what no card has written: a project's README.md, for instance."""
+    card = out / "README.md"
+    if card.is_file() and card.read_bytes().startswith(TITLE.encode()):
+        return
+    for name in (card.name, "plots.png", "scenes.png"):
+        if (out / name).exists():
+            raise ValueError(f"{out / name}: is not of an earlier card; name another folder")
 
 
 def _gather(dataset: Dataset) -> _Facts:
@@ -56,7 +75,10 @@ def _gather(dataset: Dataset) -> _Facts:
         "floor": np.concatenate([s["floor_hsv"][:, 0] for s in shards]),
         "backdrop": np.concatenate([s["backdrop_hsv"][:, 0] for s in shards]),
     }
-    depth = depth_metres(some["depth"], dataset.params.depth)
+    limits = dataset.params.depth
+    # Where rounding puts the far limit just before itself, it is still no surface.
+    seen = some["depth"] < DEPTH_STEPS
+    depth = np.where(seen, depth_metres(some["depth"], limits), limits.far)
     checks = check_boxes(some, dataset.params)
     return _Facts(labels[there], there.sum(axis=1), boxes, hues, depth, checks)
 
@@ -66,12 +88,7 @@ def _text(dataset: Dataset, facts: _Facts) -> str:
     counts = np.bincount(facts.labels, minlength=len(dataset.classes))
     balance = "".join(f"| {c} | {n} |\n" for c, n in zip(dataset.classes, counts, strict=True))
     splits = "".join(f"| {s} | {n} |\n" for s, n in manifest.splits.items())
-    size = facts.boxes[:, 2:] - facts.boxes[:, :2]
-    low, middle, high = np.percentile(np.sqrt(size.prod(axis=1)), [5, 50, 95])
-    occluded = np.array([c.occluded for c in facts.checks])
-    agreement = np.array([c.against_index for c in facts.checks])
-    nearest, median = facts.depth.min(), np.median(facts.depth)
-    return f"""# Shapes with image, depth and radar: {manifest.count} scenes
+    return f"""{TITLE}: {manifest.count} scenes
 
 Rendered by Blender {manifest.blender} from master seed {params.seed}; SHA-256 `{manifest.sha256}`.
 Image and depth {params.image.width} x {params.image.height} pixels, radar {params.radar.width} x \
@@ -87,17 +104,48 @@ Image and depth {params.image.width} x {params.image.height} pixels, radar {para
 {balance}
 - Objects per scene: {facts.per_scene.min()} to {facts.per_scene.max()}, \
 mean {facts.per_scene.mean():.2f}.
-- Boxes: {len(facts.boxes)}; square root of the area 5 % {low:.1f}, median {middle:.1f}, \
-95 % {high:.1f} pixels.
-- Occlusion: {(occluded > 0.1).mean():.1%} of the objects with a box are hidden by more than a \
-tenth, {(occluded > 0.5).mean():.1%} by more than half (first {CHECKED_SCENES} scenes).
-- Depth: nearest {nearest:.2f} m, median {median:.2f} m, limits {params.depth.near} to \
+- Boxes: {_sizes(facts.boxes)}.
+- Occlusion: {_occlusion(facts.checks)}.
+- Depth: {_depths(facts.depth, params.depth.far)}, limits {params.depth.near} to \
 {params.depth.far} m.
-- Boxes from depth against Blender's object index: mean IoU {agreement.mean():.4f}, \
-lowest {agreement.min():.4f}.
+- Boxes from depth against Blender's object index: {_agreement(facts.checks)}.
 
 ![Distributions](plots.png)
 """
+
+
+def _sizes(boxes: NDArray[np.float32]) -> str:
+    if not len(boxes):
+        return "none"
+    sides = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1))
+    low, middle, high = np.percentile(sides, [5, 50, 95])
+    return (
+        f"{len(boxes)}; square root of the area 5 % {low:.1f}, median {middle:.1f}, "
+        f"95 % {high:.1f} pixels"
+    )
+
+
+def _occlusion(checks: list[BoxCheck]) -> str:
+    if not checks:
+        return f"none, as no object has a box (first {CHECKED_SCENES} scenes)"
+    occluded = np.array([c.occluded for c in checks])
+    return (
+        f"{(occluded > 0.1).mean():.1%} of the objects with a box are hidden by more than a "
+        f"tenth, {(occluded > 0.5).mean():.1%} by more than half (first {CHECKED_SCENES} scenes)"
+    )
+
+
+def _depths(metres: NDArray[np.float64], far: float) -> str:
+    if metres.min() >= far:
+        return "none before the far limit"
+    return f"nearest {metres.min():.2f} m, median {np.median(metres):.2f} m"
+
+
+def _agreement(checks: list[BoxCheck]) -> str:
+    if not checks:
+        return "none to compare"
+    agreement = np.array([c.against_index for c in checks])
+    return f"mean IoU {agreement.mean():.4f}, lowest {agreement.min():.4f}"
 
 
 def _plots(dataset: Dataset, facts: _Facts) -> bytes:
@@ -112,7 +160,9 @@ def _plots(dataset: Dataset, facts: _Facts) -> bytes:
     axes[1].bar(values.astype(str), scenes)
     axes[1].set(title="objects per scene", ylabel="scenes")
     axes[2].hist([c.occluded for c in facts.checks], bins=20, range=(0, 1))
-    axes[2].set(title="occlusion", xlabel="hidden share of the projection", yscale="log")
+    axes[2].set(title="occlusion", xlabel="hidden share of the projection")
+    if facts.checks:  # a logarithm of nothing warns
+        axes[2].set(yscale="log")
     size = facts.boxes[:, 2:] - facts.boxes[:, :2]
     axes[3].hist(size, bins=20, label=["width", "height"])
     axes[3].set(title="box sizes", xlabel="pixels")

@@ -17,6 +17,7 @@ from scenegen import card
 from scenegen.__main__ import main
 from scenegen.card import write_card
 from scenegen.dataset import Dataset, open_dataset
+from scenegen.generate import render_dataset
 from scenegen.params import CLASSES
 from scenegen.preview import preview
 from scenegen.scene import sample_scene
@@ -109,6 +110,41 @@ def test_the_card_states_what_is_there(dataset: Dataset, tmp_path: Path) -> None
         assert stated >= (labels == number).sum()
     for plot in ("plots.png", "scenes.png"):
         assert cv2.imread(str(tmp_path / plot)).std() > 10
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"depth": {"near": 0.1, "far": 0.5}}, ["Boxes: none.", "Depth: none before the far"]),
+        ({"depth": {"near": 900.0, "far": 1000.0}}, ["Boxes: none.", "nearest 900.00 m"]),
+        ({"camera": {"look_height": 60.0}}, ["Boxes: none.", "Occlusion: none", "index: none"]),
+        ({"count": 1}, [": 1 scenes", "| validation | 1 |", "1 to 1, mean 1.00"]),
+    ],
+    ids=["all too far", "all too near", "all out of sight", "one scene"],
+)
+def test_the_card_of_a_dataset_without_boxes_or_depth_says_none(
+    tmp_path: Path, changes: dict[str, Any], said: list[str]
+) -> None:
+    render_dataset(tiny(**{"count": 2, **changes}), tmp_path, workers=1, progress=False)
+    text = write_card(open_dataset(tmp_path), tmp_path / "card").read_text()
+    for words in said:
+        assert words in text
+    assert "nan" not in text
+    for plot in ("plots.png", "scenes.png"):
+        assert cv2.imread(str(tmp_path / "card" / plot)).std() > 10
+
+
+def test_a_card_replaces_a_card_and_nothing_else(dataset: Dataset, tmp_path: Path) -> None:
+    first = write_card(dataset, tmp_path / "card").read_bytes()
+    assert write_card(dataset, tmp_path / "card").read_bytes() == first
+    for name in ("README.md", "plots.png"):
+        folder = tmp_path / name.replace(".", "-")
+        folder.mkdir()
+        (folder / name).write_text("# My project")
+        with pytest.raises(ValueError, match=f"{name}: is not of an earlier card; name another"):
+            write_card(dataset, folder)
+        assert [path.read_text() for path in folder.iterdir()] == ["# My project"]
 
 
 @pytest.mark.parametrize("most", [10, 20, 1000])
