@@ -15,8 +15,8 @@ __all__ = ["Expert", "Trunk", "decoder", "fast_bfloat16", "full", "trunk"]
 
 
 def full(x: Tensor) -> Tensor:
-    """What left a bfloat16 network, in float32; anything else unchanged."""
-    return x.float() if x.dtype == torch.bfloat16 else x
+    """What left a network of 16 bits, in float32; anything else unchanged."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def fast_bfloat16(device: torch.device) -> bool:

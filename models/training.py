@@ -22,7 +22,7 @@ from base.progress import Progress
 from models import fusions, objectives
 from models.mixture import Draws
 from models.networks import fast_bfloat16
-from models.params import Cell, TrainingParams, VAEParams, check_cell
+from models.params import Cell, ModalityParams, TrainingParams, VAEParams, check_cell
 from models.vae import Bound, MultimodalVAE
 
 __all__ = ["DivergedError", "batch_rows", "keep_freed_memory", "rate", "train"]
@@ -55,8 +55,9 @@ def train(
     Args:
         params: the `vae:` section; the modalities trained are those it names.
         cell: fusion, objective and options.
-        data, validation: modality -> uint8 [N, H, W, C] (or float32 [N, D] and [N, T, D]); the
-            validation loss is that of the first 256 rows.
+        data, validation: modality -> uint8 [N, H, W, C] (or float [N, D] and [N, T, D], or
+            categories as integers [N], [N, T] and [N, H, W]); the validation loss is that of the
+            first 256 rows, NaN if there are none.
         seed: decides weights, batches and noise.
         out: the safetensors file to write.
         checkpoints: folder of this training alone, deleted at its end; a checkpoint there is
@@ -73,6 +74,7 @@ def train(
         "validation_loss"}; losses are in nats per scene, seconds those of all resumes together.
 
     Raises:
+        TypeError: names the modality that is no array.
         ValueError: names the modality whose rows, shape or values do not fit, or the key of params.
         DivergedError: names step, term and modality; the last good checkpoint is kept. Where the
             loss is finite and its gradient is not, names the modality or the weights alone.
@@ -85,7 +87,8 @@ def train(
     seen = _resident(data, params, device)
     if not len(next(iter(seen.values()))):
         raise ValueError("data: no rows to train on")
-    held_out = _resident(validation, params, device)
+    held_out = _resident(validation, params, device, "validation")
+    _check_alike(held_out, seen)
 
     model = _fresh_model(params, cell, _shapes(params, seen), seed)
     model.to(device).train()
@@ -163,32 +166,77 @@ def keep_freed_memory() -> None:
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD in bytes, the largest int
 
 
-def _resident(data: Mapping[str, np.ndarray], params: VAEParams, device: str) -> dict[str, Tensor]:
+def _resident(
+    data: Mapping[str, np.ndarray], params: VAEParams, device: str, where: str = "data"
+) -> dict[str, Tensor]:
     """The modalities that `params` names, as stored, on the device.
 
     Raises:
+        TypeError: names the modality that is no array.
         ValueError: names the modality that is missing, or whose rows, shape or values do not fit.
     """
     missing = sorted(set(params.modalities) - set(data))
     if missing:
-        raise ValueError(f"modalities: {missing} is not in the data, which has {sorted(data)}")
+        raise ValueError(f"modalities: {missing} is not in the {where}, which has {sorted(data)}")
+    for name, modality in params.modalities.items():
+        _check_form(f"{name} of {where}", data[name], modality)
+        _check_values(f"{name} of {where}", data[name], modality)
     counts = {name: len(data[name]) for name in params.modalities}
     if len(set(counts.values())) > 1:
         raise ValueError(f"modalities: row i of each is of the same thing; they have {counts} rows")
-    for name, modality in params.modalities.items():
-        x = data[name]
-        if x.dtype == np.uint8 and x.ndim == 3 and not modality.classes:
+    return {name: torch.from_numpy(_plain(data[name])).to(device) for name in params.modalities}
+
+
+def _check_form(name: str, x: np.ndarray, modality: ModalityParams) -> None:
+    """Refuse an array whose type or number of axes no network here takes."""
+    if not isinstance(x, np.ndarray):
+        raise TypeError(f"{name}: {type(x).__name__}, expected a NumPy array")
+    if modality.classes:
+        fits = x.dtype.kind in "biu" and x.ndim in (1, 2, 3)
+        expected = "integers [N], [N, T] or [N, H, W]"
+    else:
+        real = x.dtype.kind == "f" and x.dtype.itemsize <= 8  # torch knows no longer ones
+        fits = x.ndim in (2, 4) if x.dtype == np.uint8 else real and x.ndim in (2, 3)
+        expected = "uint8 [N, H, W, C] (C = 1 for grey), uint8 or float [N, D], or float [N, T, D]"
+    if not fits or 0 in x.shape[1:]:
+        raise ValueError(f"{name}: {x.dtype} {list(x.shape)}, expected {expected}")
+
+
+def _check_values(name: str, x: np.ndarray, modality: ModalityParams) -> None:
+    """Refuse categories out of range, what is no probability, and what is not finite."""
+    if not len(x) or (x.dtype == np.uint8 and not modality.classes):
+        return
+    low, high = float(x.min()), float(x.max())
+    if modality.classes or modality.likelihood == "bernoulli":
+        least, most = 0.0, max(modality.classes - 1.0, 1.0)
+        expected = f"[0, {most:g}]"
+    else:
+        most = float(np.finfo(np.float32).max)
+        least, expected = -most, "finite numbers of float32"
+    if not least <= low <= high <= most:  # nor NaN
+        raise ValueError(
+            f"{name}: values in [{low:g}, {high:g}], {modality.likelihood} needs {expected}"
+        )
+
+
+def _plain(x: np.ndarray) -> np.ndarray:
+    """The array as torch takes it: contiguous, of this machine's byte order, and its own.
+
+    Of the unsigned integers torch indexes those of 8 bits alone; a read-only array makes it warn.
+    """
+    dtype = np.dtype(np.int64) if x.dtype.kind == "u" and x.dtype.itemsize > 1 else x.dtype
+    plain = np.ascontiguousarray(x, dtype.newbyteorder("="))
+    return plain if plain.flags.writeable else plain.copy()
+
+
+def _check_alike(held_out: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> None:
+    """Refuse validation data of another shape than those trained on."""
+    for name, x in held_out.items():
+        if x.shape[1:] != seen[name].shape[1:]:
             raise ValueError(
-                f"{name}: uint8 {list(x.shape)}, expected [N, H, W, C], C = 1 for grey"
+                f"{name} of validation: {list(x.shape)}, expected "
+                f"[N, {str(list(seen[name].shape[1:]))[1:]} as in the data"
             )
-        if modality.likelihood == "bernoulli" and x.dtype != np.uint8 and len(x):
-            low, high = x.min(), x.max()
-            if not 0 <= low <= high <= 1:  # nor NaN
-                raise ValueError(f"{name}: values in [{low:g}, {high:g}], bernoulli needs [0, 1]")
-    return {
-        name: torch.from_numpy(np.ascontiguousarray(data[name])).to(device)
-        for name in params.modalities
-    }
 
 
 def _shapes(params: VAEParams, data: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

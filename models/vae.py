@@ -104,8 +104,19 @@ class MultimodalVAE(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weights are: float32, unless the model was moved (`half()`, `double()`)."""
+        return next(self.parameters()).dtype
+
+    @property
+    def _wide(self) -> torch.dtype:
+        """What all but the networks computes in: the weights' dtype, but at least float32."""
+        return torch.promote_types(self.dtype, torch.float32)
+
     def _autocast(self) -> torch.autocast:
-        fast = self.params.training.precision == "bfloat16" and networks.fast_bfloat16(self.device)
+        wanted = self.params.training.precision == "bfloat16" and self.dtype == torch.float32
+        fast = wanted and networks.fast_bfloat16(self.device)
         return torch.autocast(self.device.type, torch.bfloat16, enabled=fast)
 
     def _layout(self, batch: int, like: Tensor) -> Layout:
@@ -125,7 +136,7 @@ class MultimodalVAE(nn.Module):
                 with self._autocast():
                     mean, var = expert(x)
             else:
-                mean = next(iter(x.values())).new_zeros(batch, self.params.latent)
+                mean = torch.zeros(batch, self.params.latent, device=self.device, dtype=self._wide)
                 var = torch.ones_like(mean)
             means.append(mean)
             variances.append(var)
@@ -134,7 +145,7 @@ class MultimodalVAE(nn.Module):
     def decode(self, name: str, z: Tensor) -> Tensor:
         """Decoder output [N, ...] of modality `name` for z [N, L]."""
         with self._autocast():
-            output: Tensor = self.decoders[name](z)
+            output: Tensor = self.decoders[name](z.to(self.dtype))
         return output.movedim(1, -1) if self._classes(name) and output.ndim == 4 else output
 
     def _classes(self, name: str) -> int:
@@ -143,8 +154,8 @@ class MultimodalVAE(nn.Module):
     def _encodable(self, name: str, x: Tensor) -> Tensor:
         """What an encoder reads: categories become one-hot vectors, channels come first."""
         if not self._classes(name):
-            return x
-        hot = F.one_hot(x, self._classes(name)).float()
+            return x.to(self.dtype)
+        hot = F.one_hot(x, self._classes(name)).to(self.dtype)
         return hot.movedim(-1, 1) if hot.ndim == 4 else hot
 
     def log_likelihoods(self, x: Mapping[str, Tensor], z: Tensor) -> Tensor:
@@ -314,7 +325,7 @@ class MultimodalVAE(nn.Module):
             generator: draws instead of `uniforms` and `normals`.
 
         Returns:
-            modality -> float32 [B, C, H, W] in [0, 1].
+            modality -> float32 [B, C, H, W] in [0, 1] (float64 from a model of float64).
         """
         if point not in ("mean", "sample"):
             raise ValueError(f"point: {point!r} is neither 'mean' nor 'sample'")
@@ -349,7 +360,7 @@ class MultimodalVAE(nn.Module):
     def sample(self, count: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Every modality, decoded from `count` draws of the prior; by default anew each time."""
         generator = generator or self._anew()
-        like = torch.empty(0, device=self.device)
+        like = torch.empty(0, device=self.device, dtype=self._wide)
         return self._decode_all(Draws(generator).normal((count, self.params.latent), like))
 
     def _anew(self) -> torch.Generator:
@@ -436,14 +447,15 @@ class MultimodalVAE(nn.Module):
             shape = shape[:-1]
         elif self._is_image(name):
             shape = (shape[2], *shape[:2])
-        if tuple(x.shape[1:]) != shape or not len(x):
+        if not x.ndim or tuple(x.shape[1:]) != shape or not len(x):
             raise ValueError(f"{name}: shape {list(x.shape)}, expected [B, {str(shape)[1:-1]}]")
         low, high = x.min().item(), x.max().item()
         likelihood = self.params.modalities[name].likelihood
         bounded = self._is_image(name) or likelihood == "bernoulli" or classes
-        top = classes - 1 if classes else 1
-        if not (math.isfinite(low + high) and (not bounded or (low >= 0 and high <= top))):
-            limits = f"[0, {top}]" if bounded else "finite numbers"
+        top, largest = (classes - 1 if classes else 1), torch.finfo(self.dtype).max
+        least, most = (0.0, top) if bounded else (-largest, largest)
+        if not least <= low <= high <= most:  # nor NaN
+            limits = f"[0, {top}]" if bounded else f"finite numbers of {self.dtype}"
             raise ValueError(f"{name}: values in [{low:g}, {high:g}], expected {limits}")
         return x
 
@@ -451,18 +463,19 @@ class MultimodalVAE(nn.Module):
         """A stored batch as the networks want it, on the model's device; no value is checked.
 
         uint8 [B, H, W, C] -> float [B, C, H, W] in [0, 1] (channels last in memory); other uint8
-        -> float in [0, 1]; categories -> int64; floating-point tensors -> float32.
+        -> float in [0, 1]; categories -> int64; floating-point tensors -> float. That is float32,
+        or float64 where the weights are.
         """
         x = x.to(self.device)
         if self._classes(name):
-            if x.is_floating_point():
+            if x.is_floating_point() or x.is_complex():
                 raise ValueError(f"{name}: dtype {x.dtype}, expected integers (categories)")
             return x.long()
         if x.dtype == torch.uint8:
-            return (x.movedim(-1, 1) if x.ndim == 4 else x).float() / 255
+            return (x.movedim(-1, 1) if x.ndim == 4 else x).to(self._wide) / 255
         if not x.is_floating_point():
             raise ValueError(f"{name}: dtype {x.dtype}, expected uint8 or floating point")
-        return x.to(next(self.parameters()).dtype)
+        return x.to(self._wide)
 
     # -- files ------------------------------------------------------------------------------
 

@@ -192,6 +192,9 @@ def wrong_inputs() -> dict[str, tuple[dict[str, torch.Tensor], str]]:
         "range": ({"image": floats * 255}, r"image: values in .* expected \[0, 1\]"),
         "nan": ({"image": floats * torch.nan}, "image: values"),
         "batch": ({"image": x["image"], "depth": x["depth"][:2]}, "differ in batch size"),
+        "one number": ({"image": torch.tensor(0.5)}, r"image: shape \[\], expected"),
+        "bool": ({"image": x["image"] > 9}, "image: dtype torch.bool, expected uint8"),
+        "complex": ({"image": floats.cfloat()}, "image: dtype torch.complex64, expected uint8"),
     }
 
 
@@ -279,6 +282,85 @@ def test_categories_sequences_and_vectors_are_modalities() -> None:
         model.generate({"text": torch.full((4, 6), 7)})
     with pytest.raises(ValueError, match="expected integers"):
         model.generate({"text": torch.zeros(4, 6)})
+
+
+MOVED = {torch.float64: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.08}  # and how far off
+
+
+def mixed_model(kind: str, precision: str, cell: Cell) -> tuple[MultimodalVAE, dict[str, Any]]:
+    """Every sort of modality, and a batch of each as it is stored."""
+    params = VAEParams.model_validate(
+        {
+            "modalities": {
+                "image": {},
+                "depth": {"likelihood": "bernoulli"},
+                "text": {"likelihood": "categorical", "classes": 7},
+                "track": {"likelihood": "laplace"},
+            },
+            "latent": 4,
+            "network": {"kind": kind, "width": 8},
+            "training": {"precision": precision, "threads": 1},
+        }
+    )
+    shapes = {**IMAGES, "text": (6, 7), "track": (5, 2)}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = MultimodalVAE(params, cell, shapes).eval()
+    generator = torch.Generator().manual_seed(0)
+    text = torch.randint(0, 7, (3, 6), generator=generator)
+    return model, {**stored(), "text": text, "track": torch.randn(3, 5, 2, generator=generator)}
+
+
+@pytest.mark.parametrize("dtype", MOVED, ids=str)
+@pytest.mark.parametrize("kind", ["residual", "cnn", "mixer"])
+def test_a_model_moved_to_another_dtype_answers_all_the_same(
+    dtype: torch.dtype, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stored bytes, categories and floats of any width; also where bfloat16 is fast."""
+    monkeypatch.setattr(networks, "fast_bfloat16", lambda device: False)
+    model, x = mixed_model(kind, "bfloat16", Cell())
+    want, mean = model.generate(x), model.posterior(x).mean
+    some = model.posterior({"text": x["text"]}, missing="prior").mean
+    evidence = model.log_likelihood(x, 9, torch.Generator().manual_seed(0))
+    monkeypatch.setattr(networks, "fast_bfloat16", lambda device: True)
+    model.to(dtype)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    for given in (x, {**x, "track": x["track"].double()}, {**x, "track": x["track"].to(dtype)}):
+        torch.testing.assert_close(
+            model.posterior(given).mean, mean.to(wide), atol=MOVED[dtype], rtol=0
+        )
+        for name, value in model.generate(given).items():
+            torch.testing.assert_close(value, want[name].to(wide), atol=MOVED[dtype], rtol=0)
+    moved = model.posterior({"text": x["text"]}, missing="prior").mean
+    torch.testing.assert_close(moved, some.to(wide), atol=MOVED[dtype], rtol=0)
+    found = model.log_likelihood(x, 9, torch.Generator().manual_seed(0))
+    assert found.dtype == wide
+    if wide == torch.float32:  # with the same draws
+        torch.testing.assert_close(found, evidence, atol=0, rtol=0.05)
+    assert {value.dtype for value in model.sample(2).values()} == {wide}
+
+
+@pytest.mark.parametrize("fusion", ["poe", "moe", "mopoe", "rce", "code"])
+@pytest.mark.parametrize("dtype", MOVED, ids=str)
+def test_every_fusion_answers_in_another_dtype(fusion: str, dtype: torch.dtype) -> None:
+    model, x = mixed_model("mixer", "float32", Cell(fusion=fusion))
+    keyed: dict[str, Any] = {
+        "uniforms": torch.rand(3, 4, generator=torch.Generator().manual_seed(0)),
+        "normals": torch.randn(3, 4, generator=torch.Generator().manual_seed(1)),
+    }
+    want = model.generate(x, point="sample", **keyed)
+    for name, value in model.to(dtype).generate(x, point="sample", **keyed).items():
+        torch.testing.assert_close(value, want[name].to(value), atol=MOVED[dtype], rtol=0)
+
+
+def test_a_number_too_large_for_the_weights_is_named() -> None:
+    model, _ = mixed_model("mixer", "float32", Cell())
+    big = {"track": torch.full((3, 5, 2), 1e5)}
+    assert model.generate(big)["track"].isfinite().all()
+    with pytest.raises(ValueError, match=r"^track: values in .*expected finite numbers of torch.f"):
+        model.half().generate(big)
+    with pytest.raises(ValueError, match=r"expected finite numbers of torch\.float32"):
+        model.float().generate({"track": torch.full((3, 5, 2), 1e39, dtype=torch.float64)})
 
 
 def test_shapes_must_name_the_modalities() -> None:
