@@ -6,20 +6,30 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
+from base.files import explained
 from scenegen.params import SceneParams
 from scenegen.scene import SceneSpec, sample_scene
 
 __all__ = ["main"]
 
+MOST_PREVIEWED = 1000  # scenes on a contact sheet, which is one picture in memory
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line for a mistake, as for every other; `--help` has the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (--help lists what is possible)\n")
+
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m scenegen", description=__doc__)
+    parser = _Parser(prog="python -m scenegen", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    params = argparse.ArgumentParser(add_help=False)
+    params = _Parser(add_help=False)
     params.add_argument(
         "--params", type=Path, help="JSON file of SceneParams (default: those of the code)"
     )
@@ -30,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="change one param, such as objects.scale=[0.5,0.7]; may be repeated",
     )
-    finished = argparse.ArgumentParser(add_help=False)
+    finished = _Parser(add_help=False)
     finished.add_argument("folder", type=Path, help="a finished dataset")
 
     render = commands.add_parser("render", parents=[params], help="render a dataset folder")
@@ -77,26 +87,52 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{key}: {message} (given: {one['input']!r:.60})", file=sys.stderr)
         return 2
     except (ValueError, RuntimeError, OSError) as error:
-        print(error, file=sys.stderr)
+        text = explained(error) if isinstance(error, OSError) else str(error)
+        print(" ".join(text.split()), file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; what is finished is kept", file=sys.stderr)
+        return 130
     return 0
 
 
+def _object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        ValueError: names the file that holds something else.
+    """
+    try:
+        data = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:  # also of what is no text
+        raise ValueError(f"{path}: is no JSON file ({error})") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{path}: holds {data!r:.40}, expected a JSON object")
+    return data
+
+
 def _params(options: argparse.Namespace) -> SceneParams:
-    data: dict[str, Any] = json.loads(options.params.read_text()) if options.params else {}
+    data = _object(options.params) if options.params else {}
     for change in options.set:
-        key, _, text = change.partition("=")
+        key, equals, text = change.partition("=")
+        if not (key and equals):
+            raise ValueError(f"--set {change[:60]}: expected KEY=VALUE")
         section = data
         *outer, last = key.split(".")
         for name in outer:
             section = section.setdefault(name, {})
             if not isinstance(section, dict):
-                raise ValueError(f"--set {change}: {name} is no section")
-        try:
-            section[last] = json.loads(text)
-        except json.JSONDecodeError:
-            section[last] = text
+                raise ValueError(f"--set {change[:60]}: {name} is no section")
+        section[last] = _value(text)
     return SceneParams.model_validate(data)
+
+
+def _value(text: str) -> Any:
+    """What JSON makes of it; text that it makes nothing of stays text."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def _render(options: argparse.Namespace) -> None:
@@ -105,7 +141,7 @@ def _render(options: argparse.Namespace) -> None:
 
     params = _params(options)
     executor, disconnect = None, None
-    if options.scheduler:
+    if options.scheduler is not None:
         executor, disconnect = dask_executor(options.scheduler)
     try:
         done = render_dataset(params, options.folder, workers=options.workers, executor=executor)
@@ -118,24 +154,40 @@ def _render(options: argparse.Namespace) -> None:
 def _preview(options: argparse.Namespace) -> None:
     from scenegen.preview import preview
 
-    scenes: list[int | SceneSpec] = list(range(options.scene, options.scene + options.scenes))
+    if not 1 <= options.scenes <= MOST_PREVIEWED:
+        raise ValueError(f"--scenes {options.scenes}: must be 1 to {MOST_PREVIEWED}")
+    first = _scene(options)
+    scenes: list[int | SceneSpec] = list(range(first, first + options.scenes))
     if options.spec:
         scenes = [_spec(options.spec)]
-    if not scenes:
-        raise ValueError(f"--scenes {options.scenes}: must be 1 or more")
-    preview(_params(options), scenes, options.out)
+    params = _params(options)
+    _check_file(options.out)
+    preview(params, scenes, options.out)
     print(options.out)
 
 
+def _scene(options: argparse.Namespace) -> int:
+    if not 0 <= options.scene < 2**62:  # records count in 64 bits
+        raise ValueError(f"--scene {options.scene}: must be 0 to 2^62 - 1")
+    return int(options.scene)
+
+
+def _check_file(out: Path) -> None:
+    """Refuse, before the work, to replace what is no plain file: a folder or a device."""
+    if out.exists() and not out.is_file():
+        raise ValueError(f"--out {out}: is no file; name a PNG file")
+
+
 def _spec(path: Path) -> SceneSpec:
+    data = _object(path)
     try:
-        return SceneSpec.from_dict(json.loads(path.read_text()))
-    except ValueError as error:  # also of what is no JSON, or no text
+        return SceneSpec.from_dict(data)
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
 def _show(options: argparse.Namespace) -> None:
-    print(json.dumps(sample_scene(_params(options), options.scene).to_dict(), indent=2))
+    print(json.dumps(sample_scene(_params(options), _scene(options)).to_dict(), indent=2))
 
 
 def _verify(options: argparse.Namespace) -> None:

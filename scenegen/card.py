@@ -36,6 +36,7 @@ def write_card(dataset: Dataset, out: Path) -> Path:
     Raises:
         ValueError: a file of such a name is there and is not of an earlier card.
     """
+    out.mkdir(parents=True, exist_ok=True)  # before the work: it may not be possible
     _check_own(out)
     facts = _gather(dataset)
     first = np.array(dataset.shard(0)[:12])

@@ -76,11 +76,11 @@ class Dataset:
         path = self.folder / shard.file
         try:
             records = np.lib.format.open_memmap(path, mode="r")
-        except (OSError, ValueError) as error:
+        except Exception as error:  # NumPy evaluates a damaged header, and raises what comes
             raise ValueError(f"{path} is missing or damaged ({error}); render anew") from None
         if records.dtype != record_dtype(self.params) or records.shape != (shard.count,):
             raise ValueError(
-                f"{path} holds {records.dtype.names or records.dtype} {records.shape}, "
+                f"{path} holds {records.dtype.name} {list(records.shape)}, "
                 f"not the {shard.count} scenes of {MANIFEST}; render anew"
             )
         return records
@@ -122,8 +122,9 @@ class Dataset:
         Raises:
             ValueError: names the first shard that is missing, truncated or altered.
         """
-        for shard in self.manifest.shards:
+        for place, shard in enumerate(self.manifest.shards):
             self._verify(shard)
+            self.shard(place)  # a hash alone says nothing of what the manifest's writer hashed
 
     def _verify(self, shard: Shard) -> None:
         path = self.folder / shard.file

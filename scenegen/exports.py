@@ -301,9 +301,9 @@ def _whole(dataset: Dataset, out: Path, modality: str) -> Iterator[Path]:
     """
     dataset.check_modality(modality)
     out = Path(out).resolve()
-    _check_new(out)
     beside = out.with_name(f".{out.name}{PARTIAL}")
     try:
+        _check_new(out)
         beside.mkdir(parents=True, exist_ok=True)
         with _alone(beside, out):
             _clear(beside)  # of what a killed export left

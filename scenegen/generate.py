@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import importlib.metadata
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from scenegen.executors import (
     dask_executor,
     render_jobs,
 )
-from scenegen.manifest import Manifest, Shard, fingerprint, make_manifest, read_manifest
+from scenegen.manifest import MANIFEST, Manifest, Shard, fingerprint, make_manifest, read_manifest
 from scenegen.params import SceneParams
 from scenegen.sight import blind_sensor
 from scenegen.worker import CODE, Maker
@@ -36,6 +37,10 @@ from scenegen.worker import CODE, Maker
 __all__ = ["SCHEDULER_VARIABLE", "render_dataset"]
 
 SCHEDULER_VARIABLE = "SCENEGEN_SCHEDULER"
+# What a run may remove from its folder; all else there is a user's own.
+OURS = re.compile(
+    rf"shard-\d{{5,}}\.npy|\.(shard-\d{{5,}}\.npy|{re.escape(MANIFEST)}){re.escape(PARTIAL)}"
+)
 
 
 def render_dataset(
@@ -173,8 +178,7 @@ class _Folder:
     def _remove_strangers(self, wanted: set[str]) -> None:
         """Remove shards of no use to this dataset, and what a killed run was writing."""
         for path in self._folder.iterdir():
-            stale = path.name.startswith("shard-") and path.name not in wanted
-            if stale or path.name.endswith(PARTIAL):
+            if OURS.fullmatch(path.name) and path.name not in wanted and path.is_file():
                 path.unlink()
 
     def _name(self, first: int) -> str:
