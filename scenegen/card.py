@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from base.files import write_bytes
+from scenegen.camera import DEPTH_STEPS
 from scenegen.checks import BoxCheck, check_boxes
 from scenegen.dataset import Dataset
 from scenegen.preview import contact_sheet, encode_png
-from scenegen.records import DEPTH_STEPS, depth_metres
+from scenegen.records import depth_metres
 
 __all__ = ["write_card"]
 
