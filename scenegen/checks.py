@@ -12,12 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from scenegen.boxes import tight_box
 from scenegen.geometry import entry_distance
 from scenegen.params import CLASSES, SceneParams
 from scenegen.scene import ObjectSpec
 
-__all__ = ["BoxCheck", "check_boxes", "iou", "object_of_record", "projected_mask"]
+__all__ = ["BoxCheck", "around", "check_boxes", "iou", "object_of_record", "projected_mask"]
 
 Array = NDArray[np.float64]
 
@@ -39,6 +38,12 @@ def iou(a: Array, b: Array) -> float:
     shared = float(np.prod(np.maximum(high - low, 0.0)))
     area = float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]))
     return shared / (area - shared)
+
+
+def around(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """The smallest box x0 y0 x1 y1 around the set pixels of a non-empty mask."""
+    rows, columns = np.nonzero(mask)
+    return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
 
 
 def object_of_record(record: np.void, place: int) -> ObjectSpec:
@@ -74,8 +79,8 @@ def check_boxes(records: NDArray[np.void], params: SceneParams) -> list[BoxCheck
             seen = record["index"] == place + 1
             whole = projected_mask(record, place)
             box = record["box"][place].astype(float)
-            index_box = np.array(tight_box(seen)) if seen.any() else np.zeros(4)
-            whole_box = np.array(tight_box(whole)) if whole.any() else np.zeros(4)
+            index_box = np.array(around(seen)) if seen.any() else np.zeros(4)
+            whole_box = np.array(around(whole)) if whole.any() else np.zeros(4)
             checks.append(
                 BoxCheck(
                     scene=int(record["scene"]),

@@ -29,6 +29,8 @@ def test_splits_partition_and_do_not_move() -> None:
     parts = [split_scenes(s, 1000) for s in SPLITS]
     assert sorted(np.concatenate(parts).tolist()) == list(range(1000))
     assert [len(p) for p in parts] == [750, 50, 200]
+    assert split_scenes("test", 25).tolist() == [4, 9, 14, 19, 24]
+    assert split_scenes("validation", 50).tolist() == [0, 20, 40]
     for split in SPLITS:
         smaller = split_scenes(split, 333)
         assert split_scenes(split, 1000)[: len(smaller)].tolist() == smaller.tolist()
@@ -47,8 +49,10 @@ def test_arrays_and_boxes_line_up_with_scenes(dataset: Dataset, split: str) -> N
         boxes = dataset.boxes(modality, split)
         assert len(boxes) == len(scenes)
         for (box, label), record in zip(boxes, records, strict=True):
-            field = "has_radar_box" if modality == "radar" else "has_box"
-            assert len(box) == len(label) == record[field].sum()
+            prefix = "radar_" if modality == "radar" else ""
+            boxed = record[f"has_{prefix}box"]
+            np.testing.assert_array_equal(box, record[f"{prefix}box"][boxed])
+            np.testing.assert_array_equal(label, record["label"][boxed])
             assert box.dtype == np.float32
             assert label.dtype == np.int64
             assert ((box >= 0) & (box <= side)).all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures as cf
 import contextlib
 import errno
+import hashlib
 import json
 import multiprocessing
 import os
@@ -25,7 +26,7 @@ from scenegen import executors
 from scenegen.dataset import open_dataset
 from scenegen.executors import ATTEMPTS, Job, RenderError, available_cores
 from scenegen.generate import SCHEDULER_VARIABLE, render_dataset
-from scenegen.manifest import MANIFEST, read_manifest
+from scenegen.manifest import MANIFEST, fingerprint, read_manifest
 from scenegen.params import SceneParams
 from scenegen.worker import render_scenes
 from tests.conftest import ROOT
@@ -66,6 +67,20 @@ def test_two_workers_give_the_bytes_of_one(tmp_path: Path, tiny_hash: str) -> No
         MANIFEST,
         *(f"shard-0000{i}.npy" for i in range(4)),
     ]
+
+
+def test_the_datasets_hash_is_that_of_the_shards_hashes(tmp_path: Path, tiny_hash: str) -> None:
+    """By `sha256sum`'s own arithmetic, which a reader of the manifest can repeat."""
+    assert _render(tiny(), tmp_path) == tiny_hash
+    each = [hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(tmp_path.glob("shard-*"))]
+    assert hashlib.sha256("".join(each).encode()).hexdigest() == tiny_hash
+
+
+def test_a_shard_is_of_all_params_but_the_count_and_of_its_blender() -> None:
+    kept, others = fingerprint(tiny(count=9), "5.0.1"), [tiny(seed=1), tiny(depth={"far": 13.0})]
+    assert fingerprint(tiny(), "5.0.1") == kept
+    made = {fingerprint(params, "5.0.1") for params in others} | {fingerprint(tiny(), "4.5.0")}
+    assert len(made | {kept}) == 4
 
 
 def test_order_of_scenes_does_not_matter() -> None:

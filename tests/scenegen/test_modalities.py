@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import colorsys
 import dataclasses
+import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +19,14 @@ from numpy.typing import NDArray
 from scenegen.blender import BlenderError, Renderer, explain_import_error
 from scenegen.boxes import label_depth, radar_box, tight_box
 from scenegen.camera import back_project, camera_to_world, intrinsics
-from scenegen.checks import check_boxes, iou, projected_mask
+from scenegen.checks import around, check_boxes, iou, projected_mask
 from scenegen.dataset import Dataset, depth_to_uint8
 from scenegen.geometry import entry_distance, signed_distance
-from scenegen.params import CLASSES, DepthParams, RadarParams, SceneParams
+from scenegen.params import CLASSES, BoxParams, DepthParams, RadarParams, SceneParams
 from scenegen.radar import radar_from_depth, to_radar_pixels
 from scenegen.records import DEPTH_STEPS, depth_metres, quantise_depth
 from scenegen.scene import CameraSpec, LightSpec, ObjectSpec, SceneSpec
-from scenegen.worker import render_specs
+from scenegen.worker import prepared_renderer, render_specs
 from tests.conftest import ROOT
 from tests.scenegen.conftest import tiny
 
@@ -85,6 +88,103 @@ def test_depth_is_exact_at_pixel_centres(kind: str) -> None:
     np.testing.assert_allclose(passes.depth[floor], on_floor[floor], rtol=1e-4)
 
 
+SIZES = {  # at scale 1, metres: width, height, area seen from the side, front before the middle
+    "cube": (1.6, 1.6, 1.6 * 1.6, 0.8),
+    "cylinder": (1.6, 1.9, 1.6 * 1.9, 0.8),
+    "sphere": (2.0, 2.0, math.pi, 1.0),
+    "capsule": (1.3, 2.6, 1.3 * 1.3 + math.pi * 0.65**2, 0.65),
+}
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_mesh_and_solid_have_the_size_that_is_documented(kind: str) -> None:
+    """From 1 km away, where perspective is under 2 mm, at 1 cm a pixel."""
+    side, eye = 320, (0.0, -1000.0, 1.3)
+    camera = CameraSpec(eye, (0.0, 0.0, 1.3), math.degrees(2 * math.atan(0.005 * side / 1000)))
+    thing = ObjectSpec(kind, 0.0, 0.0, 1.0, 0.0, (0.6, 0.9, 0.7))
+    large = SceneParams.model_validate({"image": {"width": side, "height": side, "samples": 1}})
+    passes = prepared_renderer(large).render(replace(_scene(thing), camera=camera))
+    across = 0.01 * (np.arange(side) + 0.5 - side / 2)
+    right, down = np.meshgrid(across, across)
+    rays = np.stack([right, np.full_like(right, 1000.0), -down], -1).reshape(-1, 3)
+    entry = 1000 * entry_distance(thing, np.array(eye), rays).reshape(side, side)
+    drawn = np.where(passes.ids == 1, passes.depth, np.inf)
+    for depth in (drawn, entry):
+        seen = np.isfinite(depth)
+        measured = seen.any(0).sum() / 100, seen.any(1).sum() / 100, seen.sum() / 100**2
+        assert (*measured, 1000 - depth.min()) == pytest.approx(SIZES[kind], abs=0.021)
+
+
+@pytest.mark.parametrize(
+    ("eye", "place"),
+    [((0.0, -7.5, 4.8), (1.5, 1.0)), ((7.5, 0.0, 4.8), (-1.0, 1.5))],
+    ids=["looking north", "looking west"],
+)
+def test_what_stands_on_the_right_is_on_the_right_of_every_picture(
+    eye: tuple[float, float, float], place: tuple[float, float]
+) -> None:
+    """A sphere of 0.5 m, its middle 1.5 m to the right and 8.5 m ahead; all numbers by hand.
+
+    Along the line of sight, which falls by 3.9 m in 7.5, that is 9.525 m, and 0.107 m above it;
+    32 / tan(23 degrees) = 75.39 pixels are a metre at 1 m. Radar cells have 0.125 m.
+    """
+    spec, even = _scene(_thing("sphere", *place, 0.5)), replace(LIGHT, sun=0.0, ambient=1.0)
+    spec = replace(spec, camera=replace(CAMERA, location=eye), light=even)
+    (record,) = render_specs(DEFAULT, [spec])
+    assert record["radar_box"][0] == pytest.approx([40, 20, 48, 28], abs=0.1)
+    echo = record["radar"].astype(float)
+    columns, rows = echo.sum(0), echo.sum(1)
+    assert columns @ (np.arange(64) + 0.5) / echo.sum() == pytest.approx(44, abs=0.3)
+    assert 24 < rows @ (np.arange(64) + 0.5) / echo.sum() < 28  # its near half is seen
+    x0, y0, x1, y1 = record["box"][0]
+    assert [(x0 + x1) / 2, (y0 + y1) / 2] == pytest.approx([43.87, 31.16], abs=0.6)
+    coloured = np.ptp(record["image"].astype(int), axis=-1) > 65
+    for seen in (coloured, record["index"] == 1):
+        v, u = (axis.mean() + 0.5 for axis in np.nonzero(seen))
+        assert [u, v] == pytest.approx([43.87, 31.16], abs=0.6)
+
+
+@pytest.mark.parametrize(("ground", "echoes"), [(1.2, True), (1.3, False)])
+def test_the_echo_of_one_pixel_by_hand(ground: float, echoes: bool) -> None:
+    """Pixel (48, 30) at 8 m lies 1.751 m to the right, 7.171 m ahead and 1.250 m up.
+
+    It is (8 / 75.39)^2 m2 of surface, of the 2 x 0.125^2 m2 that make a cell fully bright.
+    """
+    metres = np.full((64, 64), 12.0)
+    metres[30, 48] = 8.0
+    radar = RadarParams(ground=ground, full_echo=2.0)
+    k, pose = intrinsics(CAMERA, 64, 64), camera_to_world(CAMERA)
+    echo = radar_from_depth(metres, k, pose, radar, DepthParams()).astype(float)
+    assert echo.any() == echoes
+    if echoes:
+        assert echo.sum() == pytest.approx(255 * 0.011261 / 0.03125, abs=4)
+        column, row = (echo.sum(axis) @ (np.arange(64) + 0.5) / echo.sum() for axis in (0, 1))
+        assert (column, row) == pytest.approx((46.01, 34.63), abs=0.1)
+
+
+def test_colours_are_those_of_the_params() -> None:
+    """Lit from everywhere alone, by the whole of its albedo, what faces up has its own colour."""
+    spec = replace(_scene(_thing("cube", 0.0, 0.0)), light=replace(LIGHT, sun=0.0, ambient=1.0))
+    (record,) = render_specs(DEFAULT, [spec])
+    floor, top = record["image"][-1, 0], record["image"][record["index"] == 1].max(0)
+    for colour, hsv in ((floor, spec.floor_hsv), (top, spec.objects[0].hsv)):
+        assert colour == pytest.approx(255 * np.array(colorsys.hsv_to_rgb(*hsv)), abs=1)
+
+
+def test_an_object_has_a_box_from_as_many_pixels_as_are_asked_for() -> None:
+    spec = _scene(_thing("sphere", 0.0, 0.0, 0.5))
+    (visible,) = {int(render_specs(DEFAULT, [spec])[0]["visible"][0])}
+    for least, boxed in ((visible, True), (visible + 1, False)):
+        params = DEFAULT.model_copy(update={"boxes": BoxParams(min_pixels=least)})
+        assert render_specs(params, [spec])[0]["has_box"].tolist() == [boxed, False]
+
+
+def test_a_box_holds_the_first_and_the_last_pixel() -> None:
+    mask = np.zeros((5, 7), bool)
+    mask[1, 5] = mask[3, 2] = True
+    assert tight_box(mask) == around(mask) == (2, 1, 6, 4)
+
+
 def test_an_object_below_the_visibility_limit_has_no_box() -> None:
     front, back = _thing("cube", 0.0, -1.0, 1.6), _thing("sphere", 0.0, 2.0, 0.5)
     (record,) = render_specs(DEFAULT, [_scene(front, back)])
@@ -93,12 +193,24 @@ def test_an_object_below_the_visibility_limit_has_no_box() -> None:
     assert not record["has_radar_box"][1]
 
 
-def test_truncated_and_touching_objects() -> None:
-    edge = _thing("sphere", -2.9, -0.5)
-    side_by_side = [_thing("cylinder", 0.0, 0.0, 1.0), _thing("cylinder", 1.601, 0.0, 1.0)]
-    (cut,) = render_specs(DEFAULT, [_scene(edge)])
+@pytest.mark.parametrize(
+    ("x", "y", "scale", "corner", "edge"),
+    [(-2.9, -0.5, 1.1, 0, 0), (0, 2.0, 2.0, 1, 0), (2.9, -0.5, 1.1, 2, 64), (0, -3.0, 1.1, 3, 64)],
+    ids=["left", "top", "right", "bottom"],
+)
+def test_an_object_at_an_edge_is_truncated(
+    x: float, y: float, scale: float, corner: int, edge: int
+) -> None:
+    (cut,) = render_specs(DEFAULT, [_scene(_thing("sphere", x, y, scale))])
     assert cut["truncated"][0]
-    assert cut["box"][0, 0] == 0.0
+    assert cut["box"][0, corner] == edge
+    assert sum(cut["box"][0] == [0, 0, 64, 64]) == 1
+    (whole,) = render_specs(DEFAULT, [_scene(_thing("sphere", 0.0, 0.0))])
+    assert not whole["truncated"][0]
+
+
+def test_touching_objects() -> None:
+    side_by_side = [_thing("cylinder", 0.0, 0.0, 1.0), _thing("cylinder", 1.601, 0.0, 1.0)]
     (pair,) = render_specs(DEFAULT, [_scene(*side_by_side)])
     assert pair["has_box"].all()
     assert [c.against_index for c in check_boxes(pair[None], DEFAULT)] == [1.0, 1.0]
@@ -107,7 +219,7 @@ def test_truncated_and_touching_objects() -> None:
 def test_a_box_split_by_an_occluder_spans_both_parts() -> None:
     pole, wide = _thing("capsule", 0.0, -1.0, 0.7), _thing("cube", 0.0, 1.2, 1.4)
     (record,) = render_specs(DEFAULT, [_scene(pole, wide)])
-    whole = tight_box(projected_mask(record, 1))
+    whole = around(projected_mask(record, 1))
     assert iou(record["box"][1], np.array(whole)) > 0.9
 
 
@@ -135,7 +247,9 @@ def test_depth_is_stored_to_half_a_step() -> None:
     assert np.abs(again - metres).max() <= 8.0 / DEPTH_STEPS / 2 + 1e-6
     outside = quantise_depth(np.array([0.5, 1e10], np.float32), depth)
     assert outside.tolist() == [0, DEPTH_STEPS]
-    assert depth_to_uint8(outside).tolist() == [0, 255]
+    # 257 of the 65,535 steps are one of 255: a half goes up from the next whole one on.
+    stored = np.array([0, 128, 129, 385, 386, 65406, 65407, 65535], np.uint16)
+    assert depth_to_uint8(stored).tolist() == [0, 0, 1, 1, 2, 254, 255, 255]
 
 
 @pytest.mark.parametrize("width", [64, 300])

@@ -37,6 +37,11 @@ def test_objects_keep_their_distance_and_ranges(seed: int, number: int) -> None:
         for b in spec.objects[:i]:
             radii = WIDEST_RADIUS[a.kind] * a.scale + WIDEST_RADIUS[b.kind] * b.scale
             assert math.hypot(a.x - b.x, a.y - b.y) >= radii + p.gap - 1e-9
+    east, north, up = spec.camera.location
+    assert 7 <= math.hypot(east, north) <= 8
+    assert 4.6 <= up <= 5
+    assert abs(math.degrees(math.atan2(east, -north))) <= 5
+    assert 40 <= math.degrees(math.asin(spec.light.towards[2])) <= 65
 
 
 def test_a_scene_ignores_count_and_order() -> None:
