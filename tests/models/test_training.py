@@ -19,9 +19,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, load_file
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from models.mixture import Draws
 from models.params import Cell, ModalityParams, NetworkParams, TrainingParams, VAEParams
-from models.training import DivergedError, _check, _curves, _fingerprint, batch_rows, train
+from models.training import DivergedError, _check, _curves, _fingerprint, batch_rows, rate, train
 from models.vae import Bound, MultimodalVAE
 from tests.models.conftest import small_model
 
@@ -567,6 +569,49 @@ def test_every_setting_reaches_the_optimiser(change: dict[str, Any], tmp_path: P
     run(tmp_path / "two", cell=Cell(), params=PARAMS.model_copy(update={"training": settings}))
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     assert any(not torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "shares"),
+    [
+        ("constant", [1.0, 1.0, 1.0, 1.0, 1.0]),
+        ("cosine", [1.0, 0.8535534, 0.5, 0.1464466, 0.0]),
+        ("one-cycle", [0.04, 0.9356922, 0.8117449, 0.2830581, 0.0]),
+    ],
+)
+def test_a_schedule_by_hand(schedule: str, shares: list[float]) -> None:
+    """After the warm-up at 0, 1/4, 1/2, 3/4 and 1 of what is left."""
+    settings = PARAMS.training.model_copy(update={"schedule": schedule, "warmup": 4})
+    assert [rate(step, 0.0, settings) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
+    along = [rate(4, part / 4, settings) for part in range(5)]
+    assert along == pytest.approx(shares, abs=1e-6)
+
+
+def test_the_rate_of_every_step_by_hand(tmp_path: Path) -> None:
+    """Ten steps, two of them to warm up; then cosine's (1 + cos(pi k / 8)) / 2."""
+    used: list[float] = []
+    handle = register_optimizer_step_pre_hook(
+        lambda optimiser, *_: used.append(optimiser.param_groups[0]["lr"])
+    )
+    run(tmp_path)
+    handle.remove()
+    fall = [1, 0.961940, 0.853553, 0.691342, 0.5, 0.308658, 0.146447, 0.038060]
+    peak = PARAMS.training.learning_rate
+    assert used == pytest.approx([peak * share for share in (0.5, 1, *fall)], rel=1e-5)
+
+
+def test_the_validation_loss_is_of_the_first_256_validation_rows(tmp_path: Path) -> None:
+    held_out = {
+        "image": RANDOM.integers(0, 99, (300, 8, 8, 3), dtype=np.uint8),
+        "features": RANDOM.normal(3, size=(300, 5)).astype(np.float32),
+    }
+    told = run(tmp_path, validation=held_out, seed=3)["validation_loss"]
+    model = MultimodalVAE.load(tmp_path / "model.safetensors", "cpu").train()
+    for rows, same in ((held_out, True), (DATA, False)):
+        x = {m: model.prepared(m, torch.from_numpy(rows[m][:256])) for m in model.modalities}
+        with torch.no_grad():
+            value = model.bound(x, Draws(torch.Generator().manual_seed(3))).value
+        assert (-value.sum(0).mean().item() == pytest.approx(told, rel=1e-5)) == same
 
 
 def test_each_epoch_is_a_permutation() -> None:
