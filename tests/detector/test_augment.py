@@ -51,6 +51,22 @@ def test_without_change_training_sees_what_detection_sees(size: int) -> None:
     torch.testing.assert_close(same, boxes)
 
 
+def test_a_picture_is_mirrored_zoomed_and_shifted_as_far_as_asked() -> None:
+    def placed(**changes: float) -> Tensor:
+        return augment.place(*_block(400), 64, NONE.model_copy(update=changes), _generator())[1]
+
+    boxes = placed(flip=0.25)  # its middle, at 18 of 64 pixels, comes to 46
+    middle = 64 * (boxes[:, 0, 0] + boxes[:, 0, 2]) / 2
+    assert sorted({round(x) for x in middle.tolist()}) == [18, 46]
+    assert (middle > 32).float().mean().item() == pytest.approx(0.25, abs=0.06)
+    zoom = placed(scale=0.2)[:, 0, 2:] - placed(scale=0.2)[:, 0, :2]
+    zoom = 64 * zoom / torch.tensor([20.0, 24.0])
+    assert (zoom.min().item(), zoom.max().item()) == pytest.approx((0.8, 1.2), abs=0.01)
+    shift = 64 * placed(translate=0.1)[:, 0, :2] - torch.tensor([8.0, 20.0])
+    assert (shift.min(0).values + 6.4).abs().max() < 0.1
+    assert (shift.max(0).values - 6.4).abs().max() < 0.1
+
+
 def test_boxes_out_of_sight_are_dropped() -> None:
     pictures, _, classes = _block(200)
     edge = torch.tensor([0.0, 0.4, 0.06, 0.6]).expand(200, 1, 4)
@@ -59,8 +75,8 @@ def test_boxes_out_of_sight_are_dropped() -> None:
     )
     left = ((boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1]))[:, 0] / (0.06 * 0.2)
     assert 0.1 < (kept == -1).float().mean() < 0.9
-    assert left[kept[:, 0] == 0].min() > augment.VISIBLE
-    assert left[kept[:, 0] == -1].max() <= augment.VISIBLE + 1e-5
+    assert left[kept[:, 0] == 0].min() > 0.3
+    assert 0.2 < left[kept[:, 0] == -1].max() <= 0.3 + 1e-5
 
 
 def test_colour_keeps_grey_and_brightness() -> None:
@@ -73,6 +89,38 @@ def test_colour_keeps_grey_and_brightness() -> None:
     luma = (pictures * weights).sum(1)
     torch.testing.assert_close((turned * weights).sum(1), luma, atol=2e-3, rtol=0)
     assert (turned - pictures).abs().mean() > 0.01
+
+
+def _chroma(pictures: Tensor) -> Tensor:
+    """Of pictures of one colour, in YIQ: its hue and saturation as a complex number [B]."""
+    red, green, blue = pictures[:, :, 0, 0].unbind(1)
+    return torch.complex(
+        0.5959 * red - 0.2746 * green - 0.3213 * blue, 0.2115 * red - 0.5227 * green + 0.3112 * blue
+    )
+
+
+def test_colour_turns_and_fades_as_far_as_asked() -> None:
+    pictures = torch.tensor([0.5, 0.45, 0.4]).view(1, 3, 1, 1).repeat(400, 1, 2, 2)
+    p = Augmentation(hue=0.25, saturation=0.5)
+    change = _chroma(augment.colour(pictures, p, _generator())) / _chroma(pictures)
+    turn, strength = change.angle().rad2deg(), change.abs()
+    assert (turn.min().item(), turn.max().item()) == pytest.approx((-90, 90), abs=3)
+    assert (strength.min().item(), strength.max().item()) == pytest.approx((0.5, 1.5), abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("key", "least", "most"), [("brightness", 0.8, 1.2), ("contrast", 0.8, 1.1)]
+)
+def test_brightness_and_contrast_change_as_far_as_asked(
+    key: str, least: float, most: float
+) -> None:
+    pictures = 0.4 + 0.2 * torch.rand(400, 1, 8, 8, generator=_generator())
+    p = Augmentation.model_validate({key: 0.2})
+    changed = augment.contrast(pictures, p, _generator())
+    ratio = changed.std((1, 2, 3)) / pictures.std((1, 2, 3))
+    assert (ratio.min().item(), ratio.max().item()) == pytest.approx((least, most), abs=0.01)
+    means = (changed.mean((1, 2, 3)) / pictures.mean((1, 2, 3))).std().item()
+    assert (means > 0.1) == (key == "brightness")
 
 
 def test_greyscale_leaves_no_colour() -> None:

@@ -74,6 +74,20 @@ ONE_OF_TWO = 51 / 101
             0.5,
             id="false alarm in an empty picture",
         ),
+        pytest.param(
+            [found(*[(*FAR, 0, 0.9)] * 99, (*A, 0, 0.8))],
+            [truth((*A, 0))],
+            0.01,
+            0.01,
+            id="the 100th detection counts",
+        ),
+        pytest.param(
+            [found(*[(*FAR, 0, 0.9)] * 100, (*A, 0, 0.8))],
+            [truth((*A, 0))],
+            0,
+            0,
+            id="the 101st does not",
+        ),
     ],
 )
 def test_cases_by_hand(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,13 @@ import pytest
 import safetensors.numpy
 import torch
 from ruamel.yaml import YAML
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from ultralytics.utils.loss import v8DetectionLoss
 
 from detector import yolo
+from detector.boxes import normalised
 from detector.params import Augmentation
-from tests.detector.drawn import CLASSES, SMALL, draw
+from tests.detector.drawn import CLASSES, SMALL, draw, truth
 
 ROOT = Path(__file__).parents[2]
 PRESET = YAML(typ="safe").load(ROOT / "pipeline/presets/paper.yaml")
@@ -281,6 +285,73 @@ def test_an_epoch_may_be_a_part_of_one(
 ) -> None:
     _train(tmp_path / "a", epochs=epochs)
     assert f"detector: {steps}/{steps} steps, " in capfd.readouterr().err
+
+
+def test_the_rate_by_hand(tmp_path: Path) -> None:
+    """A rise from a tenth of the peak over a twentieth of the steps, then a cosine to 1 %."""
+    at = [yolo._rate(done, TINY) / TINY.learning_rate for done in (0, 0.025, 0.05, 0.525, 1)]
+    assert at == pytest.approx([0.1, 0.55, 1, 0.505, 0.01])
+    used: list[float] = []
+    handle = register_optimizer_step_pre_hook(
+        lambda optimizer, *_: used.extend(g["lr"] for g in optimizer.param_groups)
+    )
+    _train(tmp_path / "a", epochs=1)
+    handle.remove()
+    shares = [used[i] / TINY.learning_rate for i in (0, 1, -2, -1)]  # of steps 0 and 9 of 10
+    assert shares == pytest.approx([0.1, 0.1, 0.036821, 0.036821], rel=1e-4)
+
+
+def test_what_is_reported_is_of_the_validation_pictures(tmp_path: Path) -> None:
+    """Of pictures without an object no precision is defined."""
+    images, boxes = draw(160, 0)
+    for seen, told in (((images[:4], boxes[:4]), False), ((images[:4], [truth()] * 4), True)):
+        report = yolo.train(
+            *(images, boxes), *seen, CLASSES, TINY.model_copy(update={"epochs": 0.1}),
+            tmp_path / "a", scratch=tmp_path / "scratch", seed=0, device="cpu",
+        )  # fmt: skip
+        assert np.isnan(report["map50"]) == told
+
+
+def test_boxes_reach_the_loss_as_fractions_of_the_side() -> None:
+    """Of a picture twice as wide as high: x by 64, y by 32."""
+    truths = [truth(), truth((16, 8, 32, 24, 1), (0, 0, 64, 8, 0))]
+    boxes, classes = normalised(truths, 32, 64)
+    assert boxes[1].tolist() == [[0.25, 0.25, 0.5, 0.75], [0, 0, 1, 0.25]]
+    assert classes.tolist() == [[-1, -1], [1, 0]]
+    data = yolo._Data(np.zeros((2, 32, 64, 3), np.uint8), boxes, classes)
+    unchanged = Augmentation(flip=0, scale=0, translate=0)
+    params = TINY.model_copy(update={"augmentation": unchanged})
+    batch = yolo._batch(data, np.array([1, 0]), params, torch.Generator())
+    assert batch["bboxes"].tolist() == [[0.375, 0.5, 0.25, 0.5], [0.5, 0.125, 1, 0.25]]
+    assert batch["cls"].tolist() == [1, 0]
+    assert batch["batch_idx"].tolist() == [0, 0]
+
+
+def test_each_epoch_has_an_order_and_changes_of_its_own() -> None:
+    orders, changes = [], []
+    for epoch in (0, 1, 0):
+        order, generator = yolo._draws(3, epoch, 20)
+        orders.append(order.tolist())
+        changes.append(torch.rand(4, generator=generator).tolist())
+        assert sorted(order) == list(range(20))
+    for drawn in (orders, changes):
+        assert drawn[0] == drawn[2] != drawn[1]
+
+
+def test_weights_alone_decay_and_gradients_are_clipped() -> None:
+    network = yolo._build(yolo._config(TINY, 3, CLASSES), 0)
+    optimizer = yolo._optimizer(network, TINY)
+    decay = {id(w): g["weight_decay"] for g in optimizer.param_groups for w in g["params"]}
+    trained = [(name, w) for name, w in network.named_parameters() if w.requires_grad]
+    assert {decay[id(w)] for name, w in trained if "conv.weight" in name} == {5e-4}
+    assert {decay[id(w)] for name, w in trained if "bn." in name or "bias" in name} == {0}
+    network.args = SimpleNamespace(box=7500, cls=500, dfl=1500)  # a thousand times the usual
+    images, truths = draw(8, 0)
+    data = yolo._Data(images, *normalised(truths, 64, 64))
+    batch = yolo._batch(data, np.arange(8), TINY, torch.Generator())
+    yolo._step(network.train(), v8DetectionLoss(network), optimizer, batch)
+    norm = torch.stack([w.grad.norm() for _, w in trained if w.grad is not None]).norm()
+    assert norm.item() == pytest.approx(10, rel=1e-3)
 
 
 def test_mistakes_are_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import box_iou
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils import YAML, checks
 
@@ -72,6 +73,33 @@ def test_boxes_are_in_pixels_of_the_picture(detector: Detector) -> None:
     found = detector.detect(doubled)
     assert all((d.boxes >= 0).all() and (d.boxes <= [192, 128, 192, 128]).all() for d in found)
     assert all((np.diff(d.scores) <= 0).all() for d in found)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"nms_iou": 0.2}, {"nms_iou": 0.9}, {"confidence_floor": 0.3}, {"max_detections": 3}],
+)
+def test_what_is_kept_is_within_the_limits_and_up_to_them(
+    detector: Detector, change: dict[str, float]
+) -> None:
+    limits = {"nms_iou": 0.6, "confidence_floor": 0.001, "max_detections": 300, **change}
+    detector = copy.copy(detector)
+    detector.params = detector.params.model_copy(update=limits)
+    found = detector.detect(draw(20, 12, detector.channels)[0])
+    overlap = max(_overlap(d) for d in found)
+    assert limits["nms_iou"] - 0.1 < overlap <= limits["nms_iou"] or "nms_iou" not in change
+    least = min(d.scores.min() for d in found if len(d))
+    assert limits["confidence_floor"] <= least < 2 * limits["confidence_floor"]
+    most = max(len(d) for d in found)
+    assert most == 3 if "max_detections" in change else 3 < most <= 300
+
+
+def _overlap(found: Detections) -> float:
+    """The largest IoU of two detections of a class that no border has cut."""
+    inside = ((found.boxes > 0) & (found.boxes < 64)).all(1)
+    boxes, classes = torch.from_numpy(found.boxes[inside]), found.classes[inside]
+    overlaps = box_iou(boxes, boxes).numpy() * (classes[:, None] == classes)
+    return float(np.triu(overlaps, 1).max(initial=0))
 
 
 def test_wrong_arrays_are_refused(detector: Detector) -> None:
