@@ -13,10 +13,11 @@ from torchvision.ops import box_iou
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils import YAML, checks
 
+from detector import yolo
 from detector.boxes import Detections, Truth
 from detector.metrics import mean_average_precision
 from detector.yolo import Detector
-from tests.detector.drawn import CLASSES, draw
+from tests.detector.drawn import CLASSES, SMALL, draw
 
 
 def _score(detector: Detector, images: np.ndarray, truths: list[Truth]) -> dict[str, float]:
@@ -76,30 +77,35 @@ def test_boxes_are_in_pixels_of_the_picture(detector: Detector) -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"nms_iou": 0.2}, {"nms_iou": 0.9}, {"confidence_floor": 0.3}, {"max_detections": 3}],
+    ("change", "overlaps", "scores", "most"),
+    [
+        ({}, (0.5, 0.6), (0.0, 0.4), 300),
+        ({"nms_iou": 0.2}, (0.01, 0.2), (0.0, 0.4), 300),
+        ({"nms_iou": 0.9}, (0.7, 0.9), (0.0, 1.0), 300),
+        ({"confidence_floor": 0.5}, (0.5, 0.6), (0.5, 0.51), 300),
+        ({"max_detections": 3}, (0.0, 0.6), (0.0, 1.0), 3),
+    ],
 )
 def test_what_is_kept_is_within_the_limits_and_up_to_them(
-    detector: Detector, change: dict[str, float]
+    change: dict[str, float], overlaps: tuple[float, float], scores: tuple[float, float], most: int
 ) -> None:
+    """Of an untrained network, which sees a box of 15 cells' width around every cell."""
     limits = {"nms_iou": 0.6, "confidence_floor": 0.001, "max_detections": 300, **change}
-    detector = copy.copy(detector)
-    detector.params = detector.params.model_copy(update=limits)
-    found = detector.detect(draw(20, 12, detector.channels)[0])
-    overlap = max(_overlap(d) for d in found)
-    assert limits["nms_iou"] - 0.1 < overlap <= limits["nms_iou"] or "nms_iou" not in change
-    least = min(d.scores.min() for d in found if len(d))
-    assert limits["confidence_floor"] <= least < 2 * limits["confidence_floor"]
-    most = max(len(d) for d in found)
-    assert most == 3 if "max_detections" in change else 3 < most <= 300
-
-
-def _overlap(found: Detections) -> float:
-    """The largest IoU of two detections of a class that no border has cut."""
-    inside = ((found.boxes > 0) & (found.boxes < 64)).all(1)
+    small = {"width_multiple": 0.0625, "image_size": 256}
+    config = yolo._config(SMALL.model_copy(update={**small, **limits}), 3, CLASSES)
+    network = yolo._build(config, 0)
+    with torch.no_grad():
+        for layer in network.model[-1].cv3:  # scores of 0.2 to 0.8 in place of one for all
+            layer[-1].bias.zero_()
+            layer[-1].weight.mul_(1e6)
+    noise = np.random.default_rng(0).integers(0, 256, (1, 256, 256, 3), np.uint8)
+    [found] = Detector(network, config, torch.device("cpu")).detect(noise)
+    inside = ((found.boxes > 0) & (found.boxes < 256)).all(1)  # no border has cut them
     boxes, classes = torch.from_numpy(found.boxes[inside]), found.classes[inside]
-    overlaps = box_iou(boxes, boxes).numpy() * (classes[:, None] == classes)
-    return float(np.triu(overlaps, 1).max(initial=0))
+    of_a_class = box_iou(boxes, boxes).numpy() * (classes[:, None] == classes)
+    assert overlaps[0] <= np.triu(of_a_class, 1).max() <= overlaps[1]
+    assert scores[0] <= found.scores.min() <= scores[1]
+    assert 3 <= len(found) <= most
 
 
 def test_wrong_arrays_are_refused(detector: Detector) -> None:

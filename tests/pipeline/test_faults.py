@@ -50,6 +50,10 @@ def test_noise_has_the_deviation_it_states() -> None:
     noisy = degrade("noise", 0.1, "depth", grey, np.arange(50), 0).astype(float)
     assert noisy.std() == pytest.approx(25.5, rel=0.02)
     assert noisy.mean() == pytest.approx(128, abs=0.5)
+    for full in (0, 255):  # half of it lies outside the range, and is cut
+        cut = degrade("noise", 0.1, "depth", np.full_like(grey, full), np.arange(50), 0)
+        assert (cut == full).mean() == pytest.approx(0.5, abs=0.02)
+        assert np.abs(cut.astype(float) - full).max() < 6 * 25.5
 
 
 def test_dead_pixels_are_the_share_it_states_black_or_white_and_stay_dead() -> None:
@@ -58,6 +62,7 @@ def test_dead_pixels_are_the_share_it_states_black_or_white_and_stay_dead() -> N
         dead = (spoiled != SEEN).any(-1)
         assert dead.mean() == pytest.approx(share, abs=0.02)
         assert set(np.unique(spoiled[dead])) == {0, 255}
+        assert (spoiled[dead] == 0).mean() == pytest.approx(0.5, abs=0.05)
     assert ((bad != SEEN) | (mild == SEEN)).all()
 
 
@@ -74,14 +79,20 @@ def test_a_frozen_sensor_shows_the_scene_before() -> None:
 
 
 def test_a_shifted_picture_is_the_same_picture_elsewhere() -> None:
+    ways = []
     for spoiled, picture in zip(spoil("shifted", 0.5), SEEN, strict=True):
         left, right = picture[:, 6:], picture[:, :-6]
-        assert np.array_equal(spoiled[:, :-6], left) or np.array_equal(spoiled[:, 6:], right)
+        ways.append(np.array_equal(spoiled[:, :-6], left))
+        assert ways[-1] or np.array_equal(spoiled[:, 6:], right)
+    assert 10 <= sum(ways) <= 30  # of 40
 
 
 def test_a_blackout_has_the_area_it_states() -> None:
     black = (spoil("blackout", 0.25) == 0).all(-1)
     assert (black.sum((1, 2)) == 8 * 12).all()
+    tops, lefts = black.any(2).argmax(1), black.any(1).argmax(1)
+    assert np.ptp(tops) >= 7  # of 8 rows: anywhere in the picture
+    assert np.ptp(lefts) >= 10  # of 12 columns
     assert not spoil("blackout", 1.0).any()
 
 

@@ -129,6 +129,62 @@ def test_pixel_errors_are_those_of_torchmetrics(shape: tuple[int, ...]) -> None:
     assert errors["ssim"].std() > 0
 
 
+LEFT, RIGHT = (4.0, 4.0, 9.0, 9.0), (20.0, 4.0, 29.0, 9.0)
+
+
+def sure(*boxes: tuple[float, ...], score: float = 0.9) -> Detections:
+    """Detections of class 0, each a little surer than the next."""
+    scores = score - 0.01 * np.arange(len(boxes), dtype=np.float32)
+    corners = np.array(boxes, np.float32).reshape(-1, 4)
+    return Detections(corners, scores.astype(np.float32), np.zeros(len(boxes), np.int64))
+
+
+def test_agreement_takes_what_is_surely_in_the_reference_for_the_truth() -> None:
+    """Of two samples; the second shows one object more than its reference, and is less sure."""
+    found = [sure(LEFT), sure(RIGHT, LEFT)]
+    reference = [sure(LEFT, score=0.5), sure(RIGHT)]
+    drawn = np.array([[1, 1], [2, 0]])
+    told = agreement(found, reference, 1, drawn)
+    assert told["map50"] == pytest.approx([1, 1])
+    assert told["objects"] == pytest.approx([1, 1])
+    # With the sample before for its truth: RIGHT first, LEFT in the second, at rank three of three.
+    assert told["map50_chance"] == pytest.approx([(51 / 3) / 101, 0])
+    assert np.isnan(agreement(found, [sure(LEFT, score=0.49)] * 2, 1, drawn)["map50"]).all()
+
+
+def test_errors_of_a_resample_are_those_of_the_scenes_in_it() -> None:
+    """Two scenes, of which one is made as it was seen; resamples with three of either."""
+    seen = np.zeros((2, 16, 16, 1), np.uint8)
+    scenes = Scene(np.arange(2), {"depth": seen}, {"depth": [sure_truth(LEFT)] * 2})
+    judge = Judge({}, scenes, 1, np.array([[1, 1], [3, 1], [0, 4]]))
+    told = judge.score(
+        "depth", seen + np.array([0, 51], np.uint8).reshape(2, 1, 1, 1), [sure()] * 2
+    )
+    assert told["mse"] == pytest.approx([0.02, 0.01, 0.04])
+    low = told["ssim"][2]
+    assert told["ssim"] == pytest.approx([(1 + low) / 2, (3 + low) / 4, low])
+    assert low < 0.1
+
+
+def sure_truth(*boxes: tuple[float, ...]) -> Truth:
+    """Objects of class 0."""
+    return sure(*boxes).boxes, sure(*boxes).classes
+
+
+def test_draws_depend_on_the_seed_and_the_scene_alone() -> None:
+    for whole, one, other in zip(*(scores.keyed(s, np.array(n), 3) for s, n in (
+        (0, [4, 9]), (0, [9]), (1, [9])
+    )), strict=True):  # fmt: skip
+        assert torch.equal(whole[1:], one)
+        assert not torch.equal(one, other)
+        assert not torch.equal(whole[:1], one)
+
+
+def test_a_figure_is_shown_with_the_middle_of_its_resamples() -> None:
+    figures = {"map50": np.append(0.3, np.linspace(0, 1, 1001)), "mse": np.array([0.123456])}
+    assert summary(figures) == {"map50": 0.3, "mse": 0.12346, "ci": {"map50": [0.025, 0.975]}}
+
+
 def test_agreement_is_whole_with_oneself_and_undefined_with_nothing(judge: Judge) -> None:
     seen = judge.scenes.seen["depth"]
     found = judge.detect("depth", seen)

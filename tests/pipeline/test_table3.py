@@ -180,6 +180,11 @@ def test_figures_of_other_cells_are_not_read() -> None:
     assert row["cross_image"] == pytest.approx(0.4)
 
 
+def test_bounds_are_the_middle_95_percent_of_the_resamples_alone() -> None:
+    resamples = np.random.default_rng(0).permutation(1001.0 * np.ones(1001) - np.arange(1001))
+    assert bounds(np.append(-1e9, resamples)) == pytest.approx((26, 976))
+
+
 def test_bounds_are_none_where_a_resample_is_undefined() -> None:
     assert bounds(np.array([0.5, 0.4, np.nan])) == (None, None)
     assert bounds(np.array([0.5])) == (None, None)
