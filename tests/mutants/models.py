@@ -1,34 +1,14 @@
-"""Breaks the models on purpose, one line at a time, and says which test notices.
-
-    python -m tests.models.mutants [WORD ...]     # about 15 s a mutant; only names with a WORD
-
-A mutant that survives, or a line that is no longer there to be changed, ends in exit code 1.
-README.md has the table that a run printed. Not collected by pytest, but for `test_mutants.py`,
-which holds the list against the code.
-"""
+"""Mutants of the models."""
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
-from typing import NamedTuple
+from tests.mutants import Mutant
 
-ROOT = Path(__file__).parents[2]
 FILES = ("objectives", "fusions", "likelihoods", "bound", "vae", "training")
-
-
-class Mutant(NamedTuple):
-    """In models/`file`, `old` (there once) becomes `new`."""
-
-    name: str
-    file: str
-    old: str
-    new: str
-
+TESTS = {
+    "*": tuple(f"tests/models/test_{file}.py" for file in FILES),
+    "training.py": ("tests/models/test_training.py",),
+}
 
 MUTANTS = (
     Mutant(
@@ -392,49 +372,34 @@ MUTANTS = (
         "            _check_weights(step, model)\n",
         "",
     ),
+    Mutant(
+        "lcd drops whole experts",
+        "objectives/lcd.py",
+        "draws.uniform(shape, layout.like) >=",
+        "draws.uniform(shape, layout.like)[..., :1].expand(shape) >=",
+    ),
+    Mutant(
+        "a cosine that never reaches 0",
+        "training.py",
+        "return 0.5 * (1 + math.cos(math.pi * along))",
+        "return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * along))",
+    ),
+    Mutant(
+        "the schedule lags by its warm-up",
+        "training.py",
+        "along = (step - settings.warmup) / max(1, settings.steps - settings.warmup)",
+        "along = step / settings.steps",
+    ),
+    Mutant(
+        "the validation loss is of training data",
+        "training.py",
+        "_row(done, table.mean(0), model, held_out, seed)",
+        "_row(done, table.mean(0), model, seen, seed)",
+    ),
+    Mutant(
+        "the validation loss is of one batch",
+        "training.py",
+        "values[:256]",
+        "values[:64]",
+    ),
 )
-
-
-def first_failure(folder: Path) -> str | None:
-    """The first test that fails in a copy of the models and their tests."""
-    tests = [f"tests/models/test_{file}.py" for file in FILES]
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    found = re.search(r"^(?:FAILED|ERROR) \S+?\.py::(\S+)", done.stdout, re.MULTILINE)
-    return found[1] if found else None
-
-
-def main(words: list[str]) -> int:
-    """Try every mutant whose name has one of the words, or all; how many went unnoticed."""
-    unnoticed = 0
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        for name in (
-            "models",
-            "tests/models",
-            "tests/__init__.py",
-            "tests/conftest.py",
-            "pyproject.toml",
-        ):
-            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-            (folder / name).parent.mkdir(exist_ok=True)
-            copy(ROOT / name, folder / name)
-        for mutant in MUTANTS:
-            if words and not any(word in mutant.name for word in words):
-                continue
-            file = folder / "models" / mutant.file
-            text = file.read_text()
-            if text.count(mutant.old) != 1:
-                killer = None
-                print(f"| {mutant.name} | NOT APPLIED: models/{mutant.file} has changed |")
-            else:
-                file.write_text(text.replace(mutant.old, mutant.new))
-                killer = first_failure(folder)
-                file.write_text(text)
-                print(f"| {mutant.name} | {f'`{killer}`' if killer else 'SURVIVED'} |", flush=True)
-            unnoticed += killer is None
-    return unnoticed
-
-
-if __name__ == "__main__":
-    sys.exit(bool(main(sys.argv[1:])))

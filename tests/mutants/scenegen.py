@@ -1,0 +1,151 @@
+"""Mutants of the scene generator."""
+
+from __future__ import annotations
+
+from tests.mutants import Mutant
+
+# Without those that render a thousand scenes or start the command line.
+QUICK = ("-k", "not thousand and not echoes_lie and not end_to_end and not card")
+PICTURES = ("tests/scenegen/test_modalities.py", "tests/scenegen/test_geometry.py", *QUICK)
+TESTS = {
+    "*": PICTURES,
+    "dataset.py": ("tests/scenegen/test_modalities.py", "tests/scenegen/test_dataset.py", *QUICK),
+    "splits.py": ("tests/scenegen/test_dataset.py", *QUICK),
+    "manifest.py": ("tests/scenegen/test_generate.py",),
+    "scene.py": ("tests/scenegen/test_scene.py",),
+}
+
+MUTANTS = (
+    Mutant(
+        "the radar mirrored with its boxes",
+        "radar.py",
+        "return np.array([ahead[1], -ahead[0]]), ahead",
+        "return np.array([-ahead[1], ahead[0]]), ahead",
+    ),
+    Mutant(
+        "boxes one pixel short",
+        "boxes.py",
+        "float(columns[-1] + 1)",
+        "float(columns[-1])",
+    ),
+    Mutant(
+        "boxes half a pixel off as they are read",
+        "dataset.py",
+        "return [(b[h], ",
+        "return [(b[h] + np.float32(0.5), ",
+    ),
+    Mutant(
+        "a shorter capsule",
+        "geometry.py",
+        "CAPSULE_RADIUS, CAPSULE_HALF = 0.65, 0.65",
+        "CAPSULE_RADIUS, CAPSULE_HALF = 0.65, 0.60",
+    ),
+    Mutant(
+        "a smaller cube",
+        "geometry.py",
+        "CUBE_HALF = 0.8\n",
+        "CUBE_HALF = 0.75\n",
+    ),
+    Mutant(
+        "a lower cylinder",
+        "geometry.py",
+        '{"cylinder": (0.8, 0.95)}',
+        '{"cylinder": (0.8, 0.9)}',
+    ),
+    Mutant(
+        "a sphere's mesh smaller than the sphere",
+        "blender.py",
+        '"sphere": lambda: _rounded(1.0, 0.0)',
+        '"sphere": lambda: _rounded(0.97, 0.0)',
+    ),
+    Mutant(
+        "colours lighter than asked for",
+        "blender.py",
+        "((c + 0.055) / 1.055) ** 2.4",
+        "((c + 0.055) / 1.055) ** 2.2",
+    ),
+    Mutant(
+        "another curve for sRGB",
+        "records.py",
+        "_linear ** (1 / 2.4)",
+        "_linear ** (1 / 2.2)",
+    ),
+    Mutant(
+        "depth rounded down",
+        "records.py",
+        "np.rint(np.clip(share, 0.0, 1.0) * DEPTH_STEPS)",
+        "np.floor(np.clip(share, 0.0, 1.0) * DEPTH_STEPS)",
+    ),
+    Mutant(
+        "depth for networks rounded down",
+        "dataset.py",
+        "(depth.astype(np.uint32) + 128) // 257",
+        "depth.astype(np.uint32) // 257",
+    ),
+    Mutant(
+        "a right edge truncates nothing",
+        "records.py",
+        "x0 == 0 or y0 == 0 or x1 == width or y1 == height",
+        "x0 == 0 or y0 == 0 or y1 == height",
+    ),
+    Mutant(
+        "a box takes one pixel more than asked for",
+        "records.py",
+        "if visible < params.boxes.min_pixels:",
+        "if visible <= params.boxes.min_pixels:",
+    ),
+    Mutant(
+        "echoes half a cell to the right",
+        "radar.py",
+        "_splat(column - 0.5, ",
+        "_splat(column, ",
+    ),
+    Mutant(
+        "full_echo ignored",
+        "radar.py",
+        "seen / (radar.full_echo * cell_area)",
+        "seen / (0.3 * cell_area)",
+    ),
+    Mutant(
+        "a share of the surface by its distance",
+        "radar.py",
+        "share = (distance / (k[0, 0] * SPLIT)) ** 2",
+        "share = distance / (k[0, 0] * SPLIT) ** 2",
+    ),
+    Mutant(
+        "the ground twice as thick",
+        "radar.py",
+        "kept = up > radar.ground",
+        "kept = up > 2 * radar.ground",
+    ),
+    Mutant(
+        "other scenes for the test split",
+        "splits.py",
+        "numbers % 5 == 4",
+        "numbers % 5 == 3",
+    ),
+    Mutant(
+        "other scenes for validation",
+        "splits.py",
+        "numbers % 20 == 0",
+        "numbers % 20 == 1",
+    ),
+    Mutant(
+        "a hash of the first shard alone",
+        "manifest.py",
+        '"".join(s.sha256 for s in ordered)',
+        '"".join(s.sha256 for s in ordered[:1])',
+    ),
+    Mutant(
+        "shards of another Blender kept",
+        "manifest.py",
+        '"blender": blender,',
+        '"blender": "",',
+    ),
+    Mutant(
+        "the camera as high as it is far",
+        "scene.py",
+        "_uniform(rng, p.distance), _uniform(rng, p.height)",
+        "_uniform(rng, p.distance), _uniform(rng, p.distance)",
+    ),
+)
