@@ -9,7 +9,7 @@ from typing import NamedTuple
 __all__ = ["ROOMS", "ROOT", "Mutant", "Room", "room"]
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("scenegen", "detector", "models", "pipeline")
+ROOMS = ("base", "scenegen", "detector", "models", "pipeline")
 
 
 class Mutant(NamedTuple):

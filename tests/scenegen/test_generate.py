@@ -76,11 +76,16 @@ def test_the_datasets_hash_is_that_of_the_shards_hashes(tmp_path: Path, tiny_has
     assert hashlib.sha256("".join(each).encode()).hexdigest() == tiny_hash
 
 
-def test_a_shard_is_of_all_params_but_the_count_and_of_its_blender() -> None:
-    kept, others = fingerprint(tiny(count=9), "5.0.1"), [tiny(seed=1), tiny(depth={"far": 13.0})]
-    assert fingerprint(tiny(), "5.0.1") == kept
-    made = {fingerprint(params, "5.0.1") for params in others} | {fingerprint(tiny(), "4.5.0")}
-    assert len(made | {kept}) == 4
+def test_a_shard_is_of_all_params_but_the_count_of_its_blender_and_of_the_code() -> None:
+    of = [
+        (tiny(), "5.0.1", "code"),
+        (tiny(seed=1), "5.0.1", "code"),
+        (tiny(depth={"far": 13.0}), "5.0.1", "code"),
+        (tiny(), "4.5.0", "code"),
+        (tiny(), "5.0.1", "other code"),
+    ]
+    assert len({fingerprint(*one) for one in of}) == len(of)
+    assert fingerprint(tiny(count=9), *of[0][1:]) == fingerprint(*of[0])
 
 
 def test_order_of_scenes_does_not_matter() -> None:
