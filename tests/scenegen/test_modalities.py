@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import colorsys
-import dataclasses
 import math
 import os
 import subprocess
@@ -396,7 +395,7 @@ def test_labels_agree_with_the_index_pass_at_any_scale_and_depth_range(
 ) -> None:
     """Facets grow with the scale, the 16 bits' step with the range."""
     camera = CameraSpec((0.0, -6.0 * away, 4.0 * away), (0.0, 0.0, scale), field_of_view)
-    spec = dataclasses.replace(
+    spec = replace(
         _scene(_thing(kind, 0.1 * scale, 0.0, scale)), camera=camera, backdrop_distance=400.0
     )
     params = _view(depth=depth, image={"width": 128, "height": 128, "samples": 1})
@@ -447,9 +446,7 @@ def test_a_sun_behind_the_wall_lights_the_scene() -> None:
     lit = LightSpec((0.0, 0.6, 0.8), 2.0, 0.4)
     dark = LightSpec((0.0, 0.6, 0.8), 0.0, 0.4)
     spec = _scene(_thing("cube", 0.0, 0.0))
-    shown, unlit = (
-        Renderer(DEFAULT).render(dataclasses.replace(spec, light=x)) for x in (lit, dark)
-    )
+    shown, unlit = (Renderer(DEFAULT).render(replace(spec, light=x)) for x in (lit, dark))
     floor = shown.ids == 0
     assert np.median(shown.rgb[floor]) > 1.5 * np.median(unlit.rgb[floor])
 
