@@ -7,7 +7,6 @@ from tests.mutants import Mutant
 FILES = ("objectives", "fusions", "likelihoods", "bound", "vae", "training")
 TESTS = {
     "*": tuple(f"tests/models/test_{file}.py" for file in FILES),
-    "training.py": ("tests/models/test_training.py",),
 }
 
 MUTANTS = (
