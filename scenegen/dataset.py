@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from base.files import sha256_file
+from scenegen.layout import record_dtype
 from scenegen.manifest import MANIFEST, Manifest, Shard, read_manifest
-from scenegen.records import record_dtype
 from scenegen.splits import SPLITS, split_scenes
 
 __all__ = ["MODALITIES", "Boxes", "Dataset", "depth_to_uint8", "open_dataset"]

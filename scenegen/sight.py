@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from scenegen.camera import camera_to_world, intrinsics, measured
 from scenegen.geometry import entry_distance
+from scenegen.layout import record_dtype
 from scenegen.params import ImageParams, RadarParams, SceneParams
 from scenegen.radar import radar_axes
-from scenegen.records import fill_record, record_dtype
+from scenegen.records import fill_record
 from scenegen.scene import SceneSpec, sample_scene
 
 __all__ = ["blind_sensor"]

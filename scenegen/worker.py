@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from base import code
 from base.process import end_child_with_parent
 from scenegen.blender import Renderer, blender_version
+from scenegen.layout import record_dtype
 from scenegen.params import SceneParams
-from scenegen.records import fill_record, record_dtype
+from scenegen.records import fill_record
 from scenegen.scene import SceneSpec, sample_scene
 
 __all__ = ["CODE", "Maker", "prepared_renderer", "render_scenes", "render_specs", "start_worker"]

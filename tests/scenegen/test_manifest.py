@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from scenegen.dataset import open_dataset
+from scenegen.layout import record_dtype
 from scenegen.manifest import MANIFEST, Shard, make_manifest, read_manifest
 from scenegen.params import SceneParams
-from scenegen.records import record_dtype
 
 PARAMS = SceneParams.model_validate({"count": 40, "shard_size": 16, "image": {"samples": 1}})
 Content = dict[str, Any]

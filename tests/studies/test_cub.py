@@ -22,9 +22,9 @@ from ruamel.yaml import YAML
 from sklearn.cross_decomposition import CCA
 from torchvision.models import resnet101
 
+from scenegen.layout import record_dtype
 from scenegen.manifest import Shard, make_manifest
 from scenegen.params import CLASSES
-from scenegen.records import record_dtype
 from studies.cub import cca, data, features, scenes, text
 from studies.cub.captions import END, Language, learn, sif_weights, tokens
 from studies.cub.features import SmallCNN, as_input, extract, fit_small, resnet
