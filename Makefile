@@ -30,7 +30,7 @@ $(VENV)/test-ready: requirements-test.txt $(VENV)/ready
 	@touch $@
 
 test: $(VENV)/test-ready  ## run every test (a real smoke run of the pipeline is among them)
-	python -m pytest
+	python -m pytest -n logical --maxprocesses 4 --dist loadscope
 
 lint: $(VENV)/test-ready  ## check format, rules and types
 	ruff format --check .

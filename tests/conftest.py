@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parent.parent
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")  # of tests side by side; each has a core to itself
+if WORKER:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The same examples in every run, and no failure because a machine is busy.
 settings.register_profile(
@@ -67,6 +72,24 @@ def run(
     return done
 
 
+def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that `make` fills once, for all tests that run side by side."""
+    if not WORKER:
+        folder = factory.mktemp(name)
+        make(folder)
+        return folder
+    root = factory.getbasetemp().parent
+    folder, made = root / name, root / f"{name}.made"
+    with open(root / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a worker whose attempt failed
+            folder.mkdir()
+            make(folder)
+            made.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone in which `dvc repro` has run the smoke preset to the end, with a cache of its own.
@@ -78,8 +101,11 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if finished == "none":
             pytest.skip("SMOKE_RUN=none")
         return Path(finished)
-    folder = clone(tmp_path_factory.mktemp("smoke") / "project")
-    (folder / "params.yaml").write_text(shipped("params.yaml"))
-    run(folder, "python", "-m", "pipeline", "preset", "smoke")
-    run(folder, "dvc", "repro")
-    return folder
+
+    def make(folder: Path) -> None:
+        project = clone(folder / "project")
+        (project / "params.yaml").write_text(shipped("params.yaml"))
+        run(project, "python", "-m", "pipeline", "preset", "smoke")
+        run(project, "dvc", "repro")
+
+    return shared(tmp_path_factory, "smoke", make) / "project"

@@ -17,7 +17,7 @@ from scipy.io import savemat
 from studies.mnist_svhn.sources import MNIST_FILES, SVHN_FILES
 from studies.rawfiles import RawFile
 from studies.study import STUDIES
-from tests.conftest import clone, run, shipped
+from tests.conftest import clone, run, shared, shipped
 
 
 @pytest.fixture(scope="session")
@@ -28,27 +28,29 @@ def studies_smoke(
 
     STUDIES_SMOKE_RUN names a folder with a finished run in STUDY/project for each to use instead.
     """
-    finished = os.environ.get("STUDIES_SMOKE_RUN")
-    root = Path(finished) if finished else tmp_path_factory.mktemp("studies")
+    if finished := os.environ.get("STUDIES_SMOKE_RUN"):
+        return {study: Path(finished) / study / "project" for study in STUDIES}
 
-    def one(study: str) -> Path:
-        folder = root / study / "project"
-        if not finished:
-            folder.parent.mkdir()
-            clone(folder)
-            name = f"studies/{study}/params.yaml"
-            (folder / name).write_text(shipped(name))
-            run(folder, "python", "-m", "studies", "preset", study, "smoke")
-            run(folder, "dvc", "repro", f"studies/{study}/dvc.yaml")
-        return folder
+    def one(folder: Path) -> None:
+        project = clone(folder / "project")
+        name = f"studies/{folder.name}/params.yaml"
+        (project / name).write_text(shipped(name))
+        run(project, "python", "-m", "studies", "preset", folder.name, "smoke")
+        run(project, "dvc", "repro", f"studies/{folder.name}/dvc.yaml")
 
-    began = time.monotonic()
-    with ThreadPoolExecutor(len(STUDIES)) as pool:
-        folders = dict(zip(STUDIES, pool.map(one, STUDIES), strict=True))
-    if not finished:  # told, not asserted: it is the machine's as much as ours
+    def both(folder: Path) -> None:
+        folders = [folder / study for study in STUDIES]
+        for each in folders:
+            each.mkdir()
+        began = time.monotonic()
+        with ThreadPoolExecutor(len(STUDIES)) as pool:
+            list(pool.map(one, folders))
+        # Told, not asserted: it is the machine's as much as ours.
         with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
             print(f"\nthe studies' smoke runs took {time.monotonic() - began:.0f} s")
-    return folders
+
+    root = shared(tmp_path_factory, "studies", both)
+    return {study: root / study / "project" for study in STUDIES}
 
 
 def idx(array: np.ndarray) -> bytes:
