@@ -83,7 +83,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _params(options: argparse.Namespace) -> SceneParams:
-    data: dict[str, Any] = json.loads(options.params.read_text()) if options.params else {}
+    data: dict[str, Any] = (
+        json.loads(options.params.read_text(encoding="utf-8")) if options.params else {}
+    )
     for change in options.set:
         key, _, text = change.partition("=")
         section = data
@@ -129,7 +131,7 @@ def _preview(options: argparse.Namespace) -> None:
 
 def _spec(path: Path) -> SceneSpec:
     try:
-        return SceneSpec.from_dict(json.loads(path.read_text()))
+        return SceneSpec.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:  # also of what is no JSON, or no text
         raise ValueError(f"{path}: {error}") from None
 
