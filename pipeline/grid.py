@@ -42,8 +42,10 @@ from pipeline.stage import (
     RUNS,
     environment,
     fail,
+    noted,
     read_params,
     running,
+    shown,
     write_bytes,
     write_json,
 )
@@ -122,7 +124,9 @@ def plan(definition: Path = DEFINITION, params: dict[str, Any] | None = None) ->
     what the seed's cells share, then cell by cell, each with its scores."""
     values = read_params() if params is None else params
     jobs: list[tuple[int, int, Job]] = []
-    for stage, body in YAML(typ="safe").load(definition.read_text())["stages"].items():
+    for stage, body in (
+        YAML(typ="safe").load(definition.read_text(encoding="utf-8"))["stages"].items()
+    ):
         if not TOGETHER.fullmatch(stage):
             continue
         axes = {
@@ -231,7 +235,7 @@ def _reason(code: int, log: Path) -> str:
     if code < 0:
         memory = " (out of memory?)" if -code == signal.SIGKILL else ""
         return f"killed by {signal.Signals(-code).name}{memory}"
-    text = log.read_text(errors="replace") if log.exists() else ""
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     lines = [line.strip() for line in IGNORED.sub("", text).split("\n")]
     return next((line for line in reversed(lines) if line), "no output")
 
@@ -438,7 +442,7 @@ def train(
     place, again = f"{definition}:", f"dvc repro {definition}"
     if definition == DEFINITION:
         place, again = "", "dvc repro"
-    stages = YAML(typ="safe").load(definition.read_text())["stages"]
+    stages = YAML(typ="safe").load(definition.read_text(encoding="utf-8"))["stages"]
     first = itertools.takewhile(lambda name: not TOGETHER.fullmatch(name), stages)
     _dvc("repro", *(place + name for name in first))
     jobs = plan(definition, read_params(params))
@@ -470,8 +474,7 @@ def train(
 
 def _ran_with(job: Job, home: Path = RUNS) -> dict[str, Any] | None:
     """The params.yaml that a finished job began with, as the job itself noted it."""
-    path = home / f"{job.name}.json"
-    return dict(json.loads(path.read_text())["params"]) if path.exists() else None
+    return noted(home / f"{job.name}.json").get("params")
 
 
 def _edited(job: Job, read: dict[str, Any] | None, now: dict[str, Any]) -> str | None:
@@ -548,7 +551,8 @@ def _dvc(*words: str, read: bool = False) -> str:
             [sys.executable, "-c", code, *words],
             stdout=pipe,
             stderr=pipe,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             env=environment(),
             start_new_session=True,
         )
@@ -613,7 +617,7 @@ def entry(job: Job, params: dict[str, Any]) -> Entry:
 
 def _recorded(path: Path) -> dict[str, Entry]:
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         return dict(content["stages"])
     except FileNotFoundError:
         return {}
@@ -685,7 +689,11 @@ def _taken_over(studied: dict[str, Entry]) -> list[str]:
     """Write a study's stages into dvc.lock; those that are not refused."""
     params, jobs = read_params(), {job.name: job for job in plan()}
     yaml, lock = YAML(), Path("dvc.lock")
-    content: Any = yaml.load(lock.read_text()) if lock.exists() else {"schema": "2.0", "stages": {}}
+    content: Any = (
+        yaml.load(lock.read_text(encoding="utf-8"))
+        if lock.exists()
+        else {"schema": "2.0", "stages": {}}
+    )
     written = {out["md5"] for one in studied.values() for out in one["outs"]}
     taken = []
     for name, known in studied.items():
@@ -711,7 +719,7 @@ def _difference(
     there = known.get("params", {}).get(str(PARAMS), {})
     for key in job.params:
         if there.get(key) != _lookup(params, key):
-            return f"{key} was {there.get(key)!r}, here it is {_lookup(params, key)!r}"
+            return f"{key} was {shown(there.get(key))}, here it is {shown(_lookup(params, key))}"
     for part, wanted in [("deps", job.deps), ("outs", job.outs)]:
         described = {one["path"]: one for one in known[part]}
         for name in wanted:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import csv
 import fcntl
-import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -125,7 +124,7 @@ def _running_since(name: str) -> float | None:
     path = stage.RUNS / f"{name}.lock"
     if not path.exists():
         return None
-    with open(path) as handle:
+    with open(path, encoding="utf-8") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -265,11 +264,11 @@ class _Times:
     def _last(self, item: PipelineStage) -> tuple[float, Mapping[str, Any]] | None:
         """Seconds that the stage's last run took, and with which params."""
         record = stage.RUNS / f"{item.addressing}.json"
-        run = json.loads(record.read_text()) if record.exists() else {}
+        run = stage.noted(record)
         for out in item.outs:
             path = Path(out.def_path)
             if path.parent in (Path("results/models"), Path("results/detectors")) and path.exists():
-                seconds: float = json.loads(path.read_text())["train_seconds"]
+                seconds: float = stage.read_json(path)["train_seconds"]
                 if "params" in run and path.stat().st_mtime <= record.stat().st_mtime:
                     return seconds, run["params"]
                 return seconds, self._locked(item)  # from git, as dvc.lock: a clone knows as much
@@ -305,7 +304,7 @@ def _progress(item: PipelineStage, config: Params) -> tuple[float | None, str]:
         return done / config.scenes.count, f"{done} of {config.scenes.count} scenes"
     curve = Path(f"data/curves/{item.addressing.split('@')[-1]}/plots/metrics/loss.tsv")
     if item.addressing.startswith("train") and curve.exists():
-        rows = list(csv.DictReader(curve.open(), delimiter="\t"))
+        rows = list(csv.DictReader(curve.open(encoding="utf-8"), delimiter="\t"))
         step, steps = int(rows[-1]["step"]) if rows else 0, config.vae.training.steps
         return step / steps, f"step {step} of {steps}"
     return None, ""
