@@ -784,8 +784,8 @@ def test_lcd_is_scored_with_the_prior_for_a_missing_sensor_too(quick: Path) -> N
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("poe-none", "poe-none: a run is a cell or a modality and its seed"),
-        ("poe-none-9", "results/models/poe-none-9.json: no such file"),
+        ("poe-none", "poe-none: not a run of params.yaml; a run is NAME-SEED, NAME one of "),
+        ("poe-none-9", "poe-none-9: not a run of params.yaml; a run is NAME-SEED, NAME one of "),
     ],
 )
 def test_a_run_that_is_not_there_is_one_line(project: Path, name: str, said: str) -> None:
