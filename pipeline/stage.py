@@ -25,7 +25,7 @@ from ruamel.yaml.events import AliasEvent
 from ruamel.yaml.nodes import Node
 
 from base import checkpoints
-from base.files import explained, write_bytes, write_json
+from base.files import as_json, explained, write_bytes, write_json
 from base.process import end_with, interrupted, listen
 
 __all__ = [
@@ -64,7 +64,6 @@ RUNS = Path(".cache/runs")  # per stage: a lock while it runs, and how long it t
 PARENT = "PIPELINE_PARENT"  # in the environment: the process without which a stage ends
 PARTS_KEPT = "the parts that were scored are kept, and the next run adds the rest"
 MODALITIES = ("image", "depth", "radar")
-
 MISTAKES = 20  # in a params.yaml that are told, a line each
 
 Found = TypeVar("Found")
@@ -296,7 +295,8 @@ def running(
     def record(to: Path) -> None:
         if began is not None:
             seconds = round(before + time.monotonic() - began, 2)
-            write_json(to, {"seconds": seconds, "params": with_params})
+            told = {"seconds": seconds, "params": with_params}
+            write_bytes(to, as_json(told, default=str).encode())  # YAML has dates, too
 
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
