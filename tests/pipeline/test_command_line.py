@@ -149,6 +149,7 @@ UNKNOWN = [
         "pipeline.train_vae depth-0 --modality image",
         ("depth-0: a modality's run needs --modality",),
     ),
+    ("pipeline.score poe-none", ("poe-none: not a run of params.yaml; ", *PIPELINE)),
     ("pipeline.score x", ("x: not a run of params.yaml; ", *PIPELINE)),
     ("pipeline.score ../poe-none-0", ("../poe-none-0: not a run of params.yaml; ", *PIPELINE)),
     ("pipeline.score_faults -- -0", ("-0: not a run of params.yaml; ", *PIPELINE)),
