@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "PARTIAL",
+    "as_json",
     "explained",
     "npy_bytes",
     "npz_bytes",
@@ -57,7 +59,24 @@ def explained(error: OSError) -> str:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON whole or not at all, with a final newline (it is kept in git)."""
-    write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
+    write_bytes(path, (as_json(content, indent=1) + "\n").encode())
+
+
+def as_json(content: Any, **how: Any) -> str:
+    """Plain data as JSON, which has no NaN and no infinity: such a figure, undefined, is null.
+
+    Args:
+        how: options of `json.dumps`.
+    """
+    return json.dumps(_defined(content), allow_nan=False, **how)
+
+
+def _defined(content: Any) -> Any:
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, Mapping):
+        return {key: _defined(value) for key, value in content.items()}
+    return [*map(_defined, content)] if isinstance(content, list | tuple) else content
 
 
 def npy_bytes(array: NDArray[Any]) -> bytes:

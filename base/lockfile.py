@@ -108,7 +108,7 @@ def holder() -> int | None:
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as handle:
+    with open(path, "a", encoding="utf-8") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
@@ -179,7 +179,7 @@ def _put_back(lock: Path) -> None:
 
 def _is_json(path: Path) -> bool:
     try:
-        return isinstance(json.loads(path.read_text()), dict)
+        return isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
     except FileNotFoundError:
         return True
     except ValueError:

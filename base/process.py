@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import io
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -20,6 +22,7 @@ __all__ = [
     "end_with",
     "interrupted",
     "listen",
+    "open_streams",
 ]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C, and what a cluster sends to say the same
@@ -57,6 +60,31 @@ def end_with(parent: int) -> None:
     """Interrupt this process once `parent`, the one that began it, is gone: a killed parent records
     nothing, and whoever goes on would begin the same work a second time."""
     threading.Thread(target=_interrupt_with, args=(parent,), daemon=True).start()
+
+
+def open_streams() -> None:
+    """Standard streams that are there and take any text: closed ones lead nowhere, and what is
+    written is UTF-8 whatever the locale says."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    atexit.register(_flush)
+
+
+def _flush() -> None:
+    """Whoever read what is printed may have gone: `... | head` is no error."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _interrupt(kind: int, frame: FrameType | None) -> None:

@@ -39,7 +39,7 @@ def _names(folder: str) -> tuple[str, ...]:
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ModalityParams(_Section):
@@ -52,7 +52,7 @@ class ModalityParams(_Section):
     )
     scale: float = Field(
         default=0.1,
-        gt=0,
+        ge=1e-6,  # float32 squares it
         le=10,
         description="fixed standard deviation (normal) or scale b (laplace), in units of data "
         "scaled to [0, 1]; not used by bernoulli and categorical",
@@ -208,7 +208,7 @@ class Cell(_Section):
         for key, names in (("fusion", fusion_names()), ("objective", objective_names())):
             name = getattr(self, key)
             if name not in names:
-                raise ValueError(f"{key}: {name!r} is not one of {', '.join(names)}")
+                raise ValueError(f"{key}: {name!r:.60} is not one of {', '.join(names)}")
         return self
 
     @model_validator(mode="after")

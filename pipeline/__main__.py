@@ -35,6 +35,11 @@ Options = argparse.Namespace
 Run = Callable[[Options], None]
 
 
+def read_text(path: Path) -> str:
+    """All of a text file."""
+    return path.read_text(encoding="utf-8")
+
+
 def with_table(readme: str, table: str) -> str:
     """README.md with the table between its two marks."""
     before, rest = readme.split(BEGIN)
@@ -54,7 +59,8 @@ def preset(options: Options) -> None:
     print("`dvc params diff` shows what is new, `dvc repro` runs it.")
     if kept:
         print(
-            f"Not part of the preset, so left as you have set them: {', '.join(kept)}.\n"
+            "Not part of the preset, so left as you have set them: "
+            f"{stage.cut(', '.join(kept), 1000)}.\n"
             "`git checkout params.yaml` undoes all edits since the last commit."
         )
 
@@ -166,17 +172,25 @@ def export(options: Options) -> None:
 
 def status(options: Options) -> None:
     """Show what is done, stale, running and left, and about how long the rest takes."""
+    from dvc.exceptions import DvcException
+
     from pipeline.status import look, table
 
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `status | head` ends without a word
-    print(table(look()))
+    try:
+        print(table(look()))
+    except DvcException as error:
+        stage.fail(stage.cut(str(error), 500))
 
 
 def readme(options: Options) -> None:
     """Copy the committed table into README.md."""
     path = Path("README.md")
-    table = Path("results/table3.md").read_text()
-    stage.write_bytes(path, with_table(path.read_text(), table).encode())
+    table = stage.read(Path("results/table3.md"), read_text)
+    text = stage.read(
+        path, lambda file: with_table(read_text(file), table), "git checkout README.md"
+    )
+    stage.write_bytes(path, text.encode())
 
 
 # --- the command line --------------------------------------------------------------------------
@@ -300,6 +314,8 @@ def main(arguments: list[str] | None = None) -> None:
         told = "what is finished is kept, and the same command goes on"
         print(f"{options.command}: interrupted; {told}", file=sys.stderr)
         raise SystemExit(130) from None
+    except BrokenPipeError:  # whoever read this has gone; a shell says 141 then
+        raise SystemExit(128 + signal.SIGPIPE) from None
     except OSError as error:
         stage.fail(f"{options.command}: {explained(error)}")
 

@@ -12,12 +12,13 @@ from ruamel.yaml import YAML
 from base import code
 from base.files import write_bytes
 from models.params import MIXTURES, Cell
-from pipeline.stage import MODALITIES
+from pipeline.stage import MODALITIES, shown
 
 __all__ = ["GridParams", "checked", "unread", "write_checked"]
 
 OF_EVERY_CELL = {"fusion", "objective", "samples", "kl", "gradient", "beta"}  # models/vae.py's
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")  # of a cell: it becomes files and arguments
+# Of a cell: it becomes arguments and files, whose names a seed and suffixes end, up to 255 letters.
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 
 
 class GridParams(BaseModel):
@@ -38,12 +39,14 @@ class GridParams(BaseModel):
     @field_validator("cells")
     @classmethod
     def _names_make_file_names(cls, cells: dict[str, Cell]) -> dict[str, Cell]:
+        taken = dict.fromkeys([*MODALITIES, "unimodal"])
         for name in cells:
-            if not NAME.fullmatch(name) or name in (*MODALITIES, "unimodal"):
+            if not NAME.fullmatch(name) or name.lower() in taken:
                 raise ValueError(
-                    f"{name!r} is not a cell name: letters a to z, digits, - and _, no - first, "
-                    f"and none of {', '.join(MODALITIES)}, unimodal"
+                    f"{shown(name)} is not a cell name: 1 to 100 letters a to z, digits, - and _, "
+                    f"no - first, and not {', '.join(taken)}, in capitals or not"
                 )
+            taken[name.lower()] = None  # some file systems do not tell Poe from poe
         return cells
 
 
@@ -63,7 +66,7 @@ def checked(definition: Path, cells: Mapping[str, Cell]) -> dict[str, bytes]:
     Returns:
         File below the folder of what is checked -> its content.
     """
-    stages = YAML(typ="safe").load(definition.read_text())["stages"]
+    stages = YAML(typ="safe").load(definition.read_text(encoding="utf-8"))["stages"]
     return {
         **{
             f"code/{name}": f"{code.digest(body['cmd'].split()[2])}\n".encode()
@@ -90,7 +93,7 @@ def unread(cell: Cell) -> str | None:
             f"kl = {cell.kl!r}: is for a mixture ({', '.join(MIXTURES)}) with samples = 1; "
             "leave it out"
         )
-    text = "".join(file.read_text() for file in _files(cell))
+    text = "".join(file.read_text("utf-8", "replace") for file in _files(cell))
     for option in sorted(cell.model_fields_set - OF_EVERY_CELL):
         if not re.search(rf"\.{option}\b", text):
             return (

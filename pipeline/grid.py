@@ -47,6 +47,7 @@ from pipeline.stage import (
     read_params,
     read_run,
     running,
+    shown,
     valid,
     write_bytes,
     write_json,
@@ -128,7 +129,9 @@ def plan(definition: Path = DEFINITION, params: dict[str, Any] | None = None) ->
     what the seed's cells share, then cell by cell, each with its scores."""
     values = read_params() if params is None else params
     jobs: list[tuple[int, int, Job]] = []
-    for stage, body in YAML(typ="safe").load(definition.read_text())["stages"].items():
+    for stage, body in (
+        YAML(typ="safe").load(definition.read_text(encoding="utf-8"))["stages"].items()
+    ):
         if not TOGETHER.fullmatch(stage):
             continue
         axes = {
@@ -237,7 +240,7 @@ def _reason(code: int, log: Path) -> str:
     if code < 0:
         memory = " (out of memory?)" if -code == signal.SIGKILL else ""
         return f"killed by {signal.Signals(-code).name}{memory}"
-    text = log.read_text(errors="replace") if log.exists() else ""
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     lines = [line.strip() for line in IGNORED.sub("", text).split("\n")]
     return next((line for line in reversed(lines) if line), "no output")
 
@@ -445,7 +448,7 @@ def train(
     place, again = f"{definition}:", f"dvc repro {definition}"
     if definition == DEFINITION:
         place, again = "", "dvc repro"
-    stages = YAML(typ="safe").load(definition.read_text())["stages"]
+    stages = YAML(typ="safe").load(definition.read_text(encoding="utf-8"))["stages"]
     first = itertools.takewhile(lambda name: not TOGETHER.fullmatch(name), stages)
     _dvc("repro", *(place + name for name in first))
     jobs = plan(definition, read_params(params))
@@ -574,7 +577,8 @@ def _dvc(*words: str, read: bool = False) -> str:
             command,
             stdout=pipe,
             stderr=pipe,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             env=environment(),
             start_new_session=True,
         )
@@ -679,7 +683,7 @@ class _Record(BaseModel):
 def _recorded(path: Path) -> dict[str, Entry]:
     """The stages of a study's record, none without one; one line a mistake and exit code 2."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -757,7 +761,11 @@ def _taken_over(studied: dict[str, Entry]) -> list[str]:
     """Write a study's stages into dvc.lock; those that are not refused."""
     params, jobs = read_params(), {job.name: job for job in plan()}
     yaml, lock = YAML(), Path("dvc.lock")
-    content: Any = yaml.load(lock.read_text()) if lock.exists() else {"schema": "2.0", "stages": {}}
+    content: Any = (
+        yaml.load(lock.read_text(encoding="utf-8"))
+        if lock.exists()
+        else {"schema": "2.0", "stages": {}}
+    )
     written = {out["md5"] for one in studied.values() for out in one["outs"]}
     taken = []
     for name, known in studied.items():
@@ -784,7 +792,7 @@ def _difference(
     there = known.get("params", {}).get(str(PARAMS), {})
     for key in job.params:
         if there.get(key) != _lookup(params, key):
-            return f"{key} was {there.get(key)!r}, here it is {_lookup(params, key)!r}"
+            return f"{key} was {shown(there.get(key))}, here it is {shown(_lookup(params, key))}"
     if known.get("params", {}) != ({str(PARAMS): there} if there else {}):
         return f"params of another file than {PARAMS}"
     if more := sorted(set(there) - set(job.params)):

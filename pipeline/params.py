@@ -14,7 +14,7 @@ from models.params import VAEParams, check_cell
 from pipeline.cells import GridParams, unread
 from pipeline.report_params import ReportParams
 from pipeline.score_params import ScoreParams
-from pipeline.stage import MODALITIES, PARAMS, whole
+from pipeline.stage import MODALITIES, PARAMS, shown, whole
 from scenegen.geometry import centre_height
 from scenegen.params import SceneParams
 from scenegen.splits import split_scenes
@@ -38,7 +38,8 @@ class Params(BaseModel):
     def _rooms_agree(self) -> Params:
         if sorted(self.vae.modalities) != sorted(MODALITIES):
             raise ValueError(
-                f"vae.modalities = {sorted(self.vae.modalities)}: must be {sorted(MODALITIES)}"
+                f"vae.modalities = {shown(sorted(self.vae.modalities))}: "
+                f"must be {sorted(MODALITIES)}"
             )
         for name, cell in self.grid.cells.items():
             try:

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
+from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.comments import CommentedMap
 
-from pipeline.stage import PARAMS, fail, write_bytes
+from pipeline.stage import PARAMS, fail, read_params, shown, write_bytes
 
 __all__ = ["FOLDER", "about", "apply", "names", "render"]
 
@@ -26,7 +26,7 @@ def names(folder: Path = FOLDER) -> list[str]:
 
 def about(preset: str, folder: Path = FOLDER) -> str:
     """What a preset is for: the comment at the head of its file."""
-    lines = (folder / f"{preset}.yaml").read_text().splitlines()
+    lines = (folder / f"{preset}.yaml").read_text("utf-8", "replace").splitlines()
     return " ".join(line[2:] for line in itertools.takewhile(lambda x: x.startswith("# "), lines))
 
 
@@ -37,6 +37,8 @@ def _overlay(into: CommentedMap, values: dict[str, Any], preset: str, key: str =
             fail(f"preset {preset}: {here} is not a key of params.yaml")
         # The grid's cells are a set of their own: replaced whole. Everything else is merged.
         if isinstance(value, dict) and here != "grid.cells":
+            if not isinstance(into[name], dict):
+                fail(f"preset {preset}: {here} = {shown(into[name])} in params.yaml: not a mapping")
             _overlay(into[name], value, preset, here)
         elif into[name] != value:
             into[name] = value
@@ -46,13 +48,14 @@ def render(preset: str, text: str, folder: Path = FOLDER) -> str:
     """`text` of a params.yaml with the values of `preset`; comments and order stay."""
     path = folder / f"{preset}.yaml"
     if not path.exists():
-        fail(f"preset {preset!r}: there is {', '.join(names(folder))}")
+        fail(f"preset {shown(preset)}: there is {', '.join(names(folder))}")
     yaml = YAML()
     yaml.width = 1000
     yaml.preserve_quotes = True
     yaml.indent(mapping=2, sequence=4, offset=2)
     document = yaml.load(text)
-    _overlay(document, yaml.load(path.read_text()), preset)
+    read_params(path)  # in one line says what is wrong
+    _overlay(document, yaml.load(path.read_text(encoding="utf-8")), preset)
     out = io.StringIO()
     yaml.dump(document, out)
     return out.getvalue()
@@ -65,27 +68,25 @@ def apply(preset: str, path: Path = PARAMS, folder: Path = FOLDER) -> list[str]:
         The keys whose values differ from the last commit's and that no preset sets: hand edits,
         which stay.
     """
-    text = path.read_text()
+    edited = _edited(read_params(path), path, folder)
+    text = path.read_text(encoding="utf-8")
     write_bytes(path, render(preset, text, folder).encode())
-    return _edited(text, path, folder)
+    return edited
 
 
-def _edited(text: str, path: Path, folder: Path) -> list[str]:
-    committed = subprocess.run(
-        ["git", "show", f"HEAD:./{path.name}"],
-        cwd=path.absolute().parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if committed.returncode:  # not a clone: there is nothing to compare with
-        return []
-    yaml = YAML(typ="safe")
-    before = dict(_leaves(yaml.load(committed.stdout)))
-    now = dict(_leaves(yaml.load(text)))
-    ours = {
-        key for preset in folder.glob("*.yaml") for key, _ in _leaves(yaml.load(preset.read_text()))
-    }
+def _edited(values: dict[str, Any], path: Path, folder: Path) -> list[str]:
+    try:
+        committed = subprocess.run(
+            ["git", "show", f"HEAD:./{path.name}"],
+            cwd=path.absolute().parent,
+            capture_output=True,
+            check=True,
+        ).stdout
+        before = dict(_leaves(YAML(typ="safe", pure=True).load(committed)))
+    except (OSError, subprocess.CalledProcessError, YAMLError):
+        return []  # no git, no clone, or nothing that can be compared with
+    now = dict(_leaves(values))
+    ours = {key for preset in folder.glob("*.yaml") for key, _ in _leaves(read_params(preset))}
     return sorted(k for k in before | now if before.get(k) != now.get(k) and k not in ours)
 
 

@@ -6,7 +6,6 @@ The cells come from params.yaml alone; a score file that no cell asks for is not
 from __future__ import annotations
 
 import csv
-import json
 import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
+from base.files import as_json
 from pipeline import fault_table, figures, paper, params, stage, table3
 from pipeline.bootstrap import Values, bounds, known, mean
 from pipeline.faults import FAULTS
@@ -104,34 +104,31 @@ def _cells(config: Params) -> dict[str, tuple[str, str]]:
     return {name: (cell.fusion, cell.objective) for name, cell in config.grid.cells.items()}
 
 
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text())
-
-
 def _curves(folder: Path) -> dict[str, list[tuple[float, float]]]:
     """Every curve under a DVCLive folder: name -> (step, value) rows."""
     curves = {}
     root = folder / "plots/metrics"
     for path in sorted(root.rglob("*.tsv")):
-        with open(path, newline="") as file:
-            rows = [(float(row["step"]), float(row[path.stem])) for row in
-                    csv.DictReader(file, delimiter="\t")]  # fmt: skip
-        if rows:
+        if rows := stage.read(path, _points):
             curves[str(path.relative_to(root).with_suffix(""))] = rows
     return curves
 
 
-def _arrays(path: Path, count: int | None = None) -> dict[str, NDArray[Any]]:
-    """Arrays of a file by name, cut to the first `count` rows."""
-    with np.load(path) as file:
-        return {name: file[name][:count] for name in file.files}
+def _points(path: Path) -> list[tuple[float, float]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file, delimiter="\t")
+        return [(float(row["step"]), float(row[path.stem])) for row in rows]
 
 
 def _paired(
     folder: str, names: Sequence[str], seeds: Sequence[int]
 ) -> dict[tuple[str, int], dict[str, Values]]:
     """Figures [1 + R] of several runs, which must be of the same resamples."""
-    found = {(n, s): _arrays(Path(f"data/{folder}/{n}-{s}.npz")) for n in names for s in seeds}
+    found = {
+        (name, seed): stage.read_arrays(Path(f"data/{folder}/{name}-{seed}.npz"))
+        for name in names
+        for seed in seeds
+    }
     sizes = {key: {len(values) for values in arrays.values()} for key, arrays in found.items()}
     wanted = next(iter(sizes.values()))
     for (name, seed), size in sizes.items():
@@ -142,13 +139,33 @@ def _paired(
     return found
 
 
+def _faults(config: Params) -> dict[tuple[str, int], dict[str, Values]]:
+    """Figures of every cell and seed under the faults that the params ask for."""
+    found, faults = (
+        _paired("faults", list(config.grid.cells), config.grid.seeds),
+        config.score.faults,
+    )
+    wanted = {
+        f"{sensor}/{kind}/{severity}/{target}"
+        for sensor in MODALITIES
+        for kind in faults.kinds
+        for severity in faults.severities
+        for target in MODALITIES
+    }
+    for (cell, seed), figures_of in found.items():
+        if lacking := sorted(wanted - figures_of.keys()):
+            stage.fail(f"data/faults/{cell}-{seed}.npz: has no {lacking[0]}; `dvc repro`")
+    return found
+
+
 def _read(config: Params) -> Inputs:
     """Read what the params ask for; pictures are those of the first seed."""
     _require(config)
     grid, first = config.grid, config.grid.seeds[0]
+    kept = {c: stage.read_arrays(Path(f"data/samples/{c}-{first}.npz")) for c in grid.cells}
     samples = {
-        cell: _arrays(Path(f"data/samples/{cell}-{first}.npz"), config.report.examples)
-        for cell in grid.cells
+        cell: {name: array[: config.report.examples] for name, array in arrays.items()}
+        for cell, arrays in kept.items()
     }
     scenes = next(iter(samples.values()))["scenes"]
     for cell, arrays in samples.items():
@@ -179,18 +196,18 @@ def _read(config: Params) -> Inputs:
 
     return Inputs(
         scores={
-            (cell, seed): _json(RESULTS / f"scores/{cell}-{seed}.json")
+            (cell, seed): stage.read_json(RESULTS / f"scores/{cell}-{seed}.json")
             for cell in grid.cells
             for seed in grid.seeds
         },
         unimodal={
-            (modality, seed): _json(RESULTS / f"scores/{modality}-{seed}.json")
+            (modality, seed): stage.read_json(RESULTS / f"scores/{modality}-{seed}.json")
             for modality in MODALITIES
             for seed in grid.seeds
         },
-        detectors={m: _json(RESULTS / f"detectors/{m}.json") for m in MODALITIES},
+        detectors={m: stage.read_json(RESULTS / f"detectors/{m}.json") for m in MODALITIES},
         resampled=_paired("bootstrap", [*grid.cells, *MODALITIES], grid.seeds),
-        faults=_paired("faults", list(grid.cells), grid.seeds),
+        faults=_faults(config),
         samples=samples,
         curves={cell: _curves(Path(f"data/curves/{cell}-{first}")) for cell in grid.cells},
         scenes=scenes,
@@ -517,6 +534,7 @@ def _page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_function"] = as_json
     return environment.get_template("report.html.j2").render(
         config=config,
         inputs=inputs,

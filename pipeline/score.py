@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -137,10 +135,7 @@ def moved(part: Part, other: Part, modalities: Sequence[str]) -> dict[str, Any]:
 
 def cost(run: str) -> dict[str, float]:
     """What the training of `run` took; one line and exit code 2 if it left no record."""
-    record = Path(f"results/models/{run}.json")
-    if not record.is_file():
-        stage.fail(f"{record}: no such file; the stage that trains {run} writes it")
-    training = json.loads(record.read_text())
+    training = stage.read_json(Path(f"results/models/{run}.json"))
     return {k: training[k] for k in ("train_seconds", "parameters", "encodes", "decodes")}
 
 
@@ -314,8 +309,6 @@ def rules(
 def main(run: str) -> None:
     """Score the model of `run` on the test split."""
     params = stage.section("score", ScoreParams)
-    if not re.fullmatch(r".+-\d+", run):
-        stage.fail(f"{run}: a run is a cell or a modality and its seed, as in poe-ecg-0")
     costs = cost(run)
     dataset = rendered()
     vae, detectors = load(run)
@@ -425,8 +418,7 @@ def main(run: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", help="name of the model and its seed, as in poe-ecg-0 or image-0")
-    asked = parser.parse_args().run
+    asked = stage.asked_run(parser).run
     alone = "_unimodal" if asked.rsplit("-", 1)[0] in stage.MODALITIES else ""
     with stage.running(f"score{alone}@{asked}", lambda: stage.PARTS_KEPT):
         main(asked)

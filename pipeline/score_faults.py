@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -43,9 +42,7 @@ def main(run: str) -> None:
     params = stage.section("score", ScoreParams)
     faults = params.faults
     score = Path(f"results/scores/{run}.json")
-    if not score.is_file():
-        stage.fail(f"{score}: no such file; `python -m pipeline.score {run}` makes it")
-    chosen = json.loads(score.read_text())
+    chosen = stage.read_json(score, f"python -m pipeline.score {run}")
     dataset = rendered()
     vae, detectors = load(run)
     names = tuple(vae.modalities)
@@ -106,7 +103,6 @@ def main(run: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", help="name of the model and its seed, as in poe-ecg-0")
-    asked = parser.parse_args().run
+    asked = stage.asked_run(parser).run
     with stage.running(f"score_faults@{asked}", lambda: stage.PARTS_KEPT):
         main(asked)

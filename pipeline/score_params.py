@@ -26,7 +26,7 @@ class FaultParams(BaseModel):
     @classmethod
     def _kinds_exist(cls, kinds: list[str]) -> list[str]:
         if unknown := [kind for kind in kinds if kind not in FAULTS]:
-            raise ValueError(f"{unknown[0]!r} is not one of {', '.join(FAULTS)}")
+            raise ValueError(f"{unknown[0]!r:.60} is not one of {', '.join(FAULTS)}")
         if len(set(kinds)) < len(kinds):
             raise ValueError("each kind once")
         return kinds
@@ -65,7 +65,11 @@ class ScoreParams(BaseModel):
         description="validation scenes on which a mixture's best component is chosen, the first "
         "of the split; scenes, 1+",
     )
-    samples: int = Field(ge=0, description="prior samples for joint agreement; samples, 0 = skip")
+    samples: int = Field(
+        ge=0,
+        le=1_000_000,
+        description="prior samples for joint agreement; samples, 0 = skip, to 1,000,000",
+    )
     resamples: int = Field(
         ge=100, le=100_000, description="bootstrap resamples of the scenes; 100 to 100,000"
     )

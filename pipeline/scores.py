@@ -331,9 +331,8 @@ def detector_file(modality: str) -> Path:
 
 
 def _open(path: Path, how: Callable[[Path, str | None], Loaded]) -> Loaded:
-    if not path.is_file():
-        stage.fail(f"{path}: no such file; `dvc repro` or `dvc pull` makes it")
-    return how(path, stage.device())
+    device = stage.device()
+    return stage.read(path, lambda file: how(file, device))
 
 
 class Parts:

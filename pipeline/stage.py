@@ -1,7 +1,8 @@
-"""What every stage script needs: its section of params.yaml, where files lie, atomic writes."""
+"""What every stage script needs: params.yaml, where files lie, how they are read and written."""
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import json
 import math
@@ -9,16 +10,23 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TextIO, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.composer import Composer, ComposerError
+from ruamel.yaml.constructor import ConstructorError, SafeConstructor
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.events import AliasEvent
+from ruamel.yaml.nodes import Node
 
 from base import checkpoints, lockfile
-from base.files import explained, write_bytes, write_json
+from base.files import as_json, explained, write_bytes, write_json
 from base.process import end_with, interrupted, listen
 
 __all__ = [
@@ -29,14 +37,21 @@ __all__ = [
     "PARENT",
     "PARTS_KEPT",
     "RUNS",
+    "Runs",
+    "asked_run",
     "checkpoint_kept",
+    "cut",
     "device",
     "environment",
     "fail",
+    "read",
+    "read_arrays",
+    "read_json",
     "read_params",
     "read_run",
     "running",
     "section",
+    "shown",
     "valid",
     "whole",
     "workers",
@@ -51,7 +66,9 @@ RUNS = Path(".cache/runs")  # per stage: a lock while it runs, and how long it t
 PARENT = "PIPELINE_PARENT"  # in the environment: the process without which a stage ends
 PARTS_KEPT = "the parts that were scored are kept, and the next run adds the rest"
 MODALITIES = ("image", "depth", "radar")
+MISTAKES = 20  # in a params.yaml that are told, a line each
 
+Found = TypeVar("Found")
 Section = TypeVar("Section", bound=BaseModel)
 
 
@@ -61,30 +78,89 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def read_params(path: Path = PARAMS) -> dict[str, Any]:
-    """The whole of params.yaml as plain data; one line and exit code 2 if it is not YAML."""
+def cut(text: str, most: int = 60) -> str:
+    """A text as a message quotes it: on one line, of at most so many characters."""
+    line = " ".join(text[: 10 * most].split())
+    return line if len(line) <= most and len(text) <= 10 * most else f"{line[: most - 3]}..."
+
+
+def shown(value: object) -> str:
+    """A value as a message quotes it."""
     try:
-        raw = YAML(typ="safe", pure=True).load(path.read_text())
+        return cut(repr(value))
+    except ValueError:  # Python writes out no integer of more than 4,300 digits
+        return "an integer of thousands of digits"
+
+
+# --- params.yaml -------------------------------------------------------------------------------
+
+
+class _Composer(Composer):
+    """Reads no alias: nested ones let a few lines stand for more values than memory holds."""
+
+    def compose_node(self, parent: Node | None, index: Any) -> Node:
+        if self.parser.check_event(AliasEvent):
+            event = self.parser.peek_event()
+            problem = f"*{event.anchor} is an alias, which is not read; write the value itself"
+            raise ComposerError(problem=problem, problem_mark=event.start_mark)
+        return super().compose_node(parent, index)
+
+
+class _Constructor(SafeConstructor):
+    """Names the line of a value that is not what it looks like, such as a date of month 13."""
+
+    def construct_object(self, node: Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            problem = f"{shown(node.value)} cannot be read as {str(node.tag).rsplit(':', 1)[-1]}"
+            raise ConstructorError(problem=problem, problem_mark=node.start_mark) from None
+
+
+def read_params(path: Path = PARAMS) -> dict[str, Any]:
+    """The whole of a params.yaml as plain data; one line and exit code 2 if it is not YAML."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Composer, yaml.Constructor = _Composer, _Constructor
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         fail(f"{path}: no such file; run this from the project's root")
-    except YAMLError as error:
-        fail(f"{path}: not valid YAML: {' '.join(str(error).split())}")
+    except OSError as error:
+        fail(f"{path}: {error.strerror}")
+    except (YAMLError, UnicodeDecodeError, RecursionError) as error:
+        fail(f"{path}: {_wrong(error)}")
     if not isinstance(raw, dict):
         fail(f"{path}: must be a mapping of sections, is {type(raw).__name__}")
     return raw
 
 
+def _wrong(error: Exception) -> str:
+    """Where a text is not YAML, and why."""
+    if isinstance(error, UnicodeDecodeError):
+        line = error.object.count(b"\n", 0, error.start) + 1
+        return f"line {line}: byte 0x{error.object[error.start]:02x} is not UTF-8; save it as UTF-8"
+    if isinstance(error, RecursionError):
+        return "nested too deeply; sections hold values, lists and sections, a few levels deep"
+    if isinstance(error, MarkedYAMLError) and (mark := error.problem_mark):
+        return f"line {mark.line + 1}, column {mark.column + 1}: {cut(error.problem, 160)}"
+    return f"not YAML: {cut(str(error), 160)}"
+
+
 def _explain(error: ValidationError, schema: type[BaseModel], prefix: str = "") -> list[str]:
     """One line per mistake against `schema`: the key, the value, what is allowed."""
     lines = []
-    for item in error.errors():
-        key = ".".join([prefix, *map(str, item["loc"])]).strip(".")
-        message = item["msg"].removeprefix("Value error, ")
+    mistakes = error.errors()
+    for item in mistakes[:MISTAKES]:
+        key = cut(".".join([prefix, *map(str, item["loc"])]).strip("."), 120)
+        message = cut(item["msg"].removeprefix("Value error, "), 500)
         if item["type"] == "extra_forbidden":
             message = f"unknown key; there are {', '.join(_keys(schema, item['loc'][:-1]))}"
-        shown = "" if isinstance(item["input"], Mapping | BaseModel) else f" = {item['input']!r}"
-        lines.append(f"{key}{shown}: {message}".removeprefix(": "))
-    return lines
+        value = (
+            "" if isinstance(item["input"], Mapping | BaseModel) else f" = {shown(item['input'])}"
+        )
+        lines.append(f"{key}{value}: {message}".removeprefix(": "))
+    more = len(mistakes) - MISTAKES
+    return [*lines, *([f"{more} more mistakes"] if more > 0 else [])]
 
 
 def _keys(schema: Any, location: tuple[int | str, ...]) -> list[str]:
@@ -96,8 +172,14 @@ def _keys(schema: Any, location: tuple[int | str, ...]) -> list[str]:
 
 
 def section(name: str, schema: type[Section], path: Path = PARAMS) -> Section:
-    """Section `name` of params.yaml as its typed model; one line per mistake and exit code 2."""
-    return valid(schema, read_params(path).get(name), path, name)
+    """Section `name`, such as vae or grid.cells.poe-ecg, of params.yaml as its typed model.
+
+    One line per mistake and exit code 2.
+    """
+    found: Any = read_params(path)
+    for key in name.split("."):
+        found = found.get(key) if isinstance(found, dict) else None
+    return valid(schema, found, path, name)
 
 
 def whole(schema: type[Section], path: Path = PARAMS) -> Section:
@@ -114,6 +196,41 @@ def valid(schema: type[Section], raw: Any, path: Path, prefix: str = "") -> Sect
         fail("\n".join(f"{path}: {line}" for line in _explain(error, schema, prefix)))
 
 
+class Runs(BaseModel):
+    """What of a grid names its runs."""
+
+    model_config = ConfigDict(strict=True)
+
+    cells: dict[str, dict[str, Any]] = Field(min_length=1)
+    seeds: list[int] = Field(min_length=1)
+
+
+def asked_run(
+    parser: argparse.ArgumentParser, path: Path = PARAMS, alone: Iterable[str] = MODALITIES
+) -> argparse.Namespace:
+    """The options of a command line whose argument, `run`, is a cell or a modality and its seed.
+
+    One line and exit code 2 if the params ask for no such run.
+
+    Args:
+        alone: the modalities, which have runs of their own.
+    """
+    parser.add_argument("run", help="a cell or a modality, and its seed, as in poe-ecg-0")
+    options = parser.parse_args()
+    grid = section("grid", Runs, path)
+    name, _, seed = options.run.rpartition("-")
+    names = (*grid.cells, *alone)
+    if name not in names or seed not in map(str, grid.seeds):
+        fail(
+            f"{cut(options.run)}: not a run of {path}; a run is NAME-SEED, NAME one of "
+            f"{cut(', '.join(names), 300)}, SEED one of {cut(str(grid.seeds))}"
+        )
+    return options
+
+
+# --- the environment ---------------------------------------------------------------------------
+
+
 def device() -> str | None:
     """The device asked for in the environment (DEVICE=cpu, cuda:1); None picks a GPU if any.
 
@@ -122,9 +239,9 @@ def device() -> str | None:
     name = os.environ.get("DEVICE")
     if not name or name == "cpu":
         return name or None
-    cuda = re.fullmatch(r"cuda(?::(\d+))?", name)
+    cuda = re.fullmatch(r"cuda(?::([0-9]{1,4}))?", name)
     if cuda is None:
-        fail(f"DEVICE={name}: must be cpu, cuda, or cuda:N for the GPU of that number")
+        fail(f"DEVICE={cut(name)}: must be cpu, cuda, or cuda:N for the GPU of that number")
     import torch  # rendering does without
 
     count = torch.cuda.device_count()
@@ -139,8 +256,8 @@ def workers(environment: Mapping[str, str] = os.environ) -> int | None:
     One line and exit code 2 if it is not a number of processes.
     """
     text = environment.get("WORKERS") or None
-    if text is not None and (not text.isdecimal() or int(text) < 1):
-        fail(f"WORKERS={text}: must be a whole number of processes, 1 or more")
+    if text is not None and (not re.fullmatch("[0-9]{1,6}", text) or int(text) < 1):
+        fail(f"WORKERS={cut(text)}: must be a whole number of processes, 1 or more")
     return int(text) if text else None
 
 
@@ -166,8 +283,7 @@ def running(
 
     While it runs, a lock is held on `RUNS/<name>.lock`; how many seconds it took with which
     params.yaml is then in `RUNS/<name>.json`, those of interrupted runs that it went on from
-    among them. Both serve `python -m pipeline status`. SIGTERM, which a cluster sends, is treated
-    as Ctrl-C.
+    among them. Both serve `python -m pipeline status`. SIGTERM, which a cluster sends, is Ctrl-C.
 
     Args:
         name: the stage as DVC calls it, such as train_vae@poe-ecg-0
@@ -183,12 +299,13 @@ def running(
     def record(to: Path) -> None:
         if began is not None:
             seconds = round(before + time.monotonic() - began, 2)
-            write_json(to, {"seconds": seconds, "params": with_params})
+            told = {"seconds": seconds, "params": with_params}
+            write_bytes(to, as_json(told, default=str).encode())  # YAML has dates, too
 
     try:
-        listen()  # before the lock is there to be seen
         lock.parent.mkdir(parents=True, exist_ok=True)
-        with open(lock, "a") as handle:
+        listen()  # before the lock is there to be seen
+        with open(lock, "a", encoding="utf-8") as handle:
             if not _locked(handle):
                 fail(f"{name}: already running in this folder; wait for it, or stop it first")
             os.utime(handle.fileno())  # when it began
@@ -225,7 +342,7 @@ def read_run(path: Path) -> dict[str, Any] | None:
     One that cannot be read, as after a full disk, is named and deleted; the next run writes it.
     """
     try:
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError:
@@ -249,3 +366,36 @@ def _locked(handle: TextIO, patience: float = 1.0) -> bool:
             if time.monotonic() >= deadline:
                 return False
             time.sleep(0.02)
+
+
+def read(path: Path, how: Callable[[Path], Found], again: str = "dvc repro") -> Found:
+    """What `how` reads from a file; one line and exit code 2 if it is missing or damaged.
+
+    Args:
+        again: the command that makes the file.
+    """
+    try:
+        return how(path)
+    except FileNotFoundError:
+        fail(f"{path}: no such file; `{again}` makes it")
+    except Exception as error:  # half a file fails in as many ways as there are formats
+        said = str(error).removeprefix(f"{path}: ")
+        why = cut(f"{type(error).__name__}: {said}", 100)
+        fail(f"{path}: cannot be read ({why}); `{again}` makes it anew")
+
+
+def read_json(path: Path, again: str = "dvc repro") -> Any:
+    """What a JSON file holds, as `read`."""
+    return read(path, lambda file: json.loads(file.read_text(encoding="utf-8")), again)
+
+
+def read_arrays(
+    path: Path, names: Iterable[str] | None = None, again: str = "dvc repro"
+) -> dict[str, NDArray[Any]]:
+    """Arrays of an .npz file by name, by default all, as `read`."""
+
+    def arrays(path: Path) -> dict[str, NDArray[Any]]:
+        with np.load(path) as file:
+            return {name: file[name] for name in (file.files if names is None else names)}
+
+    return read(path, arrays, again)

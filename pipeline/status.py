@@ -162,7 +162,7 @@ def _running_since(name: str) -> float | None:
     path = stage.RUNS / f"{name}.lock"
     if not path.exists():
         return None
-    with open(path) as handle:
+    with open(path, encoding="utf-8") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -331,7 +331,7 @@ class _Times:
 def _train_seconds(path: Path) -> float | None:
     """What a result says that its training took; None where it is damaged, or being written."""
     try:
-        return float(json.loads(path.read_text())["train_seconds"])
+        return float(json.loads(path.read_text(encoding="utf-8"))["train_seconds"])
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -352,7 +352,7 @@ def _progress(item: PipelineStage, config: Params) -> tuple[float | None, str]:
         return done / config.scenes.count, f"{done} of {config.scenes.count} scenes"
     curve = Path(f"data/curves/{item.addressing.split('@')[-1]}/plots/metrics/loss.tsv")
     if item.addressing.startswith("train") and curve.exists():
-        rows = list(csv.DictReader(curve.open(), delimiter="\t"))
+        rows = list(csv.DictReader(curve.open(encoding="utf-8"), delimiter="\t"))
         step, steps = int(rows[-1]["step"]) if rows else 0, config.vae.training.steps
         return step / steps, f"step {step} of {steps}"
     return None, ""

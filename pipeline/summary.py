@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -38,11 +37,15 @@ def curves(run: str) -> dict[str, list[tuple[int, float]]]:
     """The validation curves of one training, `loss` and PART_TERM: (step, nats per scene)."""
     found = {}
     for file in sorted(Path(f"data/curves/{run}/plots/metrics").glob("validation_*.tsv")):
-        rows = csv.DictReader(io.StringIO(file.read_text()), delimiter="\t")
-        found[file.stem.removeprefix("validation_")] = [
-            (int(row["step"]), float(row[file.stem])) for row in rows
-        ]
+        found[file.stem.removeprefix("validation_")] = stage.read(file, _points)
+    if "loss" not in found:
+        stage.fail(f"data/curves/{run}: has no validation loss; `dvc repro` makes it")
     return found
+
+
+def _points(file: Path) -> list[tuple[int, float]]:
+    rows = csv.DictReader(io.StringIO(file.read_text(encoding="utf-8")), delimiter="\t")
+    return [(int(row["step"]), float(row[file.stem])) for row in rows]
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -55,7 +58,8 @@ def main() -> None:
     """One small file of metrics per run that params.yaml asks for, and three tables to plot."""
     grid = params.load().grid
     runs = [f"{name}-{seed}" for name in (*grid.cells, *MODALITIES) for seed in grid.seeds]
-    found = {r: figures(json.loads(Path(f"results/scores/{r}.json").read_text())) for r in runs}
+    found = {run: figures(stage.read_json(Path(f"results/scores/{run}.json"))) for run in runs}
+    logged = {run: curves(run) for run in runs}
     shutil.rmtree(METRICS, ignore_errors=True)
     for run, table in found.items():
         stage.write_json(METRICS / f"{run}.json", table)
@@ -66,7 +70,6 @@ def main() -> None:
         for modality, value in by_modality.items()
     )
     _write_csv(BARS, ("run", "score", "map50"), bars)
-    logged = {run: curves(run) for run in runs}
     _write_csv(
         CURVES,
         ("run", "step", "validation_loss"),

@@ -16,7 +16,7 @@ from torch import nn
 from models.mixture import Draws
 from models.networks import Trunk
 from models.params import Cell, VAEParams
-from models.training import train
+from models.training import DivergedError, train
 from models.vae import MultimodalVAE
 from pipeline import stage
 from pipeline.scenes import rendered
@@ -68,8 +68,8 @@ def curves(folder: Path) -> Callable[[dict[str, float]], None]:
             file = folder / "plots/metrics" / f"{name}.tsv"
             file.parent.mkdir(parents=True, exist_ok=True)
             if not file.exists():
-                file.write_text(f"step\t{name}\n")
-            with open(file, "a") as lines:
+                file.write_text(f"step\t{name}\n", encoding="utf-8")
+            with open(file, "a", encoding="utf-8") as lines:
                 lines.write(f"{int(row['step'])}\t{value}\n")
 
     return log
@@ -82,18 +82,21 @@ def main(run: str, cell: Cell, modalities: tuple[str, ...]) -> None:
     dataset = rendered()
     validation = {m: dataset.array(m, "validation") for m in modalities}
     model = Path(f"data/models/{run}.safetensors")
-    summary = train(
-        params,
-        cell,
-        {m: dataset.array(m, "train") for m in modalities},
-        validation,
-        seed=int(run.rsplit("-", 1)[1]),
-        out=model,
-        checkpoints=stage.CHECKPOINTS / run,
-        device=device,
-        log=curves(Path(f"data/curves/{run}")),
-        keep=True,
-    )
+    try:
+        summary = train(
+            params,
+            cell,
+            {m: dataset.array(m, "train") for m in modalities},
+            validation,
+            seed=int(run.rsplit("-", 1)[1]),
+            out=model,
+            checkpoints=stage.CHECKPOINTS / run,
+            device=device,
+            log=curves(Path(f"data/curves/{run}")),
+            keep=True,
+        )
+    except (DivergedError, ValueError) as error:
+        stage.fail(f"{run}: {error}")
     vae = MultimodalVAE.load(model, device)
     few = {m: torch.from_numpy(x[:4]) for m, x in validation.items()}
     stage.write_json(
@@ -112,15 +115,15 @@ def main(run: str, cell: Cell, modalities: tuple[str, ...]) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", help="name of the model and its seed, as in poe-ecg-0")
     parser.add_argument("--modality", choices=stage.MODALITIES, help="train its unimodal VAE")
-    chosen = parser.parse_args()
+    chosen = stage.asked_run(parser)
+    asked = chosen.run.rsplit("-", 1)[0]
+    if chosen.modality != (asked if asked in stage.MODALITIES else None):
+        stage.fail(f"{chosen.run}: a modality's run needs --modality {asked}, a cell's none")
     if chosen.modality:
         name, cell = "train_unimodal", UNIMODAL
     else:
-        cells = stage.read_params()["grid"]["cells"]
-        cell = Cell.model_validate(cells[chosen.run.rsplit("-", 1)[0]])
-        name = "train_vae"
+        name, cell = "train_vae", stage.section(f"grid.cells.{asked}", Cell)
     with stage.running(
         f"{name}@{chosen.run}",
         lambda: stage.checkpoint_kept(

@@ -57,7 +57,7 @@ def available_cores() -> list[int]:
 def _quota() -> int | None:
     """How many cores the quota of this process pays for, rounded up; None if it has no quota."""
     try:
-        quota, period = CPU_MAX.read_text().split()
+        quota, period = CPU_MAX.read_text(encoding="utf-8").split()
     except OSError:
         return None
     return None if quota == "max" else max(math.ceil(int(quota) / int(period)), 1)

@@ -7,7 +7,7 @@ import sys
 
 from base import lockfile
 from base.process import listen
-from pipeline import grid, presets
+from pipeline import grid, presets, stage
 from studies.study import STUDIES
 
 __all__ = ["main"]
@@ -43,7 +43,8 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{study.params} now holds preset {chosen.name}; run `dvc repro {study.home}/dvc.yaml`")
     if kept:
         print(
-            f"Not part of the preset, so left as you have set them: {', '.join(kept)}.\n"
+            "Not part of the preset, so left as you have set them: "
+            f"{stage.cut(', '.join(kept), 1000)}.\n"
             f"`git checkout {study.params}` undoes all edits since the last commit."
         )
 

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from models.params import Cell, VAEParams, check_cell
 from pipeline.cells import GridParams, unread
+from pipeline.stage import shown
 from studies.study import Study
 
 __all__ = ["StudyGrid", "check_cells"]
@@ -25,14 +26,14 @@ def check_cells(study: Study, vae: VAEParams, grid: StudyGrid) -> None:
     """
     if sorted(vae.modalities) != sorted(study.modalities):
         raise ValueError(
-            f"vae.modalities = {sorted(vae.modalities)}: must be {sorted(study.modalities)}"
+            f"vae.modalities = {shown(sorted(vae.modalities))}: must be {sorted(study.modalities)}"
         )
     if (grid.unimodal.fusion, grid.unimodal.objective) != ("poe", "none"):
         raise ValueError(
             "grid.unimodal: with one modality there is only fusion poe, objective none"
         )
     for name, cell in {**grid.cells, "unimodal": grid.unimodal}.items():
-        if name in study.modalities:
+        if name.lower() in study.modalities:
             raise ValueError(f"grid.cells.{name}: is the name of a modality; choose another")
         try:
             check_cell(vae, cell)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -41,23 +40,17 @@ def jmvae_note(grid: Mapping[str, Any], samples: int) -> str:
 
 def read_scores(study: Study, names: Iterable[str], seeds: Sequence[int]) -> dict[str, list[Any]]:
     """Name -> the score file of each seed; one line and exit code 2 if one is not there."""
-    scores: dict[str, list[Any]] = {}
-    for name in names:
-        scores[name] = []
-        for seed in seeds:
-            path = study.results / f"scores/{name}-{seed}.json"
-            if not path.exists():
-                stage.fail(f"{path}: no such file; `dvc repro {study.home}/dvc.yaml` makes it")
-            scores[name].append(json.loads(path.read_text()))
-    return scores
+    return {
+        name: [study.read_json(study.results / f"scores/{name}-{seed}.json") for seed in seeds]
+        for name in names
+    }
 
 
 def _costs(study: Study, names: Iterable[str], seeds: Sequence[int]) -> dict[str, dict[str, float]]:
     """Parameters, steps and seconds of each model, the mean over seeds."""
     costs = {}
     for name in names:
-        files = [study.results / f"models/{name}-{seed}.json" for seed in seeds]
-        each = [json.loads(file.read_text()) for file in files]
+        each = [study.read_json(study.results / f"models/{name}-{seed}.json") for seed in seeds]
         costs[name] = {
             "parameters": each[0]["parameters"],
             "steps": each[0]["steps"],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import argparse
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from pipeline import stage
@@ -15,6 +17,7 @@ from pipeline import stage
 __all__ = ["CUB", "MNIST_SVHN", "STUDIES", "Section", "Study", "device"]
 
 Loaded = TypeVar("Loaded", bound=BaseModel)
+Found = TypeVar("Found")
 
 
 def device() -> str:
@@ -66,6 +69,11 @@ class Study:
         """Outside every output: DVC deletes outputs before a run."""
         return stage.CHECKPOINTS / self.name
 
+    @property
+    def again(self) -> str:
+        """The command that goes on, and makes what is missing."""
+        return f"dvc repro {self.home}/dvc.yaml"
+
     def alone(self, run: str) -> bool:
         """Whether the run is that of a single modality, as text-0 is."""
         return run.rsplit("-", 1)[0] in self.modalities
@@ -78,14 +86,36 @@ class Study:
         """The whole of the study's params; one line per mistake and exit code 2."""
         return stage.whole(schema, self.params)
 
+    def grid(self) -> dict[str, Any]:
+        """The cells, by name, and the seeds; one line per mistake and exit code 2."""
+        return self.section("grid", stage.Runs).model_dump()
+
     def running(self, name: str, kept: Callable[[], str]) -> AbstractContextManager[None]:
         """One run of the study's stage `name`, as `stage.running`.
 
         Its lock is `cub/train_vae@poe-ecg-0`, so that no study's stage waits for another's, nor
         for the root's of the same name.
         """
-        onward = f"dvc repro {self.home}/dvc.yaml"
-        return stage.running(f"{self.name}/{name}", kept, onward, self.params)
+        return stage.running(f"{self.name}/{name}", kept, self.again, self.params)
+
+    def asked_run(self, about: str | None) -> str:
+        """The run that a stage's command line names, as `stage.asked_run`."""
+        parser = argparse.ArgumentParser(description=about)
+        return str(stage.asked_run(parser, self.params, self.modalities).run)
+
+    def read(self, path: Path, how: Callable[[Path], Found]) -> Found:
+        """As `stage.read`, of what this study's stages write."""
+        return stage.read(path, how, self.again)
+
+    def read_json(self, path: Path) -> Any:
+        """As `stage.read_json`, of what this study's stages write."""
+        return stage.read_json(path, self.again)
+
+    def read_arrays(
+        self, path: Path, names: Iterable[str] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """As `stage.read_arrays`, of what this study's stages write."""
+        return stage.read_arrays(path, names, self.again)
 
 
 MNIST_SVHN = Study("mnist_svhn", ("mnist", "svhn"))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
 import numpy as np
 
+from base.files import as_json
 from models.params import Cell, VAEParams
-from models.training import train
+from models.training import DivergedError, train
 from models.vae import MultimodalVAE
 from pipeline import stage
 from studies.study import Study, device
@@ -37,28 +37,30 @@ def train_run(study: Study, run: str, data: Mapping[str, np.ndarray]) -> None:
     """
     name, seed = run.rsplit("-", 1)
     params = study.section("vae", VAEParams)
-    grid = stage.read_params(study.params)["grid"]
     alone = study.alone(run)
-    cell = Cell.model_validate(grid["unimodal"] if alone else grid["cells"][name])
+    cell = study.section("grid.unimodal" if alone else f"grid.cells.{name}", Cell)
     if alone:
         params = params.model_copy(update={"modalities": {name: params.modalities[name]}})
     seen = {name: data[name] for name in params.modalities}
     model = study.data / f"models/{run}.safetensors"
-    summary = train(
-        params,
-        cell,
-        seen,
-        # The choice the scores need (moe's component) is made on training pairs, as the paper
-        # trains on all of them.
-        {name: x[:0] for name, x in seen.items()},
-        seed=int(seed),
-        out=model,
-        checkpoints=study.checkpoints / run,
-        device=device(),
-        keep=True,
-    )
+    try:
+        summary = train(
+            params,
+            cell,
+            seen,
+            # The choice the scores need (moe's component) is made on training pairs, as the paper
+            # trains on all of them.
+            {name: x[:0] for name, x in seen.items()},
+            seed=int(seed),
+            out=model,
+            checkpoints=study.checkpoints / run,
+            device=device(),
+            keep=True,
+        )
+    except (DivergedError, ValueError) as error:
+        stage.fail(f"{run}: {error}")
     stage.write_bytes(
-        study.data / f"curves/{run}.json", json.dumps(summary["history"]).encode() + b"\n"
+        study.data / f"curves/{run}.json", as_json(summary["history"]).encode() + b"\n"
     )
     stage.write_json(
         study.results / f"models/{run}.json",

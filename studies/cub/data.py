@@ -94,13 +94,10 @@ def store(path: Path, **arrays: NDArray[np.generic]) -> None:
 
 def load() -> tuple[Space, dict[str, Pairs]]:
     """What the stages `features` and `text` wrote: the space, and the splits by name."""
-    with np.load(LANGUAGE) as file:
-        language = Language(*(file[name] for name in Language.__dataclass_fields__))
-        ids = file["ids"]
-    with np.load(PROJECTION) as file:
-        projection = Projection(*(file[name] for name in Projection.__dataclass_fields__))
-    with np.load(FEATURES) as file:
-        features, test, paths = file["features"], file["test"], file["paths"]
+    words = CUB.read_arrays(LANGUAGE)
+    ids, language = words.pop("ids"), Language(**words)
+    projection = Projection(**CUB.read_arrays(PROJECTION))
+    features, test, paths = CUB.read_arrays(FEATURES, ("features", "test", "paths")).values()
     mean = features[~test].mean(0)
     scale = float((features[~test] - mean).std())
     scaled = ((features - mean) / scale).astype(np.float32)

@@ -227,7 +227,7 @@ def _read_originals(folder: Path, test_share: float, seed: int) -> list[Photo]:
 def _test_classes(folder: Path, classes: Sequence[str], share: float, seed: int) -> set[str]:
     listed = folder / TEST_CLASSES
     if listed.is_file():
-        held_out = set(listed.read_text().split())
+        held_out = set(listed.read_text(encoding="utf-8", errors="replace").split())
         if unknown := sorted(held_out - set(classes)):
             raise RawFileError(f"{listed}: {unknown[0]!r} is not a class of classes.txt")
     else:

@@ -24,7 +24,7 @@ class SceneCount(Section):
 
     count: int = Field(ge=60, le=100_000, description="scenes rendered, 60 or more")
     side: int = Field(ge=32, le=256, description="pixels of a picture's side, 32 to 256")
-    seed: int = Field(ge=0, description="of scenes and captions, 0 or more")
+    seed: int = Field(ge=0, le=2**63 - 1, description="of scenes and captions, 0 or more")
 
 
 class DataParams(Section):
@@ -38,7 +38,7 @@ class DataParams(Section):
     test_share: float = Field(
         gt=0, lt=1, description="embedded: share of the classes held out; CUB's files name theirs"
     )
-    seed: int = Field(ge=0, description="embedded: of the split, 0 or more")
+    seed: int = Field(ge=0, le=2**63 - 1, description="embedded: of the split, 0 or more")
     embedded: SceneCount
 
 
@@ -56,7 +56,7 @@ class FeatureParams(Section):
         description="give pictures ImageNet's mean and deviation; the field does not"
     )
     epochs: int = Field(ge=1, le=1000, description="small: passes over the training pictures")
-    seed: int = Field(ge=0, description="small: of weights and batches, 0 or more")
+    seed: int = Field(ge=0, le=2**63 - 1, description="small: of weights and batches, 0 or more")
 
 
 class TextParams(Section):
@@ -74,7 +74,7 @@ class TextParams(Section):
         "less the principal direction of the embeddings as they are; field: vectors as FastText "
         "gives them, less the principal direction about the embeddings' mean"
     )
-    seed: int = Field(ge=0, description="of FastText, 0 or more")
+    seed: int = Field(ge=0, le=2**32 - 1, description="of FastText, 0 to 2^32 - 1")
 
 
 class CCAParams(Section):
@@ -91,11 +91,15 @@ class ScoreParams(Section):
     point: Literal["mean", "sample"] = Field(
         description="which point of the posterior is decoded: its mean or one sample"
     )
-    samples: int = Field(ge=1, description="prior samples for joint agreement, 1 or more")
+    samples: int = Field(
+        ge=1, le=1_000_000, description="prior samples for joint agreement, 1 to 1,000,000"
+    )
     choose: int = Field(
         ge=1, description="training pairs, drawn, on which a mixture's best component is chosen"
     )
-    seed: int = Field(ge=0, description="of these pairs and the evaluation's draws, 0 or more")
+    seed: int = Field(
+        ge=0, le=2**63 - 1, description="of these pairs and the evaluation's draws, 0 or more"
+    )
 
 
 class ReportParams(Section):

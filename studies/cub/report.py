@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from pipeline import stage
 from studies.cub.data import load
 from studies.cub.layout import picture
 from studies.cub.paper import PAPER_SAMPLES, TABLE2, TRUTH, UNIMODAL
@@ -56,7 +54,7 @@ def strip(paths: list[Path], side: int = 128) -> bytes:
 
 def main() -> None:
     """Make the table from the score files that the params ask for."""
-    grid = stage.read_params(CUB.params)["grid"]
+    grid = CUB.grid()
     data, report = CUB.section("data", DataParams), CUB.section("report", ReportParams)
     scores = read_scores(CUB, [*CUB.modalities, *grid["cells"]], grid["seeds"])
     alone = [
@@ -72,14 +70,14 @@ def main() -> None:
         COLUMNS,
         TABLE2,
     )
-    truth = json.loads((CUB.results / "truth.json").read_text())
+    truth = CUB.read_json(CUB.results / "truth.json")
     space, splits = load()
     test = splits["test"]
     count = min(report.examples, len(test.paths))
     written = {}
     for name in grid["cells"]:
-        with np.load(CUB.data / f"samples/{name}-{grid['seeds'][0]}.npz") as file:
-            written[name] = [str(line) for line in file["captions"][:count]]
+        kept = CUB.read_arrays(CUB.data / f"samples/{name}-{grid['seeds'][0]}.npz")
+        written[name] = [str(line) for line in kept["captions"][:count]]
     given = space.language.text(test.ids[:count, 0])
     embedded = data.source == "embedded"
     mean = {m: shown(average(a[m] for a in alone), "{:.3f}") for m in CUB.modalities}

@@ -109,13 +109,13 @@ def write_layout(records: np.ndarray, folder: Path, seed: int) -> int:
         for path in (root / "images" / relative, folder / "text_c10" / relative):
             path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(record["image"]).save(root / f"images/{relative}.jpg", quality=95)
-        (folder / f"text_c10/{relative}.txt").write_text("\n".join(lines) + "\n")
+        (folder / f"text_c10/{relative}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         rows.append(f"{number} {relative}.jpg\n")
         labels.append(f"{number} {classes[name]}\n")
-    (root / "images.txt").write_text("".join(rows))
-    (root / "image_class_labels.txt").write_text("".join(labels))
+    (root / "images.txt").write_text("".join(rows), encoding="utf-8")
+    (root / "image_class_labels.txt").write_text("".join(labels), encoding="utf-8")
     listed = (f"{number} {number:03d}.{name}\n" for name, number in classes.items())
-    (root / "classes.txt").write_text("".join(listed))
+    (root / "classes.txt").write_text("".join(listed), encoding="utf-8")
     return len(records)
 
 

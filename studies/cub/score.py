@@ -6,7 +6,6 @@ belongs to.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -99,7 +98,9 @@ def main(run: str) -> None:
     """Score the model of `run` on the test pairs."""
     torch.set_num_threads(1)
     params = CUB.section("score", ScoreParams)
-    vae = MultimodalVAE.load(CUB.data / f"models/{run}.safetensors", device())
+    where = device()
+    model = CUB.data / f"models/{run}.safetensors"
+    vae = CUB.read(model, lambda file: MultimodalVAE.load(file, where))
     space, splits = load()
     test = splits["test"]
     rows = test.drawn(params.pairs, params.seed)
@@ -120,7 +121,7 @@ def main(run: str) -> None:
 
 
 if __name__ == "__main__":
-    asked = sys.argv[1]
+    asked = CUB.asked_run(__doc__)
     alone = "_unimodal" if CUB.alone(asked) else ""
     with CUB.running(f"score{alone}@{asked}", lambda: "the model is kept, this score begins anew"):
         main(asked)

@@ -39,8 +39,7 @@ class Passes(CallbackAny2Vec):
 def main() -> None:
     """Learn, project, and say how well the truth scores."""
     params = CUB.section("text", TextParams)
-    with np.load(FEATURES) as file:
-        features, test, captions = file["features"], file["test"], file["captions"]
+    features, test, captions = CUB.read_arrays(FEATURES, ("features", "test", "captions")).values()
     count, each = captions.shape
     sentences = [tokens(sentence) for sentence in captions.reshape(-1)]
     of_test = np.repeat(test, each)

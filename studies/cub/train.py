@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from studies.cub.data import load
 from studies.study import CUB
 from studies.training import train_run, training
@@ -18,6 +16,6 @@ def main(run: str) -> None:
 
 
 if __name__ == "__main__":
-    asked = sys.argv[1]
+    asked = CUB.asked_run(__doc__)
     with training(CUB, asked):
         main(asked)

@@ -46,5 +46,7 @@ class Pairs:
 
 def load(split: str, path: Path = FILE) -> Pairs:
     """A split (`train` or `test`) of what the stage wrote."""
-    with np.load(path) as file:
-        return Pairs(*(file[f"{split}_{name}"] for name in Pairs.__dataclass_fields__))
+    names = [f"{split}_{name}" for name in Pairs.__dataclass_fields__]
+    return Pairs(
+        **{n.removeprefix(f"{split}_"): x for n, x in MNIST_SVHN.read_arrays(path, names).items()}
+    )

@@ -17,7 +17,7 @@ class EmbeddedParams(Section):
     train: int = Field(ge=10, le=1_000_000, description="street numbers to train on, 10 or more")
     test: int = Field(ge=10, le=1_000_000, description="street numbers to test on, 10 or more")
     side: Literal[16, 32] = Field(description="pixels of a street number's side, 16 or 32")
-    seed: int = Field(ge=0, description="of the drawings, 0 or more")
+    seed: int = Field(ge=0, le=2**63 - 1, description="of the drawings, 0 or more")
 
 
 class DataParams(Section):
@@ -31,7 +31,7 @@ class DataParams(Section):
     repeats: int = Field(
         ge=1, le=100, description="street numbers paired with each training digit, 1 to 100"
     )
-    seed: int = Field(ge=0, description="of the pairing, 0 or more")
+    seed: int = Field(ge=0, le=2**63 - 1, description="of the pairing, 0 or more")
     embedded: EmbeddedParams
 
 
@@ -41,7 +41,7 @@ class ClassifierParams(Section):
     epochs: int = Field(ge=1, le=1000, description="passes over the training pictures, 1 to 1000")
     batch: int = Field(ge=2, le=10_000, description="pictures a step, 2 to 10,000")
     learning_rate: float = Field(gt=0, le=1, description="Adam's, above 0 to 1")
-    seed: int = Field(ge=0, description="of weights and batches, 0 or more")
+    seed: int = Field(ge=0, le=2**63 - 1, description="of weights and batches, 0 or more")
 
 
 class ScoreParams(Section):
@@ -51,11 +51,13 @@ class ScoreParams(Section):
     point: Literal["mean", "sample"] = Field(
         description="which point of the posterior is decoded: its mean or one sample"
     )
-    samples: int = Field(ge=1, description="prior samples for joint agreement, 1 or more")
+    samples: int = Field(
+        ge=1, le=1_000_000, description="prior samples for joint agreement, 1 to 1,000,000"
+    )
     choose: int = Field(
         ge=1, description="training pairs on which a mixture's best component is chosen"
     )
-    seed: int = Field(ge=0, description="of the evaluation's draws, 0 or more")
+    seed: int = Field(ge=0, le=2**63 - 1, description="of the evaluation's draws, 0 or more")
 
 
 class ReportParams(Section):

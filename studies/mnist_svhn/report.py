@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline import stage
 from studies.findings import findings
 from studies.mnist_svhn.pairs import load
 from studies.mnist_svhn.paper import PAPER_SAMPLES, TABLE1, UNIMODAL
@@ -72,8 +70,8 @@ def pictures(names: list[str], seed: int, count: int) -> dict[str, tuple[str, by
     digits, streets = (test.digits[test.pairs[:count, 0]], test.streets[test.pairs[:count, 1]])
     samples = {}
     for name in names:
-        with np.load(MNIST_SVHN.data / f"samples/{name}-{seed}.npz") as file:
-            samples[name] = {key: file[key][:count] for key in file.files}
+        found = MNIST_SVHN.read_arrays(MNIST_SVHN.data / f"samples/{name}-{seed}.npz")
+        samples[name] = {key: array[:count] for key, array in found.items()}
     kinds = {
         "svhn_to_mnist.png": ("Digits generated from street numbers.", streets, "svhn/mnist"),
         "mnist_to_svhn.png": ("Street numbers generated from digits.", digits, "mnist/svhn"),
@@ -94,7 +92,7 @@ def pictures(names: list[str], seed: int, count: int) -> dict[str, tuple[str, by
 
 def main() -> None:
     """Make the table from the score files that the params ask for."""
-    grid = stage.read_params(MNIST_SVHN.params)["grid"]
+    grid = MNIST_SVHN.grid()
     data = MNIST_SVHN.section("data", DataParams)
     report = MNIST_SVHN.section("report", ReportParams)
     scores = read_scores(MNIST_SVHN, [*MNIST_SVHN.modalities, *grid["cells"]], grid["seeds"])
@@ -112,7 +110,7 @@ def main() -> None:
         TABLE1,
     )
     judges = {
-        m: json.loads((MNIST_SVHN.results / f"classifiers/{m}.json").read_text())["accuracy"]
+        m: MNIST_SVHN.read_json(MNIST_SVHN.results / f"classifiers/{m}.json")["accuracy"]
         for m in MNIST_SVHN.modalities
     }
     embedded = data.source == "embedded"

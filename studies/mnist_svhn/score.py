@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Mapping
 from functools import partial
 
@@ -45,7 +44,7 @@ class Judge:
         self.models: dict[str, DigitClassifier] = {}
         for modality, channels in (("mnist", 1), ("svhn", 3)):
             model = DigitClassifier(channels)
-            model.load_state_dict(load_file(path(modality)))
+            model.load_state_dict(MNIST_SVHN.read(path(modality), load_file))
             self.models[modality] = model.to(device).eval()
 
     def classes(self, modality: str, decoded: NDArray[np.floating]) -> NDArray[np.int64]:
@@ -120,7 +119,8 @@ def main(run: str) -> None:
     torch.set_num_threads(1)
     params = MNIST_SVHN.section("score", ScoreParams)
     where = device()
-    vae = MultimodalVAE.load(MNIST_SVHN.data / f"models/{run}.safetensors", where)
+    model = MNIST_SVHN.data / f"models/{run}.safetensors"
+    vae = MNIST_SVHN.read(model, lambda file: MultimodalVAE.load(file, where))
     judge, test = Judge(where), load("test")
     scores: dict[str, object]
     if len(vae.modalities) == 1:
@@ -139,7 +139,7 @@ def main(run: str) -> None:
 
 
 if __name__ == "__main__":
-    asked = sys.argv[1]
+    asked = MNIST_SVHN.asked_run(__doc__)
     alone = "_unimodal" if MNIST_SVHN.alone(asked) else ""
     with MNIST_SVHN.running(
         f"score{alone}@{asked}", lambda: "the model is kept, this score begins anew"

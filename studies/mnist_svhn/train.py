@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from studies.mnist_svhn.pairs import load
 from studies.study import MNIST_SVHN
 from studies.training import train_run, training
@@ -17,6 +15,6 @@ def main(run: str) -> None:
 
 
 if __name__ == "__main__":
-    asked = sys.argv[1]
+    asked = MNIST_SVHN.asked_run(__doc__)
     with training(MNIST_SVHN, asked):
         main(asked)

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import re
+import runpy
 import shutil
 import sys
 from pathlib import Path
@@ -14,9 +15,10 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from pipeline import presets, stage, status
+from pipeline import params, presets, report, score, score_faults, stage, status, summary
 from pipeline.__main__ import _parser, main
-from tests.conftest import ROOT, clone, run
+from studies.study import STUDIES
+from tests.conftest import ROOT, clone, run, shipped
 from tests.pipeline.test_stages import change
 
 PARSER = _parser()
@@ -136,6 +138,80 @@ def test_a_device_that_is_not_there_is_one_line(
     assert said in line
 
 
+PIPELINE = ("a run is NAME-SEED, NAME one of ", "SEED one of [0]")
+UNKNOWN = [
+    ("pipeline.train_vae nope-0", ("nope-0: not a run of params.yaml; ", *PIPELINE)),
+    ("pipeline.train_vae poe-none-7", ("poe-none-7: not a run of params.yaml; ", *PIPELINE)),
+    ("pipeline.train_vae poe-none-00", ("poe-none-00: not a run of params.yaml; ", *PIPELINE)),
+    ("pipeline.train_vae image-0", ("image-0: a modality's run needs --modality image, a cell's",)),
+    ("pipeline.train_vae poe-none-0 --modality image", ("poe-none-0: a modality's run needs ",)),
+    (
+        "pipeline.train_vae depth-0 --modality image",
+        ("depth-0: a modality's run needs --modality",),
+    ),
+    ("pipeline.score poe-none", ("poe-none: not a run of params.yaml; ", *PIPELINE)),
+    ("pipeline.score x", ("x: not a run of params.yaml; ", *PIPELINE)),
+    ("pipeline.score ../poe-none-0", ("../poe-none-0: not a run of params.yaml; ", *PIPELINE)),
+    ("pipeline.score_faults -- -0", ("-0: not a run of params.yaml; ", *PIPELINE)),
+    ("studies.cub.train nope-0", ("nope-0: not a run of studies/cub/params.yaml; ", "image, text")),
+    ("studies.cub.score text-9", ("text-9: not a run of studies/cub/params.yaml; ",)),
+    ("studies.mnist_svhn.train x", ("x: not a run of studies/mnist_svhn/params.yaml; ",)),
+    ("studies.mnist_svhn.score image-0", ("image-0: not a run of studies/mnist_svhn/params.yaml",)),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), UNKNOWN, ids=[words for words, _ in UNKNOWN])
+def test_a_run_that_the_params_do_not_ask_for_is_one_line(
+    words: str,
+    said: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Before a lock, a folder or a file is there; `--` is for names that begin with one."""
+    for name in ("params.yaml", *(f"studies/{study}/params.yaml" for study in STUDIES)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(shipped(name))
+    before = set(tmp_path.rglob("*"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", words.split())
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module(words.split()[0], run_name="__main__")
+    line = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert line.count("\n") == 1
+    assert line.startswith(said[0])
+    assert [part for part in said if part not in line] == []
+    assert set(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", ">&-", "| true", "| head -c 1"])
+def test_closed_streams_and_readers_that_leave_are_no_error(tmp_path: Path, closed: str) -> None:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "models").symlink_to(ROOT / "models")
+    command = f"set -o pipefail; '{sys.executable}' -m pipeline check {closed}"
+    done = run(tmp_path, "bash", "-c", command, check=False, PYTHONPATH=str(ROOT))
+    assert done.stderr == ""
+    assert done.returncode in ((0, 141) if "|" in closed else (0,))
+
+
+def test_what_is_printed_is_utf8_whatever_the_locale(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("caf\xe9: 1\n", encoding="utf-8")
+    environment = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "latin-1"}
+    command = (sys.executable, "-m", "pipeline", "check")
+    done = run(tmp_path, *command, check=False, PYTHONPATH=str(ROOT), **environment)
+    assert done.returncode == 2
+    assert "params.yaml: caf\xe9 = 1: unknown key; there are scenes, " in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / ".cache").touch()  # where a folder should be; root may write anywhere
+    done = run(tmp_path, sys.executable, "-m", "pipeline.render", check=False, PYTHONPATH=str(ROOT))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("render: .cache/runs: Not a directory; ")
+
+
 def test_a_device_that_is_there_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEVICE", "cpu")
     assert stage.device() == "cpu"
@@ -237,6 +313,74 @@ def project(smoke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 def states(project: Path) -> dict[str, str]:
     return {entry.name: entry.state for entry in status.look()}
+
+
+DAMAGED = [
+    (score.main, "poe-ecg-0", "data/models/poe-ecg-0.safetensors", "dvc repro"),
+    (score.main, "poe-ecg-0", "data/detectors/depth.safetensors", "dvc repro"),
+    (score.main, "poe-ecg-0", "results/models/poe-ecg-0.json", "dvc repro"),
+    (score_faults.main, "poe-ecg-0", "results/scores/poe-ecg-0.json",
+     "python -m pipeline.score poe-ecg-0"),
+    (summary.main, None, "results/scores/poe-ecg-0.json", "dvc repro"),
+    (report.main, None, "results/scores/poe-ecg-0.json", "dvc repro"),
+    (report.main, None, "results/detectors/image.json", "dvc repro"),
+    (report.main, None, "data/bootstrap/image-0.npz", "dvc repro"),
+    (report.main, None, "data/faults/poe-ecg-0.npz", "dvc repro"),
+    (report.main, None, "data/samples/poe-ecg-0.npz", "dvc repro"),
+    (main, ["readme"], "results/table3.md", "dvc repro"),
+    (main, ["status"], "results/models/poe-ecg-0.json", "dvc repro"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("share", [0, 1 / 2])
+def test_a_file_of_which_half_is_missing_is_one_line(
+    project: Path, share: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for work, argument, name, again in DAMAGED:
+        whole = (project / name).read_bytes()
+        (project / name).unlink()  # linked to DVC's cache
+        (project / name).write_bytes(whole[: int(share * len(whole))])
+        if name.endswith(".md"):
+            (project / name).unlink()
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            work(*([] if argument is None else [argument]))  # type: ignore[operator]
+        line = capsys.readouterr().err
+        assert (stop.value.code, line.count("\n")) == (2, 1), line
+        why = "no such file" if name.endswith(".md") else r"cannot be read \(.*\)"
+        assert re.fullmatch(rf"{name}: {why}; `{again}` makes it( anew)?\n", line), line
+        (project / name).write_bytes(whole)
+
+
+def test_a_summary_without_curves_is_one_line(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted((project / "results/metrics").iterdir())
+    shutil.rmtree(project / "data/curves/poe-ecg-0")
+    with pytest.raises(SystemExit) as stop:
+        summary.main()
+    told = "data/curves/poe-ecg-0: has no validation loss; `dvc repro` makes it\n"
+    assert (stop.value.code, capsys.readouterr().err) == (2, told)
+    assert sorted((project / "results/metrics").iterdir()) == before
+
+
+def test_a_report_of_other_faults_than_were_scored_is_one_line(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(project, "score.faults.severities", [0.55])
+    with pytest.raises(SystemExit) as stop:
+        report.main()
+    cell = next(iter(params.load().grid.cells))
+    told = f"data/faults/{cell}-0.npz: has no depth/blackout/0.55/depth; `dvc repro`\n"
+    assert (stop.value.code, capsys.readouterr().err) == (2, told)
+
+
+def test_json_has_null_for_a_figure_that_is_none(tmp_path: Path) -> None:
+    content = {"a": float("nan"), "b": [float("inf"), 1.5], "c": {"d": (float("-inf"), True)}}
+    stage.write_json(tmp_path / "a.json", content)
+    text = (tmp_path / "a.json").read_text()
+    assert json.loads(text) == {"a": None, "b": [None, 1.5], "c": {"d": [None, True]}}
+    assert not re.search("NaN|Infinity", text)
 
 
 def test_a_cluster_that_does_not_answer_is_one_line() -> None:

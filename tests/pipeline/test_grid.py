@@ -284,7 +284,7 @@ def test_a_signal_reaches_the_stage_that_dvc_runs_and_not_dvc(
     )
     stages = {
         "one": {"cmd": "touch out", "outs": ["out"]},
-        "two": {"cmd": f"{sys.executable} slow.py", "deps": ["out"], "outs": ["told"]},
+        "two": {"cmd": "python slow.py", "deps": ["out"], "outs": ["told"]},
     }
     run(here, "git", "init", "-q")
     run(here, "dvc", "init", "-q")
@@ -497,7 +497,7 @@ def test_a_training_that_fails_costs_its_own_cell_alone(smoke: Path, tmp_path: P
     done = run(project, "python", "-m", "pipeline", "train", "--jobs", "1", check=False)
     assert done.returncode == 1
     (told,) = re.findall(r"^train_vae@bad-none-0 failed: (.*)$", done.stderr, re.MULTILINE)
-    assert told.startswith("models.training.DivergedError: step 0: ")
+    assert told.startswith("bad-none-0: step 0: ")
     assert "is not finite; " in told
     assert "left: score@bad-none-0, score_faults@bad-none-0\n" in done.stderr
     assert done.stdout.endswith("3 stages done. To go on: dvc repro\n")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
-from pipeline import params, presets
+from pipeline import params, presets, stage
 from scenegen.camera import camera_to_world
 from scenegen.geometry import centre_height
 from scenegen.scene import sample_scene
@@ -65,12 +67,23 @@ MISTAKES = [
     ("grid.cells.image", {"fusion": "poe"}, "'image' is not a cell name"),
     ("grid.cells.-poe", {"fusion": "poe"}, "'-poe' is not a cell name"),
     ("grid.cells.pö", {"fusion": "poe"}, "'pö' is not a cell name"),
+    ("grid.cells.Radar", {"fusion": "poe"}, "'Radar' is not a cell name"),
+    ("grid.cells.Poe-None", {"fusion": "poe"}, "'Poe-None' is not a cell name: 1 to 100 letters"),
+    (f"grid.cells.{'a' * 101}", {"fusion": "poe"}, "aaa... is not a cell name: 1 to 100 letters"),
+    (f"grid.cells.{'a' * 300}", {"fusion": "poe"}, "aaa... is not a cell name: 1 to 100 letters"),
+    ("grid.cells.poe-none.fusion", "x" * 10**6, "is not one of"),
+    ("scenes.count", "x" * 10**6, "scenes.count = 'xxx"),
+    ("scenes.count", ["x"] * 1000, "scenes.count = ['x', 'x'"),
+    ("x" * 10**6, 1, "xxx... = 1: unknown key; there are scenes, detector, "),
     ("grid.cells.poe-none.kl", "sampled", "grid.cells.poe-none.kl = 'sampled': is for a mixture"),
     ("grid.cells.poe-ecg.alpha", 0.9, "grid.cells.poe-ecg.alpha = 0.9: fusion 'poe' and objective"),
     ("scenes.camera.azimuth", [170.0, 180.0], "scenes: camera.azimuth: [170.0, 180.0] puts the"),
     ("scenes.camera.distance", [15.0, 15.4], "scenes.depth = near 4.0, far 12.0: the middle of "),
     ("scenes.depth.near", 7.0, "scenes.depth = near 7.0, far 12.0: the middle of an object"),
     ("score.scenes", 10**6, "test scenes"),
+    ("score.samples", 10**12, "score.samples = 1000000000000"),
+    ("vae.training.clip", float("inf"), "vae.training.clip = inf: Input should be a finite"),
+    ("vae.modalities.image.scale", 1e-300, "vae.modalities.image.scale = 1e-300"),
     ("score.subsets", "some", "score.subsets = 'some'"),
     ("score.resamples", 10, "score.resamples = 10"),
     ("score.seed", 2**63, "score.seed = 9223372036854775808"),
@@ -87,7 +100,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"), MISTAKES, ids=[f"{k}={v}" for k, v, _ in MISTAKES]
+    ("key", "value", "said"), MISTAKES, ids=[f"{k}={v}"[:60] for k, v, _ in MISTAKES]
 )
 def test_a_mistake_is_one_line_that_names_key_and_value(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str, value: Any, said: str
@@ -98,6 +111,75 @@ def test_a_mistake_is_one_line_that_names_key_and_value(
     assert stop.value.code != 0
     assert len(lines) == 1
     assert said in lines[0]
+    assert len(lines[0]) < 700
+
+
+def test_the_longest_cell_name_is_a_name(tmp_path: Path) -> None:
+    assert "a" * 100 in params.load(put(tmp_path, f"grid.cells.{'a' * 100}", {})).grid.cells
+
+
+BOMB = "a0: &a0 [1, 1]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)
+)
+BROKEN = {
+    "UTF-16": (SHIPPED.encode("utf-16"), "line 1: byte 0xff is not UTF-8; save it as UTF-8"),
+    "UTF-16 without a mark": (SHIPPED.encode("utf-16-le"), "not YAML: unacceptable character"),
+    "Latin-1": (b"# caf\xe9\n" + SHIPPED.encode(), "line 1: byte 0xe9 is not UTF-8"),
+    "brackets": (b"a: " + 3000 * b"[" + 3000 * b"]", "nested too deeply; sections hold"),
+    "digits": (b"a: " + 5001 * b"1", "line 1, column 4: '111"),
+    "month 13": (b"a: 1\nb: 2026-13-01", "line 2, column 4: '2026-13-01' cannot be read as time"),
+    "tag": (b"a: !!bool maybe", "line 1, column 4: 'maybe' cannot be read as bool"),
+    "twice": (b"scenes: {count: 1, count: 2}", 'line 1, column 20: found duplicate key "count"'),
+    "tab": (b"scenes:\n\tcount: 1", "line 2, column 1: found character '\\t' that cannot start"),
+    "aliases": (BOMB.encode(), "line 2, column 10: *a0 is an alias, which is not read"),
+    "merged": (b"a: &a {b: 1}\nc: {<<: *a}", "line 2, column 9: *a is an alias, which is not"),
+    "alias of itself": (b"a: &a [*a]", "line 1, column 8: *a is an alias, which is not read"),
+    "empty": (b"", "must be a mapping of sections, is NoneType"),
+    "list": (b"- scenes", "must be a mapping of sections, is list"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("read", [params.load, partial(presets.apply, "smoke")])
+def test_a_broken_file_is_one_line_and_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, read: Callable[[Path], Any]
+) -> None:
+    content, said = BROKEN[name]
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(SystemExit) as stop:
+        read(path)
+    told = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert told.startswith(f"{path}: {said}")
+    assert told.count("\n") == 1
+    assert len(told) < 300
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("two\nlines", r"'two\nlines'"),
+        ([16**5000], "an integer of thousands of digits"),
+        ([[1] * 10**6], "[[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1..."),
+    ],
+)
+def test_a_value_is_told_in_60_letters(value: Any, said: str) -> None:
+    assert stage.shown(value) == said
+    assert len(said) <= 60
+
+
+def test_of_many_mistakes_the_first_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(SHIPPED + "".join(f"extra{number}: 1\n" for number in range(1000)))
+    with pytest.raises(SystemExit):
+        params.load(path)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == stage.MISTAKES + 1
+    assert lines[-1] == f"{path}: {1000 - stage.MISTAKES} more mistakes"
 
 
 @pytest.mark.parametrize("command", ["pipeline check", "pipeline.check"])

@@ -854,20 +854,6 @@ def test_lcd_is_scored_with_the_prior_for_a_missing_sensor_too(quick: Path) -> N
     assert max(moved) > 5e-4
 
 
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("poe-none", "poe-none: a run is a cell or a modality and its seed"),
-        ("poe-none-9", "results/models/poe-none-9.json: no such file"),
-    ],
-)
-def test_a_run_that_is_not_there_is_one_line(project: Path, name: str, said: str) -> None:
-    done = run(project, "python", "-m", "pipeline.score", name, check=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith(said)
-    assert done.stderr.strip().count("\n") == 0
-
-
 def test_which_component_of_a_mixture_is_decoded_is_a_choice(project: Path) -> None:
     params = project / "params.yaml"
     text = params.read_text().replace("cross_component: drawn", "cross_component: best")

@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -196,7 +197,8 @@ def test_a_full_disk_ends_in_one_line(tmp_path: Path, tiny_hash: str) -> None:
     settings = tmp_path / "params.json"
     settings.write_text(grown.model_dump_json())
     limit = "ulimit -f 64; exec "  # kibibytes; a shard of these has 220
-    command = f"{limit}{sys.executable} -m scenegen render {folder} --params {settings}"
+    words = (sys.executable, "-m", "scenegen", "render", folder, "--params", settings)
+    command = limit + shlex.join(map(str, words))
     run = subprocess.run(
         ["bash", "-c", command], capture_output=True, text=True, check=False, timeout=100
     )

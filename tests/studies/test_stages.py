@@ -9,12 +9,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from studies.cub import data
+from studies.cub import data, text
+from studies.cub import report as cub_report
+from studies.cub import score as cub_score
+from studies.cub import train as cub_train
+from studies.mnist_svhn import report as mnist_report
+from studies.mnist_svhn import score as mnist_score
+from studies.mnist_svhn import train as mnist_train
 from studies.mnist_svhn.pairs import FILE
 from tests.conftest import ROOT, run, shipped
 
@@ -214,3 +221,42 @@ def test_files_that_are_not_there_are_all_named_before_any_work(
     for line, expected in zip(said, lines, strict=True):
         assert line.startswith(expected)
     assert [p.name for p in (folder / "data").rglob("*")] == ["raw"]
+
+
+HALVES = [
+    ("mnist_svhn", mnist_report.main, "studies/mnist_svhn/results/scores/mnist-0.json"),
+    ("mnist_svhn", partial(mnist_score.main, "moe-none-0"),
+     "data/studies/mnist_svhn/models/moe-none-0.safetensors"),
+    ("mnist_svhn", partial(mnist_train.main, "moe-none-0"), "data/studies/mnist_svhn/pairs.npz"),
+    ("cub", cub_report.main, "studies/cub/results/scores/image-0.json"),
+    ("cub", partial(cub_score.main, "moe-none-0"),
+     "data/studies/cub/models/moe-none-0.safetensors"),
+    ("cub", partial(cub_train.main, "moe-none-0"), "data/studies/cub/language.npz"),
+    ("cub", text.main, "data/studies/cub/features.npz"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("study", "work", "name"), HALVES, ids=[name for *_, name in HALVES])
+def test_a_file_that_is_missing_or_cut_is_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    study: str,
+    work: Callable[[], None],
+    name: str,
+) -> None:
+    monkeypatch.chdir(params(tmp_path, study))
+    again = f"`dvc repro studies/{study}/dvc.yaml` makes it"
+    for content, said in (
+        (None, rf"no such file; {again}"),
+        (b"", rf"cannot be read \(.+\); {again} anew"),
+        (b'{"joint": 1', rf"cannot be read \(.+\); {again} anew"),
+    ):
+        if content is not None:
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
+            Path(name).write_bytes(content)
+        with pytest.raises(SystemExit) as stop:
+            work()
+        line = capsys.readouterr().err
+        assert stop.value.code == 2
+        assert re.fullmatch(f"{name}: {said}\n", line), line
