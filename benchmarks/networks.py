@@ -28,8 +28,8 @@ from models.mixture import Draws
 from models.params import Cell, VAEParams
 from models.training import batch_rows, rate
 from models.vae import MultimodalVAE
-from pipeline import stage
 from pipeline.bootstrap import copies
+from pipeline.running import stage
 from pipeline.scores import Judge, Scene, generate
 from scenegen.dataset import Dataset, open_dataset
 

@@ -16,7 +16,9 @@ try:
     from base.files import explained
     from base.process import listen
     from models.params import VAEParams
-    from pipeline import params, presets, stage
+    from pipeline import params, presets
+    from pipeline.running import stage
+    from scenegen.dataset import MODALITIES
     from scenegen.executors import available_cores
 except ModuleNotFoundError as missing:
     print(f"{missing}: run `make .venv/ready`, then `source .venv/bin/activate`", file=sys.stderr)
@@ -76,7 +78,7 @@ def check(options: Options) -> None:
     stage.device()
     stage.workers()
     if options.dvc:
-        from pipeline import grid
+        from pipeline.running import grid
 
         grid.need_dvc()
     for kind, load, names in (
@@ -103,7 +105,7 @@ def preview(options: Options) -> None:
 
 def stages(options: Options) -> None:
     """Bring the stages of a subcommand up to date through DVC."""
-    from pipeline import grid
+    from pipeline.running import grid
 
     grid.need_dvc()
     environment = stage.environment()
@@ -120,7 +122,7 @@ def stages(options: Options) -> None:
 
 def train(options: Options) -> None:
     """Run all stale trainings and scores, several at once, then what is made of them."""
-    from pipeline import grid
+    from pipeline.running import grid
 
     with contextlib.ExitStack() as stack:
         executor = None
@@ -137,7 +139,7 @@ def train(options: Options) -> None:
 
 def study(options: Options) -> None:
     """Train and score everything without DVC and Blender."""
-    from pipeline import grid
+    from pipeline.running import grid
 
     minutes = vars(options).get("minutes")
     grid.study(_slots(options), None if minutes is None else 60 * minutes)
@@ -145,7 +147,7 @@ def study(options: Options) -> None:
 
 def adopt(options: Options) -> None:
     """Take over what a study did on another machine."""
-    from pipeline import grid
+    from pipeline.running import grid
 
     grid.adopt(options.record)
 
@@ -174,7 +176,7 @@ def status(options: Options) -> None:
     """Show what is done, stale, running and left, and about how long the rest takes."""
     from dvc.exceptions import DvcException
 
-    from pipeline.status import look, table
+    from pipeline.running.status import look, table
 
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `status | head` ends without a word
     try:
@@ -272,7 +274,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("format", choices=["coco", "yolo", "hf", "webdataset"], help="which one")
     one.add_argument("out", type=Path, help="folder to write into")
     one.add_argument(
-        "--modality", choices=stage.MODALITIES, default="image", help="whose pictures and boxes"
+        "--modality", choices=MODALITIES, default="image", help="whose pictures and boxes"
     )
     add("status", status, "what is done, stale, running and left, and the time left", "status")
     what = "validate params.yaml, DEVICE, WORKERS and the code of the cells"

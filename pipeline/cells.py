@@ -12,7 +12,8 @@ from ruamel.yaml import YAML
 from base import code
 from base.files import write_bytes
 from models.params import MIXTURES, Cell
-from pipeline.stage import MODALITIES, shown
+from pipeline.running.stage import shown
+from scenegen.dataset import MODALITIES
 
 __all__ = ["GridParams", "checked", "unread", "write_checked"]
 

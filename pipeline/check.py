@@ -16,7 +16,7 @@ from base import lockfile
 from models.params import Cell
 from pipeline import params
 from pipeline.cells import write_checked
-from pipeline.stage import PARAMS, fail
+from pipeline.running.stage import PARAMS, fail
 from scenegen.params import SceneParams
 from scenegen.sight import blind_sensor
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline import paper, table3
 from pipeline.bootstrap import Values, bounds, mean
-from pipeline.stage import MODALITIES
+from scenegen.dataset import MODALITIES
 
 __all__ = ["averaged", "crossed", "findings", "frontier", "levels", "recipe"]
 

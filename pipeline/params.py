@@ -13,8 +13,9 @@ from detector.params import Detectors
 from models.params import VAEParams, check_cell
 from pipeline.cells import GridParams, unread
 from pipeline.report_params import ReportParams
+from pipeline.running.stage import PARAMS, shown, whole
 from pipeline.score_params import ScoreParams
-from pipeline.stage import MODALITIES, PARAMS, shown, whole
+from scenegen.dataset import MODALITIES
 from scenegen.geometry import centre_height
 from scenegen.params import SceneParams
 from scenegen.splits import split_scenes

@@ -12,7 +12,7 @@ from typing import Any
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.comments import CommentedMap
 
-from pipeline.stage import PARAMS, fail, read_params, shown, write_bytes
+from pipeline.running.stage import PARAMS, fail, read_params, shown, write_bytes
 
 __all__ = ["FOLDER", "about", "apply", "names", "render"]
 

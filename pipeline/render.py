@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 
-from pipeline import stage
+from pipeline.running import stage
 from scenegen.executors import RenderError
 from scenegen.generate import render_dataset
 from scenegen.manifest import read_manifest

@@ -18,17 +18,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from base.files import as_json
-from pipeline import fault_table, figures, paper, params, stage, table3
+from pipeline import fault_table, figures, paper, params, table3
 from pipeline.bootstrap import Values, bounds, known, mean
 from pipeline.faults import FAULTS
 from pipeline.figures import Line, Overview, Point, Sprite, Style, Survival
 from pipeline.findings import averaged, crossed, findings, frontier, levels, recipe
 from pipeline.mistakes import SURE
 from pipeline.params import Params
+from pipeline.running import stage
 from pipeline.score_params import FaultParams
-from pipeline.stage import MODALITIES
 from pipeline.tables import as_csv
-from scenegen.dataset import open_dataset
+from scenegen.dataset import MODALITIES, open_dataset
 
 __all__ = ["main"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline import stage
+from pipeline.running import stage
 from scenegen.dataset import Dataset, open_dataset
 
 __all__ = ["rendered"]

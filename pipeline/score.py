@@ -17,9 +17,9 @@ from base.files import npz_bytes
 from detector.boxes import Detections, Truth
 from models.mixture import Draws
 from models.vae import MultimodalVAE
-from pipeline import stage
 from pipeline.bootstrap import copies, mean
 from pipeline.mistakes import SURE, mistakes
+from pipeline.running import stage
 from pipeline.scenes import rendered
 from pipeline.score_params import ScoreParams
 from pipeline.scores import (
@@ -37,6 +37,7 @@ from pipeline.scores import (
     subsets,
     summary,
 )
+from scenegen.dataset import MODALITIES
 from scenegen.manifest import MANIFEST
 
 __all__ = ["main"]
@@ -419,6 +420,6 @@ def main(run: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     asked = stage.asked_run(parser).run
-    alone = "_unimodal" if asked.rsplit("-", 1)[0] in stage.MODALITIES else ""
+    alone = "_unimodal" if asked.rsplit("-", 1)[0] in MODALITIES else ""
     with stage.running(f"score{alone}@{asked}", lambda: stage.PARTS_KEPT):
         main(asked)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from base import code
 from base.files import npz_bytes
-from pipeline import stage
 from pipeline.bootstrap import copies
 from pipeline.faults import degrade
+from pipeline.running import stage
 from pipeline.scenes import rendered
 from pipeline.score_params import ScoreParams
 from pipeline.scores import (

@@ -38,8 +38,8 @@ from detector.yolo import load as load_detector
 from models import fusions, objectives
 from models.likelihoods import expected
 from models.vae import MultimodalVAE
-from pipeline import stage
 from pipeline.bootstrap import bounds, known
+from pipeline.running import stage
 from scenegen.dataset import Dataset
 
 __all__ = [

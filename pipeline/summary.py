@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline import params, stage
-from pipeline.stage import MODALITIES
+from pipeline import params
+from pipeline.running import stage
+from scenegen.dataset import MODALITIES
 
 __all__ = ["main"]
 

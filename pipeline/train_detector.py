@@ -9,8 +9,9 @@ from pathlib import Path
 from detector import yolo
 from detector.metrics import mean_average_precision
 from detector.params import Detectors
-from pipeline import stage
+from pipeline.running import stage
 from pipeline.scenes import rendered
+from scenegen.dataset import MODALITIES
 
 __all__ = ["main"]
 
@@ -58,7 +59,7 @@ def main(modality: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("modality", choices=stage.MODALITIES, help="whose detector")
+    parser.add_argument("modality", choices=MODALITIES, help="whose detector")
     asked = parser.parse_args().modality
     with stage.running(
         f"train_detector@{asked}",

@@ -18,8 +18,9 @@ from models.networks import Trunk
 from models.params import Cell, VAEParams
 from models.training import DivergedError, train
 from models.vae import MultimodalVAE
-from pipeline import stage
+from pipeline.running import stage
 from pipeline.scenes import rendered
+from scenegen.dataset import MODALITIES
 
 __all__ = ["main"]
 
@@ -115,10 +116,10 @@ def main(run: str, cell: Cell, modalities: tuple[str, ...]) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--modality", choices=stage.MODALITIES, help="train its unimodal VAE")
+    parser.add_argument("--modality", choices=MODALITIES, help="train its unimodal VAE")
     chosen = stage.asked_run(parser)
     asked = chosen.run.rsplit("-", 1)[0]
-    if chosen.modality != (asked if asked in stage.MODALITIES else None):
+    if chosen.modality != (asked if asked in MODALITIES else None):
         stage.fail(f"{chosen.run}: a modality's run needs --modality {asked}, a cell's none")
     if chosen.modality:
         name, cell = "train_unimodal", UNIMODAL
@@ -130,4 +131,4 @@ if __name__ == "__main__":
             stage.CHECKPOINTS / chosen.run, "one every vae.training.checkpoint_every steps"
         ),
     ):
-        main(chosen.run, cell, (chosen.modality,) if chosen.modality else stage.MODALITIES)
+        main(chosen.run, cell, (chosen.modality,) if chosen.modality else MODALITIES)

@@ -7,7 +7,8 @@ import sys
 
 from base import lockfile
 from base.process import listen
-from pipeline import grid, presets, stage
+from pipeline import presets
+from pipeline.running import grid, stage
 from studies.study import STUDIES
 
 __all__ = ["main"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipeline import stage
+from pipeline.running import stage
 from pipeline.tables import as_csv
 from studies.findings import Finding
 from studies.study import Study

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from pipeline import stage
+from pipeline.running import stage
 
 __all__ = ["CUB", "MNIST_SVHN", "STUDIES", "Section", "Study", "device"]
 

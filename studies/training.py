@@ -12,7 +12,7 @@ from base.files import as_json
 from models.params import Cell, VAEParams
 from models.training import DivergedError, train
 from models.vae import MultimodalVAE
-from pipeline import stage
+from pipeline.running import stage
 from studies.study import Study, device
 
 __all__ = ["train_run", "training"]

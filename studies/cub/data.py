@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import stage
+from pipeline.running import stage
 from studies.cub.captions import Language
 from studies.cub.cca import Projection
 from studies.study import CUB

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from base.progress import Progress
-from pipeline import stage
+from pipeline.running import stage
 from studies.cub.layout import PUBLISHED, Photo, picture, provide_cub, read
 from studies.cub.params import DataParams, FeatureParams
 from studies.cub.scenes import FOLDER

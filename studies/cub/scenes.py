@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline import stage
+from pipeline.running import stage
 from scenegen.dataset import open_dataset
 from scenegen.executors import RenderError
 from scenegen.generate import render_dataset

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from base.progress import Progress
 from models.vae import MultimodalVAE
-from pipeline import stage
+from pipeline.running import stage
 from studies.cub.data import Pairs, Space, load, store
 from studies.cub.params import ScoreParams
 from studies.scoring import Decoded, best_component, decode, name_of, sample

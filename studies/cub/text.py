@@ -10,7 +10,7 @@ from gensim.models import FastText
 from gensim.models.callbacks import CallbackAny2Vec
 
 from base.progress import Progress
-from pipeline import stage
+from pipeline.running import stage
 from studies.cub import cca
 from studies.cub.captions import learn, tokens
 from studies.cub.data import FEATURES, LANGUAGE, PROJECTION, store

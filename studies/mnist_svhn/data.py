@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import stage
+from pipeline.running import stage
 from studies.mnist_svhn.pairs import FILE, Pairs
 from studies.mnist_svhn.params import DataParams
 from studies.mnist_svhn.sources import embedded, from_files, pair

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from base.progress import Progress
 from models.vae import MultimodalVAE
-from pipeline import stage
+from pipeline.running import stage
 from studies.mnist_svhn.classifier import DigitClassifier, classify
 from studies.mnist_svhn.pairs import Pairs, load
 from studies.mnist_svhn.params import ScoreParams

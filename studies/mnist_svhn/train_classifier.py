@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from pipeline import stage
+from pipeline.running import stage
 from studies.mnist_svhn.classifier import classify, fit
 from studies.mnist_svhn.pairs import load
 from studies.mnist_svhn.params import ClassifierParams

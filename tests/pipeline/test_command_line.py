@@ -15,8 +15,9 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from pipeline import params, presets, report, score, score_faults, stage, status, summary
+from pipeline import params, presets, report, score, score_faults, summary
 from pipeline.__main__ import _parser, main
+from pipeline.running import stage, status
 from studies.study import STUDIES
 from tests.conftest import ROOT, clone, run, shipped
 from tests.pipeline.test_stages import change

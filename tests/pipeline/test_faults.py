@@ -10,8 +10,8 @@ import pytest
 from pipeline import fault_table, table3
 from pipeline.faults import FAULTS, degrade
 from pipeline.score_params import FaultParams
-from pipeline.stage import MODALITIES
 from pipeline.tables import as_csv
+from scenegen.dataset import MODALITIES
 
 SCENES = np.arange(4, 204, 5)
 RNG = np.random.default_rng(0)

@@ -27,8 +27,9 @@ from distributed import LocalCluster
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
-from pipeline import grid, stage
-from pipeline.grid import Job
+from pipeline.running import grid, stage
+from pipeline.running.grid import Job
+from scenegen.dataset import MODALITIES
 from scenegen.executors import available_cores, dask_executor
 from tests.conftest import ROOT, clone, run
 from tests.pipeline.test_stages import change
@@ -196,7 +197,7 @@ def test_interrupted_it_records_what_has_ended_and_stops_the_rest(
 CLOSED = """
 import fcntl, sys, termios
 from pathlib import Path
-from pipeline import grid
+from pipeline.running import grid
 
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # its terminal, whose end it hears of
 code = "import signal, sys, time; signal.signal(15, signal.SIG_IGN); "
@@ -317,7 +318,7 @@ ORPHAN = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from pipeline import stage
+from pipeline.running import stage
 with stage.running("one", lambda: "all is kept"):
     Path("on").touch()
     time.sleep(60)
@@ -325,7 +326,7 @@ Path("out").touch()
 """
 BEGINS = """
 import sys
-from pipeline import grid
+from pipeline.running import grid
 jobs = [grid.Job("one", f"python orphan.py {sys.argv[1]}", (), (), ("out",))]
 grid.run(jobs, 1, lambda one: None)
 """
@@ -626,7 +627,7 @@ def studied(smoke: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "vae.training.steps": 6,
     }.items():
         change(project, key, value)
-    for modality in stage.MODALITIES:
+    for modality in MODALITIES:
         change(project, f"detector.{modality}.epochs", 1)
     shutil.copytree(smoke / "data/shapes3d", project / "data/shapes3d")
     (project / "without").mkdir()

@@ -20,7 +20,7 @@ import pytest
 from safetensors.numpy import load
 
 from base.process import SIGNALS, listen
-from pipeline import grid, stage
+from pipeline.running import grid, stage
 from scenegen.manifest import read_manifest
 from tests.conftest import ROOT, run
 from tests.pipeline.test_stages import change
@@ -281,7 +281,7 @@ def test_an_interruption_that_comes_as_another_error_is_one(lock: Path) -> None:
     """As in torch, while it reads a safetensors file: "could not determine the shape of object"."""
     code = """
 import signal, torch
-from pipeline import stage
+from pipeline.running import stage
 
 class Stored:
     def __len__(self):
@@ -399,7 +399,7 @@ def test_a_stage_that_runs_on_refuses_another(
 
 
 def test_status_sees_what_runs(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline import status
+    from pipeline.running import status
 
     monkeypatch.chdir(project)
     change(project, "vae.training.steps", 4000)

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from base import lockfile
-from pipeline import stage
+from pipeline.running import stage
 from tests.conftest import ROOT, run, shipped
 
 STAGE = f"""import sys, time

@@ -27,8 +27,7 @@ from ruamel.yaml import YAML
 
 from detector import yolo
 from models.vae import MultimodalVAE
-from pipeline.stage import MODALITIES
-from scenegen.dataset import open_dataset
+from scenegen.dataset import MODALITIES, open_dataset
 from tests.conftest import ROOT, run
 from tests.pipeline.test_stages import STAGES, change, stale
 from tests.pipeline.test_team import committed, ran

@@ -15,7 +15,8 @@ import pytest
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
-from pipeline import params, presets, stage
+from pipeline import params, presets
+from pipeline.running import stage
 from scenegen.camera import camera_to_world
 from scenegen.geometry import centre_height
 from scenegen.scene import sample_scene

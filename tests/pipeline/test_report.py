@@ -18,9 +18,10 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipeline import paper, stage, table3
+from pipeline import paper, table3
 from pipeline.findings import _told, averaged, crossed, findings, frontier, levels, recipe
 from pipeline.mistakes import mistakes
+from scenegen.dataset import MODALITIES
 from tests.conftest import run
 
 METRICS = paper.COLUMNS
@@ -47,7 +48,7 @@ def test_the_table_has_every_column_and_one_row_per_cell(smoke: Path) -> None:
     with open(smoke / "results/table3.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     wanted = [(cell["fusion"], cell["objective"]) for cell in cells(smoke).values()]
-    assert list(rows[0]) == table3.columns(stage.MODALITIES)
+    assert list(rows[0]) == table3.columns(MODALITIES)
     assert [(row["fusion"], row["objective"]) for row in rows] == wanted
     summary = json.loads((smoke / "results/table3.json").read_text())
     assert [row["cell"] for row in summary["rows"]] == list(cells(smoke))
@@ -126,7 +127,7 @@ def test_synergy_is_shown_by_every_figure(smoke: Path) -> None:
         shown = table.split(f'<th scope="row">{row["cell"]}')[1].split("</tr>")[0]
         cells_of = iter(re.findall(r"<td[^>]*>(.*?)</td>", shown, re.DOTALL))
         for metric in ("map50_95", "ssim", "mse"):
-            for m in stage.MODALITIES:
+            for m in MODALITIES:
                 alone = json.loads((smoke / f"results/scores/{m}-0.json").read_text())
                 found = row["metrics"][metric][m]
                 gain = together["synergy"][m][metric] - alone["synergy"][m][metric]
@@ -178,7 +179,7 @@ def test_the_table_stands_beside_the_papers_with_differences(smoke: Path) -> Non
     for row in told:
         shown = table.split(f'<th scope="row">{row["cell"]}')[1].split("</tr>")[0]
         cells_of = iter(re.findall(r"<td[^>]*>(.*?)</td>", shown, re.DOTALL))
-        for metric in table3.headings(stage.MODALITIES):
+        for metric in table3.headings(MODALITIES):
             assert _shows(next(cells_of), row[metric])
             if metric in paper.COLUMNS:
                 theirs, difference = next(cells_of).split("<span")
@@ -208,7 +209,7 @@ def test_every_subset_of_every_method_is_in_its_heat_map(smoke: Path) -> None:
         assert [subset for subset, _ in rows] == list(told)
         for subset, row in rows:
             values = re.findall(r"data-map50=\"([^\"]*)\"", row)
-            assert values == [f"{told[subset][m]['map50']:.2f}" for m in stage.MODALITIES]
+            assert values == [f"{told[subset][m]['map50']:.2f}" for m in MODALITIES]
 
 
 def test_charts_have_a_line_or_a_mark_for_every_method(smoke: Path) -> None:
@@ -359,7 +360,7 @@ def test_a_direction_fails_only_far_below_the_best() -> None:
 
 
 def test_a_claim_of_a_run_with_a_fourth_sensor_names_all_others() -> None:
-    four = (*stage.MODALITIES, "normals")
+    four = (*MODALITIES, "normals")
     claims = [text for text, *_ in findings(rows_like_the_paper(1.0), four)]
     assert "Without cross generation, the depth from the other sensors (I+R+N→D) fails." in claims
     assert not any("I+R→D" in text for text in claims)
@@ -412,7 +413,7 @@ def row_of(cell: str, gain: float, cross: float, passes: int) -> dict[str, Any]:
         "figures": {
             f"{kind}_{m}": value + np.append(0, draws.normal(0, 0.01, 1000))
             for kind, value in kinds.items()
-            for m in stage.MODALITIES
+            for m in MODALITIES
         },
     }
 
@@ -666,12 +667,10 @@ def test_the_page_in_a_browser(smoke: Path, tmp_path: Path, width: int, dark: bo
     assert probe["alone"]
     assert sorted(cell for cell, *_ in probe["beside"]) == sorted(cells(smoke))
     for off, looks in enumerate(probe["dimmed"]):
-        assert looks == [0.15 if place == off else 1 for place in range(len(stage.MODALITIES))]
+        assert looks == [0.15 if place == off else 1 for place in range(len(MODALITIES))]
     for cell, on, scene, tiles, text in probe["seen"] + probe["beside"]:
         with np.load(smoke / f"data/samples/{cell}-0.npz") as file:
-            expected = {
-                m: file[f"{on}/{m}"][scene] for m in stage.MODALITIES if f"{on}/{m}" in file
-            }
+            expected = {m: file[f"{on}/{m}"][scene] for m in MODALITIES if f"{on}/{m}" in file}
         assert len(tiles) == len(expected), (cell, on)
         for tile, picture in zip(tiles, expected.values(), strict=True):
             assert np.array_equal(shown_picture(page, tile), picture.squeeze())

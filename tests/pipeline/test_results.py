@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.stage import MODALITIES
+from scenegen.dataset import MODALITIES
 from tests.conftest import shipped
 
 DETECTED = ("map50", "map50_95", "map50_agnostic")

@@ -8,7 +8,7 @@ from statistics import mean
 
 from ruamel.yaml import YAML
 
-from pipeline.stage import MODALITIES
+from scenegen.dataset import MODALITIES
 from scenegen.manifest import read_manifest
 from scenegen.splits import split_scenes
 from tests.conftest import ROOT, shipped

@@ -30,13 +30,14 @@ from detector.yolo import load as load_detector
 from models import likelihoods
 from models.params import Cell
 from models.vae import MultimodalVAE
-from pipeline import score, score_faults, scores, stage, train_detector
+from pipeline import score, score_faults, scores, train_detector
 from pipeline.bootstrap import bounds, copies
 from pipeline.faults import FAULTS, degrade
 from pipeline.mistakes import SURE, mistakes
+from pipeline.running import stage
 from pipeline.score_params import ScoreParams
 from pipeline.scores import Judge, Scene, agreement, generate, pixel_errors, summary
-from scenegen.dataset import open_dataset
+from scenegen.dataset import MODALITIES, open_dataset
 from scenegen.manifest import MANIFEST
 from tests.conftest import run
 from tests.pipeline.test_stages import change
@@ -634,7 +635,7 @@ def test_parts_stand_for_all_that_they_are_made_of(
         pass
 
     def listed(name: str, asked: dict[str, Any], files: list[Path], total: int) -> None:
-        detectors = {scores.detector_file(m) for m in stage.MODALITIES}
+        detectors = {scores.detector_file(m) for m in MODALITIES}
         model = scores.model_file("poe-none-0")
         assert set(files) == {model, *detectors, stage.DATASET / MANIFEST}
         assert all(path.is_file() for path in files)
@@ -708,7 +709,7 @@ def test_every_faulty_condition_spoils_its_sensor_alone(
 
     monkeypatch.setattr(score_faults, "generate", handed_on)
     score_faults.main("poe-none-0")
-    dataset, names = open_dataset(stage.DATASET), stage.MODALITIES
+    dataset, names = open_dataset(stage.DATASET), MODALITIES
     faults = stage.section("score", ScoreParams).faults
     scenes = Scene.load(dataset, "test", names, faults.scenes)
     detectors = {m: load_detector(scores.detector_file(m)) for m in names}
@@ -751,7 +752,7 @@ def test_the_best_component_is_chosen_on_validation(
     real = score.quality
 
     def watched(decode: Any, judge: Judge, given: Any, component: int) -> dict[str, np.ndarray]:
-        assert given == stage.MODALITIES  # for the synergy; the rest is drawn
+        assert given == MODALITIES  # for the synergy; the rest is drawn
         with open(log, "a") as file:
             file.write(f"{judge.scenes.numbers.tolist()}\n")
         return real(decode, judge, given, component)

@@ -12,9 +12,10 @@ import pytest
 from detector import yolo
 from models.params import Cell
 from models.training import train
-from pipeline import presets, score, score_faults, stage, train_detector, train_vae
+from pipeline import presets, score, score_faults, train_detector, train_vae
+from pipeline.running import stage
 from pipeline.scores import Judge, Scene
-from scenegen.dataset import open_dataset
+from scenegen.dataset import MODALITIES, open_dataset
 from scenegen.generate import render_dataset
 from scenegen.params import SceneParams
 from tests.conftest import shipped
@@ -90,12 +91,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
         files = sorted(stage.DATASET.glob("shard-*.npy"))
         made = Tiny(np.concatenate([np.load(file) for file in files]), [], [], [])
         patch.setattr(train_vae, "train", _watched(train, made.vaes))
-        train_vae.main("moe-none-0", Cell(fusion="moe"), stage.MODALITIES)
+        train_vae.main("moe-none-0", Cell(fusion="moe"), MODALITIES)
         patch.setattr(yolo, "train", _watched(yolo.train, made.detectors))
         patch.setattr(yolo.Detector, "detect", _watched(yolo.Detector.detect, made.detectors))
         precision = _watched(train_detector.mean_average_precision, made.detectors)
         patch.setattr(train_detector, "mean_average_precision", precision)
-        for modality in stage.MODALITIES:
+        for modality in MODALITIES:
             train_detector.main(modality)
         log = folder / "log"  # written by the processes that score
         for name in ("quality", "scored"):
@@ -120,7 +121,7 @@ def _logged(function: Callable[..., Any], log: Path) -> Callable[..., Any]:
 def test_a_vae_learns_on_the_training_split_and_is_measured_on_validation(tiny: Tiny) -> None:
     [(_, _, *arrays)] = tiny.vaes
     for given, numbers in zip(arrays, (TRAIN, VALIDATION), strict=True):
-        assert list(given) == list(stage.MODALITIES)
+        assert list(given) == list(MODALITIES)
         for modality, array in given.items():
             np.testing.assert_array_equal(array, tiny.seen(modality, numbers))
 
@@ -128,9 +129,7 @@ def test_a_vae_learns_on_the_training_split_and_is_measured_on_validation(tiny: 
 def test_a_detector_learns_on_the_training_split_and_is_reported_on_the_others(tiny: Tiny) -> None:
     # Of each: what it learns from, then the pictures and boxes of both reports.
     calls = zip(*[iter(tiny.detectors)] * 4, strict=True)
-    for modality, (learns, validates, detects, reports) in zip(
-        stage.MODALITIES, calls, strict=True
-    ):
+    for modality, (learns, validates, detects, reports) in zip(MODALITIES, calls, strict=True):
         for images, numbers in (
             (learns[0], TRAIN),
             (learns[2], VALIDATION),
@@ -152,9 +151,9 @@ def test_scores_are_of_the_first_test_scenes_and_components_of_validation(tiny: 
 
 @pytest.mark.parametrize("split", NUMBERS)
 def test_what_is_judged_is_what_the_sensors_saw_of_these_scenes(tiny: Tiny, split: str) -> None:
-    scenes, numbers = Scene.load(open_dataset(stage.DATASET), split, stage.MODALITIES, 3), NUMBERS
+    scenes, numbers = Scene.load(open_dataset(stage.DATASET), split, MODALITIES, 3), NUMBERS
     assert scenes.numbers.tolist() == numbers[split][:3]
-    for modality in stage.MODALITIES:
+    for modality in MODALITIES:
         seen = tiny.seen(modality, numbers[split][:3])
         np.testing.assert_array_equal(scenes.seen[modality], seen)
         there = tiny.boxes(modality, numbers[split][:3])

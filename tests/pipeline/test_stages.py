@@ -145,11 +145,11 @@ def edited(project: Path, file: str, old: str, new: str) -> set[str]:
 
 
 SCORED = {"score", "score_faults"}
-RADAR = {"render"}
 EDITS = [
     ("models/fusions/poe.py", '"""Product', '"""The product', set()),
     ("models/training.py", "# Numbers stay", "# They stay", set()),
-    ("base/files.py", "No space", "No room", set()),
+    ("base/process.py", "nothing is lost", "all is kept", set()),
+    ("pipeline/running/stage.py", "already running", "still running", set()),
     ("scenegen/radar.py", '"""A bird', '"""The bird', set()),
     ("models/fusions/poe.py", "experts.total(1 / experts.var)", "experts.total(2 / experts.var)",
      {"train_vae@poe-none-0", "train_vae@poe-ecg-0"}),

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline import stage, status
+from pipeline.running import stage, status
 from tests.conftest import clone, run, shipped
 from tests.pipeline.test_stages import change
 

@@ -9,8 +9,8 @@ import pytest
 
 from pipeline import table3
 from pipeline.bootstrap import bounds, mean
-from pipeline.stage import MODALITIES
 from pipeline.tables import as_csv
+from scenegen.dataset import MODALITIES
 
 NOISE = np.concatenate([[0.0], np.linspace(-0.08, 0.08, 201)])  # a figure's own resamples
 

@@ -14,8 +14,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from safetensors import safe_open
 
-from pipeline.stage import MODALITIES
-from scenegen.dataset import open_dataset
+from scenegen.dataset import MODALITIES, open_dataset
 from tests.conftest import run
 from tests.pipeline.test_stages import change, stale
 

@@ -340,8 +340,10 @@ def test_the_stages_score_the_test_pairs(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     written: dict[str, object] = {}
     asked: list[object] = []
-    monkeypatch.setattr("pipeline.stage.write_json", lambda _, content: written.update(content))
-    monkeypatch.setattr("pipeline.stage.write_bytes", lambda *_: None)
+    monkeypatch.setattr(
+        "pipeline.running.stage.write_json", lambda _, content: written.update(content)
+    )
+    monkeypatch.setattr("pipeline.running.stage.write_bytes", lambda *_: None)
     cell = Cell(fusion="poe", objective="none")
 
     whole = paired()

@@ -28,11 +28,11 @@ from ruamel.yaml.nodes import Node
 from base import checkpoints, lockfile
 from base.files import as_json, explained, write_bytes, write_json
 from base.process import end_with, interrupted, listen
+from scenegen.dataset import MODALITIES
 
 __all__ = [
     "CHECKPOINTS",
     "DATASET",
-    "MODALITIES",
     "PARAMS",
     "PARENT",
     "PARTS_KEPT",
@@ -65,7 +65,6 @@ CHECKPOINTS = Path(".cache/checkpoints")  # outside every output: DVC deletes ou
 RUNS = Path(".cache/runs")  # per stage: a lock while it runs, and how long it took
 PARENT = "PIPELINE_PARENT"  # in the environment: the process without which a stage ends
 PARTS_KEPT = "the parts that were scored are kept, and the next run adds the rest"
-MODALITIES = ("image", "depth", "radar")
 MISTAKES = 20  # in a params.yaml that are told, a line each
 
 Found = TypeVar("Found")

@@ -30,8 +30,10 @@ from dvc.stage import PipelineStage, Stage
 from dvc.utils.serialize import load_yaml
 
 from base import lockfile
-from pipeline import cells, check, params, stage
+from pipeline import cells, check, params
 from pipeline.params import Params
+from pipeline.running import stage
+from scenegen.dataset import MODALITIES
 from scenegen.manifest import read_manifest
 
 __all__ = ["STATES", "Entry", "look", "table"]
@@ -237,7 +239,7 @@ def _work(name: str, values: Mapping[str, Any]) -> float:
         found = _value(values, key)
         return 1 if found is _ABSENT else len(found)
 
-    sensors = len(stage.MODALITIES)
+    sensors = len(MODALITIES)
     if group == "render":
         # A scene costs about as much as 3 samples besides its samples.
         pixels = value("scenes.image.width") * value("scenes.image.height")

@@ -37,7 +37,7 @@ from ruamel.yaml import YAML
 from base import lockfile
 from base.process import SIGNALS
 from base.progress import Progress
-from pipeline.stage import (
+from pipeline.running.stage import (
     DATASET,
     PARAMS,
     PARENT,
