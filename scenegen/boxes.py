@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
-from scenegen.camera import DEPTH_STEPS, back_project, measured
+from scenegen.camera import back_project, half_step, measured
 from scenegen.geometry import footprint, signed_distance, within_reach
 from scenegen.params import DepthParams, RadarParams
 from scenegen.radar import Points, radar_picture, to_radar_pixels
@@ -33,7 +31,7 @@ def label_depth(
     points = back_project(columns + 0.5, rows + 0.5, metres[rows, columns], k, pose)
     best = np.abs(points[:, 2])
     label = np.zeros(len(points), np.uint8)
-    blur = _half_step(k, depth)
+    blur = half_step(k, depth)
     for place, thing in enumerate(spec.objects, start=1):
         margin = FACETS * thing.scale + blur
         near = np.flatnonzero(within_reach(thing, points, margin))
@@ -43,12 +41,6 @@ def label_depth(
     labels = np.zeros(metres.shape, np.uint8)
     labels[rows, columns] = label
     return labels
-
-
-def _half_step(k: Array, depth: DepthParams) -> float:
-    """How far half a step of stored depth moves a point, at most: along a corner's ray, metres."""
-    corner = math.hypot(k[0, 2] / k[0, 0], k[1, 2] / k[1, 1], 1.0)
-    return (depth.far - depth.near) / DEPTH_STEPS / 2.0 * corner
 
 
 def tight_box(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:

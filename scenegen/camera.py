@@ -14,6 +14,7 @@ __all__ = [
     "DEPTH_STEPS",
     "back_project",
     "camera_to_world",
+    "half_step",
     "intrinsics",
     "measured",
     "project",
@@ -49,6 +50,12 @@ def camera_to_world(camera: CameraSpec) -> Array:
 def measured(metres: Array, depth: DepthParams) -> NDArray[np.bool_]:
     """Where the depth sensor measured: what lies on a limit is as near, as far, or beyond."""
     return (metres > depth.near) & (metres < depth.far)
+
+
+def half_step(k: Array, depth: DepthParams) -> float:
+    """How far half a step of stored depth moves a point, at most: along a corner's ray, metres."""
+    corner = math.hypot(k[0, 2] / k[0, 0], k[1, 2] / k[1, 1], 1.0)
+    return (depth.far - depth.near) / DEPTH_STEPS / 2.0 * corner
 
 
 def back_project(u: Array, v: Array, depth: Array, k: Array, pose: Array) -> Array:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from scenegen.camera import measured, rotated
+from scenegen.camera import half_step, measured, rotated
 from scenegen.params import DepthParams, RadarParams
 
 __all__ = [
@@ -32,6 +32,7 @@ SPLIT = 4
 PER_CELL = 3.0  # points across a cell that a patch should leave, so that no cell stays empty
 MOST_POINTS = 1_000_000  # of all patches of a scene; beyond, a patch is cut into fewer
 STEEPEST = 4.0  # a surface steeper than 1:4 to the line of sight counts as a jump
+FLOOR = 0.001  # metres of height that Blender's single precision may give the floor, at most
 Array = NDArray[np.float64]
 
 
@@ -124,7 +125,7 @@ def _patches(
     limit = STEEPEST * inverse / k[0, 0]
     across, along = (_profile(inverse, limit, seen, axis) for axis in (1, 0))
     near = _maybe_above(inverse, across, along, k, pose, radar)
-    rows, columns = np.nonzero(near & seen)
+    rows, columns = np.nonzero(near & seen & ~_on_floor(inverse, k, pose, depth))
     split = _split(len(rows), k, radar, depth)
     offset = (np.arange(split) + 0.5) / split - 0.5
     side = (offset > 0).astype(np.int64)
@@ -162,6 +163,18 @@ def _profile(inverse: Array, limit: Array, seen: NDArray[np.bool_], axis: int) -
         values[0].swapaxes(0, axis)[1:] = found.swapaxes(0, axis)
         values[1].swapaxes(0, axis)[:-1] = found.swapaxes(0, axis)
     return np.where(known, slopes, slopes[::-1])
+
+
+def _on_floor(inverse: Array, k: Array, pose: Array, depth: DepthParams) -> NDArray[np.bool_]:
+    """Pixels that show the floor, as exactly as depth is known: [H, W].
+
+    Seen from low and far, each row of it is a jump from the next; such patches would stand upright.
+    """
+    height, width = inverse.shape
+    x = (np.arange(width) + 0.5 - k[0, 2]) / k[0, 0]
+    y = (np.arange(height) + 0.5 - k[1, 2]) / k[1, 1]
+    rise = rotated(pose[2], x[None, :], y[:, None], 1.0)  # of a ray, per metre of depth
+    return rise + (pose[2, 3] - half_step(k, depth) - FLOOR) * inverse <= 0.0
 
 
 def _maybe_above(

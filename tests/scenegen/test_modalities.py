@@ -338,6 +338,21 @@ def test_nothing_is_measured_nearer_than_near() -> None:
     assert np.flatnonzero(whole["radar"].any(axis=1)).max() > lowest + 5
 
 
+@pytest.mark.parametrize("height", [0.3, 2.0, 10.0, 15.0])
+def test_the_floor_seen_from_low_and_far_is_silent(height: float) -> None:
+    """At 14 degrees below the horizon a pixel is four times as deep as wide, and a jump."""
+    camera = CameraSpec((0.0, -40.0, height), (0.0, 0.0, 0.9), 46.0)
+    depth, radar = DepthParams(near=2.0, far=120.0), RadarParams(span=50.0, reach=(2.0, 80.0))
+    k, pose = intrinsics(camera, 64, 64), camera_to_world(camera)
+    y = (np.arange(64) + 0.5 - k[1, 2]) / k[1, 1]
+    fall = -(pose[2, 1] * y + pose[2, 2])  # of a ray, per metre of depth
+    floor = np.where(fall > 0, height / np.where(fall > 0, fall, 1.0), np.inf)
+    stored = quantise_depth(np.repeat(floor[:, None], 64, axis=1).astype(np.float32), depth)
+    assert ((stored > 0) & (stored < DEPTH_STEPS)).any()
+    echo = radar_from_depth(depth_metres(stored, depth), k, pose, radar, depth)
+    assert echo.max() == 0
+
+
 def test_a_depth_of_nothing_is_no_measurement() -> None:
     """With near 0, what is stored as 0 has no inverse."""
     depth, k = DepthParams(near=0.0, far=12.0), intrinsics(CAMERA, 64, 64)
