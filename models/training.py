@@ -61,8 +61,8 @@ def train(
         seed: decides weights, batches and noise.
         out: the safetensors file to write.
         checkpoints: folder of this training alone, deleted at its end; a checkpoint there is
-            resumed if it fits params, cell, seed, code, data and kind of device, and goes with the
-            first new one if it does not. A damaged one is named and deleted.
+            resumed if it fits params, cell, seed, code, data, validation and kind of device, and
+            goes with the first new one if it does not. A damaged one is named and deleted.
         device: `cpu`, `cuda`; by default cuda if there is one.
         progress: show a bar (or lines, in a log).
         log: called with each row of the curves as it is made; at once with those of a checkpoint.
@@ -97,7 +97,8 @@ def train(
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
     noise = torch.Generator(device).manual_seed(seed)
     title = f"{cell.fusion}+{cell.objective}"
-    kept = Checkpoints(checkpoints, _fingerprint(params, cell, seed, seen, device))
+    everything = seen | {f"{name} of validation": values for name, values in held_out.items()}
+    kept = Checkpoints(checkpoints, _fingerprint(params, cell, seed, everything, device))
     start, history, spent = _resume(kept, model, optimiser, noise)
     if start and progress:
         print(f"{title}: goes on from step {start}", flush=True)
@@ -410,11 +411,13 @@ def _fingerprint(
 ) -> str:
     """Names what a checkpoint was trained from: params, cell, seed, code, data, device.
 
-    Of the device its kind: the noise of a GPU's generator cannot go on in a CPU's. And whether it
-    multiplies bfloat16: float32 in its stead is another training.
+    Of the data those of validation, too, whose loss the curves have. The order of the modalities
+    numbers the encoders. Of the device its kind: the noise of a GPU's generator cannot go on in a
+    CPU's. And whether it multiplies bfloat16: float32 in its stead is another training.
     """
     decides = {
         "params": params.model_dump(mode="json"),
+        "modalities": list(params.modalities),  # in order
         "cell": cell.model_dump(mode="json"),
         "seed": seed,
         "code": [CODE, fusions.code_of(cell.fusion), objectives.code_of(cell.objective)],

@@ -309,7 +309,7 @@ def test_how_many_run_at_once_changes_no_byte(tmp_path: Path) -> None:
     assert two == alone
 
 
-@pytest.mark.parametrize("change", ["seed", "data", "params", "cell"])
+@pytest.mark.parametrize("change", ["seed", "data", "validation", "params", "order", "cell"])
 def test_a_checkpoint_of_something_else_is_not_resumed(change: str, tmp_path: Path) -> None:
     def stop(row: dict[str, float]) -> None:
         if row["step"] == 6:
@@ -319,15 +319,34 @@ def test_a_checkpoint_of_something_else_is_not_resumed(change: str, tmp_path: Pa
         run(tmp_path, log=stop)
     other = {**DATA, "features": DATA["features"] + 1}
     longer = PARAMS.training.model_copy(update={"learning_rate": 1e-3})
+    turned = dict(reversed(PARAMS.modalities.items()))  # encoders are numbered
     changes: dict[str, dict[str, Any]] = {
         "seed": {"seed": 1},
         "data": {"data": other},
+        "validation": {"validation": other},
         "params": {"params": PARAMS.model_copy(update={"training": longer})},
+        "order": {"params": PARAMS.model_copy(update={"modalities": turned})},
         "cell": {"cell": Cell(fusion="bce", objective="lcd")},
     }
     steps: list[float] = []
     run(tmp_path, **changes[change], log=lambda row: steps.append(row["step"]))
     assert steps[0] == 2
+
+
+def test_two_modalities_of_one_shape_change_places_in_a_training_of_their_own(
+    tmp_path: Path,
+) -> None:
+    """A checkpoint numbers the encoders: the other order is another training."""
+    twins = {name: RANDOM.normal(size=(20, 5)).astype(np.float32) for name in ("a", "b")}
+    one, two = (
+        PARAMS.model_copy(update={"modalities": {name: ModalityParams() for name in names}})
+        for names in ("ab", "ba")
+    )
+    of_twins: dict[str, Any] = {"data": twins, "validation": twins}
+    run(tmp_path / "again", params=one, keep=True, **of_twins)
+    run(tmp_path / "again", params=two, **of_twins)
+    run(tmp_path / "fresh", params=two, **of_twins)
+    assert_same_weights(*(tmp_path / name / "model.safetensors" for name in ("again", "fresh")))
 
 
 def test_a_checkpoint_of_another_kind_of_device_is_not_resumed() -> None:
