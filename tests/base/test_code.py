@@ -87,7 +87,7 @@ def test_a_file_that_is_not_python_is_named(project: Path) -> None:
 
 
 def test_no_module_that_a_maker_loads_is_missing() -> None:
-    """What Python itself has imported of this project is what the rule finds."""
+    """What Python itself has imported of this project is what the rule finds, or is silent."""
     modules = ("scenegen.worker", "pipeline.train_vae", "pipeline.score")
     told = (
         f"import sys, {', '.join(modules)}\n"
@@ -97,7 +97,9 @@ def test_no_module_that_a_maker_loads_is_missing() -> None:
     loaded = subprocess.run(
         [sys.executable, "-c", told], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert set(loaded.stdout.split()) <= set(code.deciding(*modules))
+    silent = tuple(f"{room}." for room in code.SILENT)
+    counted = {name for name in loaded.stdout.split() if not f"{name}.".startswith(silent)}
+    assert counted <= set(code.deciding(*modules))
 
 
 def test_every_release_of_python_gives_the_same_digest() -> None:
