@@ -84,7 +84,8 @@ def main(arguments: list[str] | None = None) -> int:
         for one in error.errors():
             key = ".".join(str(part) for part in one["loc"])
             message = one["msg"].removeprefix("Value error, ")
-            print(f"{key}: {message} (given: {one['input']!r:.60})", file=sys.stderr)
+            given = "" if isinstance(one["input"], dict) else f" (given: {one['input']!r:.60})"
+            print(f"{key}: {message}{given}".removeprefix(": "), file=sys.stderr)
         return 2
     except (ValueError, RuntimeError, OSError) as error:
         text = explained(error) if isinstance(error, OSError) else str(error)

@@ -139,8 +139,8 @@ MUTANTS = (
     Mutant(
         "a hash of the first shard alone",
         "manifest.py",
-        '"".join(s.sha256 for s in ordered)',
-        '"".join(s.sha256 for s in ordered[:1])',
+        '"".join(shard.sha256 for shard in shards)',
+        '"".join(shard.sha256 for shard in [*shards][:1])',
     ),
     Mutant(
         "shards of another Blender kept",

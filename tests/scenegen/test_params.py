@@ -33,7 +33,7 @@ BAD = [
     ("camera.height=[-1,2]", "inside the floor"),
     ("camera.distance=[1,2]", "inside an object"),
     ("camera.field_of_view=0", "camera.field_of_view"),
-    ("camera.azimuth=[180,180]", "behind the backdrop; allowed here: within 141.2 degrees"),
+    ("camera.azimuth=[180,180]", "behind the backdrop; allowed here: within 141.2 degrees either way"),
     ("camera.azimuth=[-150,0]", "behind the backdrop"),
     ("light.elevation=[0,40]", "light.elevation"),
     ('light={"sun":[0,1],"ambient":0}', "black"),
@@ -58,6 +58,7 @@ def test_bad_params_end_in_one_line(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert said in lines[0]
+    assert lines[0].startswith(change.split("=")[0].split(".")[0])  # the key, as it is typed
 
 
 def test_bad_params_do_not_wait_for_blender() -> None:
