@@ -2,8 +2,8 @@
 
 A result is decided by the module that makes it and by all modules of this project that it imports,
 directly or through others. Those of the rooms in `SILENT` are left out: they talk, lock, draw
-progress, read params and write files, and no byte of a result hangs on them. A module counts by its syntax tree
-without docstrings, so that comments, docstrings and layout change nothing.
+progress, read params and write files, and no byte of a result hangs on them. A module counts by its
+syntax tree without docstrings, so that comments, docstrings and layout change nothing.
 """
 
 from __future__ import annotations

@@ -33,7 +33,10 @@ BAD = [
     ("camera.height=[-1,2]", "inside the floor"),
     ("camera.distance=[1,2]", "inside an object"),
     ("camera.field_of_view=0", "camera.field_of_view"),
-    ("camera.azimuth=[180,180]", "behind the backdrop; allowed here: within 141.2 degrees either way"),
+    (
+        "camera.azimuth=[180,180]",
+        "behind the backdrop; allowed here: within 141.2 degrees either way",
+    ),
     ("camera.azimuth=[-150,0]", "behind the backdrop"),
     ("light.elevation=[0,40]", "light.elevation"),
     ('light={"sun":[0,1],"ambient":0}', "black"),
