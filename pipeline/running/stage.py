@@ -25,7 +25,7 @@ from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.events import AliasEvent
 from ruamel.yaml.nodes import Node
 
-from base import checkpoints, lockfile
+from base import checkpoints, code, lockfile
 from base.files import as_json, explained, write_bytes, write_json
 from base.process import end_with, interrupted, listen
 from scenegen.dataset import MODALITIES
@@ -62,6 +62,7 @@ __all__ = [
 PARAMS = Path("params.yaml")
 DATASET = Path("data/shapes3d")
 CHECKPOINTS = Path(".cache/checkpoints")  # outside every output: DVC deletes outputs before a run
+CHECKED = Path("data/checked/code")  # per stage: the digest of its code that `check` wrote
 RUNS = Path(".cache/runs")  # per stage: a lock while it runs, and how long it took
 PARENT = "PIPELINE_PARENT"  # in the environment: the process without which a stage ends
 PARTS_KEPT = "the parts that were scored are kept, and the next run adds the rest"
@@ -291,6 +292,7 @@ def running(
         path: the params.yaml that the stage reads
     """
     with_params = read_params(path)  # a later edit is the next run's
+    _refuse_other_code(name)
     lock = RUNS / f"{name}.lock"
     part = lock.with_suffix(".part.json")
     before, began = _seconds(part, with_params), None
@@ -327,6 +329,19 @@ def running(
             file=sys.stderr,
         )
         raise SystemExit(130) from None
+
+
+def _refuse_other_code(name: str) -> None:
+    """End a stage whose code was edited after `check` looked at it in the same run.
+
+    It would be recorded under the digest of before, and stay up to date when the edit is undone.
+    """
+    file = CHECKED / name.split("@")[0]
+    script = getattr(sys.modules["__main__"], "__spec__", None)
+    if {"DVC_STAGE", PARENT}.isdisjoint(os.environ) or script is None or not file.exists():
+        return  # by hand, so that nothing is recorded
+    if file.read_text(encoding="utf-8").strip() != code.digest(script.name):
+        fail(f"{name}: its code was edited after `check` looked at it; run the same again")
 
 
 def _seconds(part: Path, params: dict[str, Any]) -> float:

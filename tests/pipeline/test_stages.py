@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
 from base import code
+from pipeline.running import stage
 from tests.conftest import ROOT, run
 
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -192,3 +195,25 @@ def test_rendering_knows_no_torch_and_training_no_blender() -> None:
     ):
         code = f"import sys, pipeline.{module}; sys.exit({foreign!r} in sys.modules)"
         assert run(ROOT, "python", "-c", code, check=False).returncode == 0, module
+
+
+def test_a_stage_whose_code_was_edited_since_the_check_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    script = SimpleNamespace(__spec__=SimpleNamespace(name="pipeline.summary"))
+    monkeypatch.setitem(sys.modules, "__main__", script)  # type: ignore[arg-type]
+    monkeypatch.setenv("DVC_STAGE", "summary")
+    (tmp_path / "data/checked/code").mkdir(parents=True)
+    checked = tmp_path / "data/checked/code/summary"
+    checked.write_text(f"{code.digest('pipeline.summary')}\n")
+    with stage.running("summary", str):
+        pass
+    checked.write_text(f"{'0' * 64}\n")
+    with pytest.raises(SystemExit, match="2"), stage.running("summary", str):
+        raise AssertionError("ran")
+    assert capsys.readouterr().err.startswith("summary: its code was edited after `check`")
+    monkeypatch.delenv("DVC_STAGE")  # by hand: nothing is recorded
+    with stage.running("summary", str):
+        pass
