@@ -313,14 +313,18 @@ class _Times:
                     continue
                 if run and path.stat().st_mtime <= record.stat().st_mtime:
                     return seconds, run["params"]
-                return seconds, self._locked(item)  # from git, as dvc.lock: a clone knows as much
+                locked = self._locked(item)  # from git, as dvc.lock: a clone knows as much
+                return (seconds, locked) if locked else None
         return (run["seconds"], run["params"]) if run else None
 
-    def _locked(self, item: PipelineStage) -> dict[str, Any]:
-        """What dvc.lock holds of the params of the stage and of render."""
+    def _locked(self, item: PipelineStage) -> dict[str, Any] | None:
+        """What dvc.lock holds of the params of the stage and of render; None if it lacks any, as
+        one of a dvc.yaml that named other keys does."""
         nested: dict[str, Any] = {}
         for one in (item, *self._groups["render"]):
             for dep in one.params:
+                if not set(dep.params) <= set(dep.hash_info.value or {}):
+                    return None
                 for key, value in (dep.hash_info.value or {}).items():
                     *parents, leaf = key.split(".")
                     section = nested
