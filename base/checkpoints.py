@@ -1,7 +1,8 @@
 """What long work keeps of itself while it runs, under a fingerprint of all that decides it.
 
 A piece of work has a folder of its own. In it, a folder named by the fingerprint holds files that
-begin with the SHA-256 of the rest: what a kill, a full disk or a flipped bit has damaged is known.
+begin with a SHA-256 of the fingerprint, their name and the rest: what a kill, a full disk or a
+flipped bit has damaged is known, and so is what was copied there from under another name.
 """
 
 from __future__ import annotations
@@ -66,7 +67,12 @@ class Checkpoints:
         Raises:
             OSError: names the file; what was under the name is still there.
         """
-        write_bytes(self._path(name), hashlib.sha256(content).digest() + content)
+        for place in (self.folder, self._mine):
+            if place.exists() and not place.is_dir():
+                _drop(place)
+        if self._path(name).is_dir():
+            _drop(self._path(name))
+        write_bytes(self._path(name), self._digest(name, content) + content)
         self._forget_others()
 
     def load(self, name: str) -> bytes | None:
@@ -77,13 +83,14 @@ class Checkpoints:
         path = self._path(name)
         try:
             whole = path.read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except IsADirectoryError:
+            whole = b""
         content = whole[SIZE:]
-        if hashlib.sha256(content).digest() == whole[:SIZE]:
+        if self._digest(name, content) == whole[:SIZE]:
             return content
-        path.unlink()
-        print(f"{path}: damaged, deleted; what it held is made anew", file=sys.stderr)
+        _drop(path)
         return None
 
     def clear(self) -> None:
@@ -92,6 +99,11 @@ class Checkpoints:
             shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):  # a user's own file is in it
             self.folder.rmdir()
+
+    def _digest(self, name: str, content: bytes) -> bytes:
+        found = hashlib.sha256(f"{self._mine.name}/{name}\n".encode())
+        found.update(content)
+        return found.digest()
 
     def _path(self, name: str) -> Path:
         return self._mine / f"{name.replace('/', '-')}{ENDING}"
@@ -103,3 +115,12 @@ class Checkpoints:
         for other in self._folders():
             if other != self._mine:
                 shutil.rmtree(other, ignore_errors=True)
+
+
+def _drop(path: Path) -> None:
+    """Name and delete what is no checkpoint, or no folder of them."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    print(f"{path}: damaged, deleted; what it held is made anew", file=sys.stderr)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,40 @@ def test_a_file_cut_short_is_noticed(size: int, tmp_path: Path) -> None:
     assert work.load("a") is None
 
 
+def test_a_checkpoint_from_under_another_name_is_not_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other, work = (Checkpoints(tmp_path / name, fingerprint(name)) for name in ("other", "work"))
+    other.save("a", b"of another run")
+    work.save("b", b"of another part")
+    here = file_of(tmp_path / "work")
+    for stranger in (file_of(tmp_path / "other"), here):
+        (here.parent / "a.checkpoint").write_bytes(stranger.read_bytes())
+        assert work.load("a") is None
+        assert capsys.readouterr().err.startswith(f"{here.parent / 'a.checkpoint'}: damaged")
+    assert work.load("b") == b"of another part"
+
+
+def test_a_file_for_a_folder_and_a_folder_for_a_file_go(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = Checkpoints(tmp_path / "work", fingerprint(1))
+    mine = work.folder / fingerprint(1)
+    for file in (work.folder, mine):
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"")
+        assert (work.load("a"), work.names(), kept(work.folder)) == (None, [], False)
+        work.save("a", b"one")
+        assert work.load("a") == b"one"
+        assert capsys.readouterr().err == f"{file}: damaged, deleted; what it held is made anew\n"
+        work.clear()
+    (mine / "a.checkpoint/deep").mkdir(parents=True)
+    assert work.load("a") is None
+    (mine / "a.checkpoint/deep").mkdir(parents=True)
+    work.save("a", b"two")
+    assert work.load("a") == b"two"
+
+
 def test_others_go_with_the_first_that_is_saved_and_users_files_stay(tmp_path: Path) -> None:
     old, new = (Checkpoints(tmp_path, fingerprint(n)) for n in (1, 2))
     old.save("a", b"old")
@@ -91,6 +127,30 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(
     write_bytes(tmp_path / "deep/a", b"x")
     assert done == ["sync", "name"]
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a"]
+
+
+def test_a_file_is_whole_whoever_writes_it_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One has written, and is not done: another begins, and must not cut what is put in place."""
+    path, replace = tmp_path / "a", os.replace
+    second = threading.Thread(target=write_bytes, args=(path, b"second"))
+
+    def slow(source: Path, target: Path) -> None:
+        if threading.current_thread() is not second:
+            second.start()
+            time.sleep(0.3)
+            replace(source, target)
+            seen.append(path.read_bytes())
+        else:
+            replace(source, target)
+
+    seen: list[bytes] = []
+    monkeypatch.setattr(os, "replace", slow)
+    write_bytes(path, b"the first, a longer one")
+    second.join()
+    assert seen == [b"the first, a longer one"]
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"a": b"second"}
 
 
 def test_a_disk_that_is_full_leaves_what_was_there(
