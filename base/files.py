@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,24 +33,44 @@ PARTIAL = ".partial"  # the ending of what a killed write leaves; git and DVC ig
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: beside `path`, onto the disk, then in its place.
 
+    Of several that write the same file at once, each does so in turn.
+
     Raises:
         OSError: names `path`, as when the disk is full; what was there before is still there.
     """
     partial = path.with_name(f".{path.name}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        with _alone(partial) as file:
+            try:
+                file.truncate(0)  # of what a killed write has left
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(partial, path)
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
     except OSError as error:
-        with contextlib.suppress(OSError):  # where a file stands for a folder, there is none
-            partial.unlink(missing_ok=True)
         raise type(error)(error.errno, error.strerror, str(path)) from None
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+
+
+@contextlib.contextmanager
+def _alone(partial: Path) -> Iterator[BinaryIO]:
+    """The file beside the one to write, for this writer alone."""
+    while True:
+        with open(partial, "ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_at(partial, file):  # else who had it has put it in its place
+                yield file
+                return
+
+
+def _is_at(path: Path, file: BinaryIO) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def explained(error: OSError) -> str:
