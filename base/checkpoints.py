@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from base.files import write_bytes
+from base.files import remove, write_bytes
 
 __all__ = ["Checkpoints", "fingerprint", "kept"]
 
@@ -119,8 +119,5 @@ class Checkpoints:
 
 def _drop(path: Path) -> None:
     """Name and delete what is no checkpoint, or no folder of them."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
+    remove(path)
     print(f"{path}: damaged, deleted; what it held is made anew", file=sys.stderr)

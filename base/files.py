@@ -9,6 +9,7 @@ import io
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,6 +23,7 @@ __all__ = [
     "explained",
     "npy_bytes",
     "npz_bytes",
+    "remove",
     "sha256_file",
     "write_bytes",
     "write_json",
@@ -71,6 +73,14 @@ def _is_at(path: Path, file: BinaryIO) -> bool:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
     except FileNotFoundError:
         return False
+
+
+def remove(path: Path) -> None:
+    """Delete a file, or a folder with all in it; nothing if neither is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def explained(error: OSError) -> str:

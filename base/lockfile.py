@@ -37,6 +37,7 @@ END = re.compile(  # of a stage: its last output
     r"      md5: [0-9a-f]{32}(\.dir)?\n      size: \d+\n(?(1)      nfiles: \d+\n)"
     r"(?:      isexec: true\n)?\Z"
 )
+CONFLICT = re.compile(r"^(<{7}|>{7})( |$)", re.MULTILINE)  # of git
 
 
 def cut(lock: Path) -> bool:
@@ -118,9 +119,12 @@ def _locks() -> list[Path]:
 
 
 def _read(path: Path) -> str:
-    """Its text, also where a cut went through a character; none if it is not there."""
+    """Its text, also where a cut went through a character; none if it is not there.
+
+    Lines end as DVC ends them, though an editor or git may have made it CRLF.
+    """
     try:
-        return path.read_bytes().decode(errors="replace")
+        return path.read_bytes().decode(errors="replace").replace("\r\n", "\n")
     except FileNotFoundError:
         return ""
 
@@ -139,8 +143,11 @@ def _is_whole(text: str) -> bool:
 def _is_cut(lock: Path, text: str) -> bool:
     """Whether it ends where no stage ends, or, where one may end, lacks what the copy has behind.
 
-    DVC drops nothing; a person may have taken an older file from git, which git then knows.
+    DVC drops nothing; a person may have taken an older file from git, which git then knows. A merge
+    that is not resolved is that person's, too.
     """
+    if CONFLICT.search(text):
+        return False
     if not END.search(text):
         return True
     has, had = _stages(text), _stages(_read(COPIES / lock))

@@ -11,7 +11,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TextIO, TypeVar, get_args
 
@@ -26,7 +26,7 @@ from ruamel.yaml.events import AliasEvent
 from ruamel.yaml.nodes import Node
 
 from base import checkpoints, code, lockfile
-from base.files import as_json, explained, write_bytes, write_json
+from base.files import as_json, explained, remove, write_bytes, write_json
 from base.process import end_with, interrupted, listen
 from scenegen.dataset import MODALITIES
 
@@ -295,15 +295,23 @@ def running(
     _refuse_other_code(name)
     lock = RUNS / f"{name}.lock"
     part = lock.with_suffix(".part.json")
-    before, began = _seconds(part, with_params), None
+    before, began = 0.0, None
 
     def record(to: Path) -> None:
-        if began is not None:
-            seconds = round(before + time.monotonic() - began, 2)
-            told = {"seconds": seconds, "params": with_params}
+        """Of a note that cannot be written, an older one says what is no longer so."""
+        if began is None:
+            return
+        seconds = round(before + time.monotonic() - began, 2)
+        told = {"seconds": seconds, "params": with_params}
+        try:
             write_bytes(to, as_json(told, default=str).encode())  # YAML has dates, too
+        except OSError as error:
+            print(f"{name}: {explained(error)}; how long it took is not noted", file=sys.stderr)
+            with suppress(OSError):
+                remove(to)
 
     try:
+        before = _seconds(part, with_params)
         lock.parent.mkdir(parents=True, exist_ok=True)
         listen()  # before the lock is there to be seen
         with open(lock, "a", encoding="utf-8") as handle:
@@ -316,7 +324,8 @@ def running(
                 end_with(int(parent))
             yield
             record(RUNS / f"{name}.json")
-            part.unlink(missing_ok=True)
+            with suppress(OSError):  # the stage is done, whatever is not noted
+                part.unlink(missing_ok=True)
             lockfile.hand_over()
     except BaseException as error:
         if not (isinstance(error, KeyboardInterrupt) or interrupted()):
@@ -359,12 +368,12 @@ def read_run(path: Path) -> dict[str, Any] | None:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except ValueError:
+    except (IsADirectoryError, ValueError, RecursionError):
         record = None
     match record:
         case {"seconds": int() | float() as seconds, "params": dict()} if 0 <= seconds < math.inf:
             return record
-    path.unlink(missing_ok=True)
+    remove(path)
     print(f"{path}: damaged, deleted; the stage's next run writes it anew", file=sys.stderr)
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -13,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -384,6 +385,53 @@ def test_seconds_add_up_over_interruptions(lock: Path) -> None:
     Path("params.yaml").write_text(Path("params.yaml").read_text().replace("seed: 0", "seed: 1", 1))
     once()
     assert json.loads(lock.with_suffix(".json").read_text())["seconds"] < 0.6
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_a_note_that_finds_no_room_costs_no_stage(
+    error: type[BaseException] | None,
+    lock: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A training of hours has written its model: that it took hours is not worth its failure."""
+    note = lock.with_suffix(".part.json" if error else ".json")
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps({"seconds": 1, "params": {"of": "another run"}}))
+
+    def full(path: Path, _: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(stage, "write_bytes", full)
+    ended = pytest.raises(SystemExit) if error else nullcontext()
+    with ended as stop, stage.running("render", lambda: "all is kept"):
+        if error:
+            raise error
+    told = f"render: {note}: No space left on device; how long it took"
+    first, *more = capsys.readouterr().err.splitlines()
+    assert first == f"{told} is not noted"
+    assert not note.exists()
+    assert (stop.value.code, len(more)) == (130, 1) if error else not more
+
+
+def test_a_folder_for_a_note_goes(lock: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    part = lock.with_suffix(".part.json")
+    (part / "deep").mkdir(parents=True)
+    with stage.running("render", lambda: ""):
+        assert not part.exists()
+    assert "damaged, deleted" in capsys.readouterr().err
+
+
+def test_a_file_for_the_folder_of_notes_is_one_line(
+    lock: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(lock.parent, ignore_errors=True)
+    lock.parent.parent.mkdir(exist_ok=True)
+    lock.parent.write_text("")
+    with pytest.raises(SystemExit, match="2"), stage.running("render", lambda: "all is kept"):
+        pass
+    (told,) = capsys.readouterr().err.splitlines()
+    assert "Not a directory; all is kept" in told
 
 
 def test_a_stage_that_runs_on_refuses_another(

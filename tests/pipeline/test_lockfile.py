@@ -228,8 +228,23 @@ def test_a_writing_dvc_is_waited_for(here: Path, capsys: pytest.CaptureFixture[s
     assert (lock.read_text(), capsys.readouterr().err) == (newer, "")
 
 
-def test_a_conflict_is_left_to_the_person_who_has_it(here: Path) -> None:
-    text = "<<<<<<< mine\n" + shipped("dvc.lock")
+def test_a_lock_whose_lines_end_in_crlf_is_whole(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(here / lockfile.COPIES)
+    text = shipped("dvc.lock").replace("\n", "\r\n").encode()
+    (here / "dvc.lock").write_bytes(text)
+    lockfile.mend()
+    assert (here / "dvc.lock").read_bytes() == text
+    assert capsys.readouterr().err == ""
+    assert (here / lockfile.COPIES / "dvc.lock").read_text() == shipped("dvc.lock")
+
+
+@pytest.mark.parametrize("place", [0, None])
+def test_a_conflict_is_left_to_the_person_who_has_it(here: Path, place: int | None) -> None:
+    lines = shipped("dvc.lock").splitlines(keepends=True)
+    lines.insert(len(lines) if place is None else place, ">>>>>>> theirs\n")
+    text = "".join(lines)
     (here / "dvc.lock").write_text(text)
     lockfile.mend()
     assert (here / "dvc.lock").read_text() == text
