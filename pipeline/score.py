@@ -312,7 +312,7 @@ def main(run: str) -> None:
     params = stage.section("score", ScoreParams)
     costs = cost(run)
     dataset = rendered()
-    vae, detectors = load(run)
+    vae, detectors = load(run, dataset.classes)
     names = tuple(vae.modalities)
 
     def judge_of(split: str, most: int | None, resamples: int) -> Judge:

@@ -44,7 +44,7 @@ def main(run: str) -> None:
     score = Path(f"results/scores/{run}.json")
     chosen = stage.read_json(score, f"python -m pipeline.score {run}")
     dataset = rendered()
-    vae, detectors = load(run)
+    vae, detectors = load(run, dataset.classes)
     names = tuple(vae.modalities)
     if len(names) < 2:
         stage.fail(f"{run}: has one sensor, {names[0]}; there is no other to rely on")

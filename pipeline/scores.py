@@ -37,6 +37,7 @@ from detector.yolo import Detector
 from detector.yolo import load as load_detector
 from models import fusions, objectives
 from models.likelihoods import expected
+from models.params import Cell
 from models.vae import MultimodalVAE
 from pipeline.bootstrap import bounds, known
 from pipeline.running import stage
@@ -309,10 +310,28 @@ def agreement(
     }
 
 
-def load(run: str) -> tuple[MultimodalVAE, dict[str, Detector]]:
-    """A trained model and its modalities' detectors; one line and exit code 2 if one is missing."""
+def load(run: str, classes: Sequence[str]) -> tuple[MultimodalVAE, dict[str, Detector]]:
+    """A trained model and its modalities' detectors.
+
+    One line and exit code 2 if one is missing, the model is not of this run's cell and sensors, or
+    a detector knows other classes than the dataset.
+    """
     vae = _open(model_file(run), MultimodalVAE.load)
-    return vae, {m: _open(detector_file(m), load_detector) for m in vae.modalities}
+    name, again = run.rpartition("-")[0], "; `dvc repro` makes it anew"
+    cell, names = vae.cell, tuple(stage.MODALITIES)
+    if name in names:
+        names = (name,)
+    else:
+        cell = stage.section(f"grid.cells.{name}", Cell)
+    if cell.model_dump() != vae.cell.model_dump() or set(names) != set(vae.modalities):
+        of = f"{vae.cell.fusion} + {vae.cell.objective} of {', '.join(vae.modalities)}"
+        stage.fail(f"{model_file(run)}: is of another cell, or other options of it: {of}{again}")
+    detectors = {m: _open(detector_file(m), load_detector) for m in vae.modalities}
+    for m, detector in detectors.items():
+        if detector.classes != tuple(classes):
+            others = stage.cut(", ".join(detector.classes))
+            stage.fail(f"{detector_file(m)}: knows {others}, not the scenes' classes{again}")
+    return vae, detectors
 
 
 def code_of(vae: MultimodalVAE) -> tuple[str, str]:

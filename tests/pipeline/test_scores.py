@@ -20,9 +20,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torchmetrics.functional.image import structural_similarity_index_measure as reference_ssim
 
+from base import weights
 from detector import yolo
 from detector.boxes import Detections, Truth
 from detector.metrics import mean_average_precision
@@ -785,11 +787,39 @@ def test_a_unimodal_vae_stands_beside_what_its_sensor_shows(smoke: Path, judge: 
     assert fused["ceiling"] is None
 
 
+@pytest.mark.parametrize("run", ["poe-none-0", "radar-0"])
+@pytest.mark.parametrize("other", ["moe-none-0", "image-0"])
+def test_a_model_of_another_cell_under_this_name_is_one_line(
+    run: str, other: str, quick: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = quick / "data/models"
+    shutil.copy(models / f"{other}.safetensors", models / f"{run}.safetensors")
+    with pytest.raises(SystemExit, match="2"):
+        score.main(run)
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith(f"data/models/{run}.safetensors: is of another cell")
+
+
+def test_a_detector_of_other_classes_is_one_line(
+    quick: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = quick / "data/detectors/depth.safetensors"
+    config, content = weights.read(path, yolo.FORMAT)
+    save = partial(safetensors.torch.save, safetensors.torch.load(content))
+    classes = config["classes"][::-1]
+    path.write_bytes(weights.sealed(save, yolo.FORMAT, {**config, "classes": classes}))
+    with pytest.raises(SystemExit, match="2"):
+        score.main("poe-none-0")
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith(f"data/detectors/depth.safetensors: knows {', '.join(classes)}, not")
+
+
 def test_rce_draws_an_expert_for_every_element(quick: Path) -> None:
     trained = MultimodalVAE.load(quick / "data/models/poe-none-0.safetensors", "cpu")
     vae = MultimodalVAE(trained.params, Cell(fusion="rce", objective="none"), trained.shapes)
     vae.load_state_dict(trained.state_dict())
     vae.eval().save(quick / "data/models/rce-none-0.safetensors")
+    change(quick, "grid.cells.rce-none", {"fusion": "rce", "objective": "none"})
     shutil.copy(quick / "results/models/poe-none-0.json", quick / "results/models/rce-none-0.json")
     score.main("rce-none-0")
     told = json.loads((quick / "results/scores/rce-none-0.json").read_text())
@@ -816,6 +846,7 @@ def test_lcd_is_scored_with_the_prior_for_a_missing_sensor_too(quick: Path) -> N
                 mean.mul_(100)
                 log_var.zero_()
     vae.eval().save(quick / "data/models/poe-lcd-0.safetensors")
+    change(quick, "grid.cells.poe-lcd", {"fusion": "poe", "objective": "lcd"})
     change(quick, "score.subsets", "all")
     shutil.copy(quick / "results/models/poe-none-0.json", quick / "results/models/poe-lcd-0.json")
     score.main("poe-lcd-0")
