@@ -20,6 +20,7 @@ __all__ = [
     "answer_while_starting",
     "end_child_with_parent",
     "end_with",
+    "heed_no_more",
     "interrupted",
     "listen",
     "open_streams",
@@ -38,6 +39,14 @@ def listen() -> None:
 def interrupted() -> bool:
     """Whether one came since then: C++ code may turn its KeyboardInterrupt into another error."""
     return bool(_came)
+
+
+def heed_no_more() -> None:
+    """As this process ends, signals are ignored: its work is done, and its exit code says so.
+
+    Libraries take a while to go, in which a signal would make a failure of what has succeeded.
+    """
+    atexit.register(_answer, signal.SIG_IGN)
 
 
 def answer_while_starting() -> None:
@@ -92,7 +101,7 @@ def _interrupt(kind: int, frame: FrameType | None) -> None:
     signal.default_int_handler(kind, frame)
 
 
-def _answer(handler: Callable[[int, FrameType | None], Any]) -> None:
+def _answer(handler: Callable[[int, FrameType | None], Any] | signal.Handlers) -> None:
     for kind in SIGNALS:
         if signal.getsignal(kind) is not signal.SIG_IGN:
             signal.signal(kind, handler)

@@ -27,7 +27,7 @@ from ruamel.yaml.nodes import Node
 
 from base import checkpoints, code, lockfile
 from base.files import as_json, explained, remove, write_bytes, write_json
-from base.process import end_with, interrupted, listen
+from base.process import end_with, heed_no_more, interrupted, listen
 from scenegen.dataset import MODALITIES
 
 __all__ = [
@@ -327,6 +327,7 @@ def running(
             with suppress(OSError):  # the stage is done, whatever is not noted
                 part.unlink(missing_ok=True)
             lockfile.hand_over()
+            heed_no_more()
     except BaseException as error:
         if not (isinstance(error, KeyboardInterrupt) or interrupted()):
             if isinstance(error, OSError):  # a full disk, a file that is somebody else's

@@ -364,6 +364,27 @@ def test_a_stage_starts_while_somebody_looks(lock: Path) -> None:
     assert record["params"] == stage.read_params()
 
 
+@pytest.mark.parametrize("kind", SIGNALS)
+def test_a_signal_after_the_work_is_done_makes_no_failure_of_it(lock: Path, kind: int) -> None:
+    """DVC records what ends well; a finished training would be repeated."""
+    code = f"""
+import os, signal, time
+from pipeline import stage
+
+class Library:
+    def __del__(self, kill=os.kill, pid=os.getpid()):
+        kill(pid, {int(kind)})
+
+library = Library()
+signal.signal(signal.SIGINT, signal.default_int_handler)
+with stage.running("render", lambda: "all is kept"):
+    pass
+"""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = run(lock.parents[2], sys.executable, "-c", code, check=False, PYTHONPATH=path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_seconds_add_up_over_interruptions(lock: Path) -> None:
     """Or `status` would take a resumed run's last part for all of it."""
 
