@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from base.files import explained
+from base.process import listen
 from scenegen.params import SceneParams
 from scenegen.scene import SceneSpec, sample_scene
 
@@ -223,4 +224,5 @@ _COMMANDS = {
 }
 
 if __name__ == "__main__":
+    listen()  # SIGTERM, too, ends what runs as Ctrl-C does
     sys.exit(main())

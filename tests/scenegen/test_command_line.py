@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -321,3 +323,21 @@ def test_what_may_not_be_read_or_written_is_named(
     (place / closed).chmod(0o755)
     assert (place / "full" / "README.md").read_text() == "# My project"
     assert len(open_dataset(Path("data"))) == 8
+
+
+@pytest.mark.parametrize("kind", ["SIGINT", "SIGTERM"])
+def test_a_signal_in_an_export_is_one_line_and_leaves_nothing(
+    kind: str, rendered: Path, tmp_path: Path
+) -> None:
+    code = f"""
+import runpy, signal, sys
+from scenegen import exports
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a shell
+exports._write = lambda *_: signal.raise_signal(signal.{kind})
+sys.argv[1:] = ["export", "coco", {str(rendered)!r}, {str(tmp_path / "out")!r}]
+runpy.run_module("scenegen", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "interrupted; what is finished is kept\n")
+    assert list(tmp_path.iterdir()) == []
