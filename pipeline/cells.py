@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from ruamel.yaml import YAML
 
 from base import code
-from base.files import write_bytes
+from base.files import remove, write_bytes
 from models.params import MIXTURES, Cell
 from pipeline.running.stage import shown
 from scenegen.dataset import MODALITIES
@@ -78,10 +78,14 @@ def checked(definition: Path, cells: Mapping[str, Cell]) -> dict[str, bytes]:
 
 
 def write_checked(folder: Path, definition: Path, cells: Mapping[str, Cell]) -> None:
-    """Write what is `checked` into a folder; a file stays as it is while its content does."""
+    """Write what is `checked` into a folder; a file stays as it is while its content does.
+
+    All else in the folder goes, whatever it is; folders stay.
+    """
     wanted = {folder / name: content for name, content in checked(definition, cells).items()}
-    for path in {path for path in folder.rglob("*") if path.is_file()} - set(wanted):
-        path.unlink()
+    for path in [folder, *folder.rglob("*")]:
+        if not (path.is_file() if path in wanted else path.is_dir()):
+            remove(path)
     for path, content in wanted.items():
         if not path.is_file() or path.read_bytes() != content:
             write_bytes(path, content)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from base import lockfile
+from base.files import explained
 from models.params import Cell
 from pipeline import params
 from pipeline.cells import write_checked
@@ -41,5 +42,8 @@ def main() -> None:
 
 if __name__ == "__main__":
     lockfile.keep()
-    main()
+    try:
+        main()
+    except OSError as error:
+        fail(f"check: {explained(error)}; what is finished is kept. To go on: dvc repro")
     lockfile.hand_over()

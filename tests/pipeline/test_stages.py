@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from base import code
+from models.params import Cell
+from pipeline.cells import write_checked
 from pipeline.running import stage
 from tests.conftest import ROOT, run
 
@@ -217,3 +220,39 @@ def test_a_stage_whose_code_was_edited_since_the_check_is_refused(
     monkeypatch.delenv("DVC_STAGE")  # by hand: nothing is recorded
     with stage.running("summary", str):
         pass
+
+
+def test_a_check_puts_right_whatever_is_in_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    folder, cells = tmp_path / "checked", {"a": Cell()}
+
+    def found() -> dict[str, bytes]:
+        write_checked(folder, Path("dvc.yaml"), cells)
+        files = [path for path in folder.rglob("*") if not path.is_dir()]
+        return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+    folder.write_text("a file")
+    right = found()
+    assert {"code/score", "cells/a"} <= set(right)
+    (folder / "code/score").unlink()
+    (folder / "code/score/deep").mkdir(parents=True)
+    (folder / "code/score/deep/x").write_text("")
+    (folder / "code/render").write_text("edited")
+    (folder / "cells/leads").symlink_to(tmp_path / "nowhere")
+    assert found() == right
+
+
+def test_a_check_without_room_is_one_line(tmp_path: Path) -> None:
+    """A folder that cannot be made stands for the disk that is full."""
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    (tmp_path / "models").symlink_to(ROOT / "models")
+    (tmp_path / "data").write_text("")
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = run(tmp_path, sys.executable, "-m", "pipeline.check", check=False, PYTHONPATH=path)
+    assert done.returncode == 2
+    (told,) = done.stderr.splitlines()
+    assert told.startswith("check: data/checked/")
+    assert "Not a directory; what is finished is kept" in told
