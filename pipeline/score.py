@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -136,8 +137,12 @@ def moved(part: Part, other: Part, modalities: Sequence[str]) -> dict[str, Any]:
 
 def cost(run: str) -> dict[str, float]:
     """What the training of `run` took; one line and exit code 2 if it left no record."""
-    training = stage.read_json(Path(f"results/models/{run}.json"))
-    return {k: training[k] for k in ("train_seconds", "parameters", "encodes", "decodes")}
+
+    def costs(file: Path) -> dict[str, float]:
+        training = json.loads(file.read_text(encoding="utf-8"))
+        return {k: training[k] for k in ("train_seconds", "parameters", "encodes", "decodes")}
+
+    return stage.read(Path(f"results/models/{run}.json"), costs)
 
 
 def tried(given: Subset, component: int) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from base import code
 from base.files import npz_bytes
@@ -32,6 +34,12 @@ __all__ = ["main"]
 CODE = code.loaded("pipeline.score_faults")  # also where this is the script that runs
 
 
+def _components(score: Path) -> dict[str, Any]:
+    """As the table scores: with all sensors on as synergy, with one off as cross generation."""
+    chosen = json.loads(score.read_text(encoding="utf-8"))
+    return chosen["components"] | {"+".join(chosen["modalities"]): chosen["component"]}
+
+
 def main(run: str) -> None:
     """Figures of every modality from all sensors while one is faulty, for each kind and severity.
 
@@ -42,14 +50,12 @@ def main(run: str) -> None:
     params = stage.section("score", ScoreParams)
     faults = params.faults
     score = Path(f"results/scores/{run}.json")
-    chosen = stage.read_json(score, f"python -m pipeline.score {run}")
+    components = stage.read(score, _components, f"python -m pipeline.score {run}")
     dataset = rendered()
     vae, detectors = load(run, dataset.classes)
     names = tuple(vae.modalities)
     if len(names) < 2:
         stage.fail(f"{run}: has one sensor, {names[0]}; there is no other to rely on")
-    # As the table scores: with all sensors on as synergy, with one off as cross generation.
-    components = chosen["components"] | {"+".join(names): chosen["component"]}
     scenes = Scene.load(dataset, "test", names, faults.scenes)
     drawn = copies(len(scenes.numbers), params.resamples, params.seed)
     judge = Judge(detectors, scenes, len(dataset.classes), drawn)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -34,6 +35,10 @@ def figures(score: dict[str, Any]) -> dict[str, dict[str, float]]:
     return {"cross": cross, "all": {m: score["synergy"][m]["map50"] for m in names}}
 
 
+def _figures(file: Path) -> dict[str, dict[str, float]]:
+    return figures(json.loads(file.read_text(encoding="utf-8")))
+
+
 def curves(run: str) -> dict[str, list[tuple[int, float]]]:
     """The validation curves of one training, `loss` and PART_TERM: (step, nats per scene)."""
     found = {}
@@ -59,7 +64,7 @@ def main() -> None:
     """One small file of metrics per run that params.yaml asks for, and three tables to plot."""
     grid = params.load().grid
     runs = [f"{name}-{seed}" for name in (*grid.cells, *MODALITIES) for seed in grid.seeds]
-    found = {run: figures(stage.read_json(Path(f"results/scores/{run}.json"))) for run in runs}
+    found = {run: stage.read(Path(f"results/scores/{run}.json"), _figures) for run in runs}
     logged = {run: curves(run) for run in runs}
     shutil.rmtree(METRICS, ignore_errors=True)
     for run, table in found.items():

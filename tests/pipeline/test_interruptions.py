@@ -368,8 +368,8 @@ def test_a_stage_starts_while_somebody_looks(lock: Path) -> None:
 def test_a_signal_after_the_work_is_done_makes_no_failure_of_it(lock: Path, kind: int) -> None:
     """DVC records what ends well; a finished training would be repeated."""
     code = f"""
-import os, signal, time
-from pipeline import stage
+import os, signal
+from pipeline.running import stage
 
 class Library:
     def __del__(self, kill=os.kill, pid=os.getpid()):

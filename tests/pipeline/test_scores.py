@@ -33,6 +33,7 @@ from models import likelihoods
 from models.params import Cell
 from models.vae import MultimodalVAE
 from pipeline import score, score_faults, scores, train_detector
+from pipeline import summary as pipeline_summary
 from pipeline.bootstrap import bounds, copies
 from pipeline.faults import FAULTS, degrade
 from pipeline.mistakes import SURE, mistakes
@@ -798,6 +799,23 @@ def test_a_model_of_another_cell_under_this_name_is_one_line(
         score.main(run)
     (told,) = capsys.readouterr().err.splitlines()
     assert told.startswith(f"data/models/{run}.safetensors: is of another cell")
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null"])
+@pytest.mark.parametrize("kind", ["scores", "models"])
+def test_a_result_that_holds_something_else_is_one_line(
+    kind: str, content: str, quick: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = quick / f"results/{kind}/poe-none-0.json"
+    path.write_text(content)
+    readers = [lambda: score.cost("poe-none-0")]
+    if kind == "scores":
+        readers = [lambda: score_faults.main("poe-none-0"), pipeline_summary.main]
+    for read in readers:
+        with pytest.raises(SystemExit, match="2"):
+            read()
+        (told,) = capsys.readouterr().err.splitlines()
+        assert told.startswith(f"results/{kind}/poe-none-0.json: cannot be read")
 
 
 def test_a_detector_of_other_classes_is_one_line(
