@@ -4,15 +4,15 @@ __all__ = ["Augmentation", "DetectorParams", "Detectors"]
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from base.params import Section
 
 STRIDE = 32  # pixels of the network's input per cell of its coarsest grid
 
 
-class Augmentation(BaseModel):
+class Augmentation(Section):
     """Random changes of the training pictures, drawn anew for every picture of every epoch."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     flip: float = Field(
         default=0.5, ge=0, le=1, description="probability of a left-right mirror image, 0..1"
@@ -57,10 +57,8 @@ class Augmentation(BaseModel):
         return [key for key in ("hue", "saturation", "greyscale") if getattr(self, key) > 0]
 
 
-class DetectorParams(BaseModel):
+class DetectorParams(Section):
     """What decides the weights of one modality's detector, and how detections are read from it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     network: Literal["yolov3", "yolov3-tiny"] = Field(
         default="yolov3",
@@ -136,10 +134,8 @@ class DetectorParams(BaseModel):
         return self
 
 
-class Detectors(BaseModel):
+class Detectors(Section):
     """The whole `detector:` section."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     image: DetectorParams = DetectorParams()
     depth: DetectorParams = DetectorParams()

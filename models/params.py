@@ -6,7 +6,9 @@ import pkgutil
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from base.params import Section
 
 __all__ = [
     "MIXTURES",
@@ -38,11 +40,7 @@ def _names(folder: str) -> tuple[str, ...]:
     return tuple(sorted(module.name for module in pkgutil.iter_modules([str(HERE / folder)])))
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class ModalityParams(_Section):
+class ModalityParams(Section):
     """How one modality is likened to its reconstruction, and how much it counts."""
 
     likelihood: Literal["normal", "laplace", "bernoulli", "categorical"] = Field(
@@ -74,7 +72,7 @@ class ModalityParams(_Section):
         return self
 
 
-class NetworkParams(_Section):
+class NetworkParams(Section):
     """Encoders and decoders of images; vectors and sequences have one design each."""
 
     kind: Literal["residual", "cnn", "mixer"] = Field(
@@ -100,7 +98,7 @@ class NetworkParams(_Section):
     )
 
 
-class TrainingParams(_Section):
+class TrainingParams(Section):
     """Length, batch, optimiser and arithmetic of a training."""
 
     steps: int = Field(default=2000, ge=1, le=10_000_000, description="optimiser steps")
@@ -136,7 +134,7 @@ class TrainingParams(_Section):
     )
 
 
-class VAEParams(_Section):
+class VAEParams(Section):
     """The `vae:` section: what every cell of the grid shares."""
 
     modalities: dict[str, ModalityParams] = Field(
@@ -153,7 +151,7 @@ class VAEParams(_Section):
     training: TrainingParams = TrainingParams()
 
 
-class Cell(_Section):
+class Cell(Section):
     """One cell of the grid: a fusion, an objective and their options."""
 
     fusion: str = Field(default="poe", description="a file of models/fusions/")

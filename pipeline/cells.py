@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 from ruamel.yaml import YAML
 
 from base import code
 from base.files import remove, write_bytes
+from base.params import Section
 from models.params import MIXTURES, Cell
 from pipeline.running.stage import shown
 from scenegen.dataset import MODALITIES
@@ -22,10 +23,8 @@ OF_EVERY_CELL = {"fusion", "objective", "samples", "kl", "gradient", "beta"}  # 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 
 
-class GridParams(BaseModel):
+class GridParams(Section):
     """Which cells (fusion x objective) are trained, with which seeds."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     cells: dict[str, Cell] = Field(min_length=1, description="name: {fusion, objective, options}")
     seeds: list[int] = Field(min_length=1, description="one training per cell and seed; 0 or more")

@@ -7,8 +7,9 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 
+from base.params import Section
 from detector.params import Detectors
 from models.params import VAEParams, check_cell
 from pipeline.cells import GridParams, unread
@@ -23,10 +24,8 @@ from scenegen.splits import split_scenes
 __all__ = ["Params", "load"]
 
 
-class Params(BaseModel):
+class Params(Section):
     """The whole of params.yaml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     scenes: SceneParams
     detector: Detectors

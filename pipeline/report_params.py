@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from base.params import Section
 
 __all__ = ["ReportParams"]
 
 
-class ReportParams(BaseModel):
+class ReportParams(Section):
     """What report.html shows."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     examples: int = Field(ge=1, le=24, description="scenes in the pictures; scenes, 1 to 24")
     confidence: float = Field(

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
+from base.params import Section
 from pipeline.faults import FAULTS
 
 __all__ = ["FaultParams", "ScoreParams"]
 
 
-class FaultParams(BaseModel):
+class FaultParams(Section):
     """Sensors that lie: what is wrong with them, how badly, and on how many scenes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     kinds: list[str] = Field(min_length=1, description=f"of {', '.join(FAULTS)}")
     severities: list[float] = Field(
@@ -39,10 +38,8 @@ class FaultParams(BaseModel):
         return severities
 
 
-class ScoreParams(BaseModel):
+class ScoreParams(Section):
     """How trained models are scored."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     scenes: int = Field(ge=1, description="test scenes scored, the first of the split; scenes, 1+")
     subsets: Literal["table", "all"] = Field(

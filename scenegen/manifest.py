@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from base.files import write_bytes
+from base.params import Section
 from scenegen.params import CLASSES, SceneParams
 from scenegen.splits import SPLITS, split_scenes
 
@@ -32,10 +33,9 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=r"^\w[\w.-]*$", description="of a file in the same folder")]
 
 
-class Shard(BaseModel):
+class Shard(Section):
     """One file with the scenes `first` to `first + count - 1`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     file: Name
     first: int = Field(ge=0)
     count: int = Field(ge=1)
@@ -43,13 +43,12 @@ class Shard(BaseModel):
     fingerprint: Digest
 
 
-class Manifest(BaseModel):
+class Manifest(Section):
     """A dataset folder, in one file. `complete` is false until every shard is there.
 
     Shards are in order of their scenes, and no scene is in two; there may be gaps until then.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     format: Literal[2]  # FORMAT
     complete: bool
     sha256: Digest

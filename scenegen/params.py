@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic import AfterValidator, AllowInfNan, Field, Strict, model_validator
+
+from base.params import Section
 
 __all__ = [
     "CLASSES",
@@ -36,8 +38,10 @@ MAX_COVER = 0.35
 MOST_OBJECTS = 16
 
 
+# Its limits refuse what is not finite, and are named then.
+Bound = Annotated[float, AllowInfNan(True)]
 # YAML and JSON have lists, not tuples; what is in them stays strict.
-Pair = Annotated[tuple[float, float], Strict(False)]
+Pair = Annotated[tuple[Bound, Bound], Strict(False)]
 
 
 def _within(low: float, high: float) -> AfterValidator:
@@ -59,11 +63,7 @@ def _counts(pair: tuple[int, int]) -> tuple[int, int]:
     return pair
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class ObjectParams(_Section):
+class ObjectParams(Section):
     """How many objects stand on the floor, which, how large, where and in what colours."""
 
     count: Annotated[tuple[int, int], Strict(False), AfterValidator(_counts)] = Field(
@@ -132,7 +132,7 @@ class ObjectParams(_Section):
         return self
 
 
-class FloorParams(_Section):
+class FloorParams(Section):
     """The ground plane z = 0."""
 
     hue: Annotated[Pair, _within(0.0, 1.0)] = Field(
@@ -144,7 +144,7 @@ class FloorParams(_Section):
     )
 
 
-class BackdropParams(_Section):
+class BackdropParams(Section):
     """The upright wall behind the scene, at y = distance. It stays there when the camera turns."""
 
     hue: Annotated[Pair, _within(0.0, 1.0)] = Field(
@@ -162,7 +162,7 @@ class BackdropParams(_Section):
     )
 
 
-class CameraParams(_Section):
+class CameraParams(Section):
     """A pinhole that looks at the point (0, 0, look_height); each range is its jitter."""
 
     distance: Annotated[Pair, _within(0.1, 200.0)] = Field(
@@ -193,7 +193,7 @@ class CameraParams(_Section):
         return self
 
 
-class LightParams(_Section):
+class LightParams(Section):
     """One sun with sharp shadows, and an even ambient term."""
 
     azimuth: Annotated[Pair, _within(-180.0, 180.0)] = Field(
@@ -218,7 +218,7 @@ class LightParams(_Section):
         return self
 
 
-class ImageParams(_Section):
+class ImageParams(Section):
     """The picture; depth and object index share its pixels."""
 
     width: int = Field(default=64, ge=8, le=1024, description="pixels, 8 to 1024")
@@ -228,7 +228,7 @@ class ImageParams(_Section):
     )
 
 
-class DepthParams(_Section):
+class DepthParams(Section):
     """Planar distance along the optical axis, 16 bits over [near, far]."""
 
     near: float = Field(
@@ -245,7 +245,7 @@ class DepthParams(_Section):
         return self
 
 
-class RadarParams(_Section):
+class RadarParams(Section):
     """Bird's-eye grid with the camera at the middle of the bottom edge."""
 
     width: int = Field(default=64, ge=8, le=1024, description="cells across, 8 to 1024")
@@ -279,7 +279,7 @@ class RadarParams(_Section):
         return self
 
 
-class BoxParams(_Section):
+class BoxParams(Section):
     """Which objects get a box."""
 
     min_pixels: int = Field(
@@ -290,7 +290,7 @@ class BoxParams(_Section):
     )
 
 
-class SceneParams(_Section):
+class SceneParams(Section):
     """The `scenes:` section. Scene k depends on these (but for `count`) and on k alone."""
 
     seed: int = Field(default=0, ge=0, lt=2**63, description="master seed, 0 to 2^63 - 1")

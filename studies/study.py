@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from pipeline.running import stage
 
-__all__ = ["CUB", "MNIST_SVHN", "STUDIES", "Section", "Study", "device"]
+__all__ = ["CUB", "MNIST_SVHN", "STUDIES", "Study", "device"]
 
 Loaded = TypeVar("Loaded", bound=BaseModel)
 Found = TypeVar("Found")
@@ -25,12 +25,6 @@ def device() -> str:
     import torch  # seconds that checks and reports do without
 
     return stage.device() or ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-class Section(BaseModel):
-    """A section of a study's params.yaml: no unknown key, no coerced type."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 @dataclass(frozen=True)

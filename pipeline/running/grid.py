@@ -31,10 +31,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 from ruamel.yaml import YAML
 
 from base import lockfile
+from base.params import Section
 from base.process import SIGNALS
 from base.progress import Progress
 from pipeline.running.stage import (
@@ -644,10 +645,9 @@ def entry(job: Job, params: dict[str, Any]) -> Entry:
     }
 
 
-class _Described(BaseModel):
+class _Described(Section):
     """A file or folder of the project, as dvc.lock describes it."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
     path: str
     hash: Literal["md5"]
     md5: str = Field(pattern=r"^[0-9a-f]{32}(\.dir)?$")
@@ -662,20 +662,18 @@ class _Described(BaseModel):
         return path
 
 
-class _Entry(BaseModel):
+class _Entry(Section):
     """A stage's run, as dvc.lock describes it."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
     cmd: str
     deps: list[_Described]
-    params: dict[str, dict[str, Any]] = {}
+    params: dict[str, dict[str, Any]] = Field(default={})
     outs: list[_Described]
 
 
-class _Record(BaseModel):
+class _Record(Section):
     """data/study.json: a dvc.lock in JSON."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
     version: Literal["2.0"] = Field(alias="schema")
     stages: dict[str, _Entry]
 

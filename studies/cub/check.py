@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import model_validator
 
 from base import lockfile
+from base.params import Section
 from models.params import VAEParams
 from pipeline.cells import write_checked
 from studies.checked import StudyGrid, check_cells
@@ -16,7 +17,7 @@ from studies.cub.params import (
     ScoreParams,
     TextParams,
 )
-from studies.study import CUB, Section
+from studies.study import CUB
 
 __all__ = ["Params", "main"]
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from studies.study import Section
+from base.params import Section
 
 __all__ = [
     "CCAParams",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pydantic import model_validator
 
 from base import lockfile
+from base.params import Section
 from models.params import VAEParams
 from pipeline.cells import write_checked
 from studies.checked import StudyGrid, check_cells
 from studies.mnist_svhn.params import ClassifierParams, DataParams, ReportParams, ScoreParams
-from studies.study import MNIST_SVHN, Section
+from studies.study import MNIST_SVHN
 
 __all__ = ["Params", "main"]
 
