@@ -17,13 +17,13 @@ from typing import Any
 
 __all__ = [
     "SIGNALS",
-    "answer_while_starting",
     "end_child_with_parent",
     "end_with",
     "heed_no_more",
     "interrupted",
     "listen",
     "open_streams",
+    "start",
 ]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C, and what a cluster sends to say the same
@@ -49,11 +49,13 @@ def heed_no_more() -> None:
     atexit.register(_answer, signal.SIG_IGN)
 
 
-def answer_while_starting() -> None:
-    """Until `listen`, a signal ends this process with one line and exit code 130.
+def start() -> None:
+    """What `python -m MODULE` does first, before its imports, which take seconds.
 
-    Modules import for seconds before anything can be interrupted or lost.
+    Standard streams are opened. Until `listen`, a signal ends this process with one line and exit
+    code 130: nothing can be lost so early.
     """
+    open_streams()
     _answer(_starting)
 
 

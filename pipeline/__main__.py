@@ -3,6 +3,11 @@ tools around it."""
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from base.process import start
+
+    start()
+
 import argparse
 import contextlib
 import os

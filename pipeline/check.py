@@ -10,6 +10,11 @@ others, and an edited docstring nothing.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from base.process import start
+
+    start()
+
 from pathlib import Path
 
 from base import lockfile

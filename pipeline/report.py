@@ -5,6 +5,11 @@ The cells come from params.yaml alone; a score file that no cell asks for is not
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from base.process import start
+
+    start()
+
 import csv
 import math
 import statistics

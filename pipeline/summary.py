@@ -5,6 +5,11 @@ Score files hold every subset and metric, hundreds of numbers each; a table of t
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from base.process import start
+
+    start()
+
 import csv
 import io
 import json

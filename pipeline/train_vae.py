@@ -3,6 +3,11 @@ modality and seed, which is the same model with a single modality."""
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from base.process import start
+
+    start()
+
 import argparse
 import contextlib
 import shutil

@@ -7,6 +7,11 @@ classes for CUB, they are not the test classes, and no weights need to be downlo
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from base.process import start
+
+    start()
+
 import io
 from collections.abc import Sequence
 from dataclasses import replace

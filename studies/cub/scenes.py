@@ -6,6 +6,11 @@ bird's species; captions say more than that, and each leaves something out.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from base.process import start
+
+    start()
+
 import contextlib
 import shutil
 import tempfile

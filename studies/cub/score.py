@@ -6,6 +6,11 @@ belongs to.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from base.process import start
+
+    start()
+
 from collections.abc import Mapping
 from functools import partial
 from typing import Any

@@ -5,6 +5,11 @@ Everything is learned from the training captions and pictures alone.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from base.process import start
+
+    start()
+
 import numpy as np
 from gensim.models import FastText
 from gensim.models.callbacks import CallbackAny2Vec

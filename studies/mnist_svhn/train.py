@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from base.process import start
+
+    start()
+
 from studies.mnist_svhn.pairs import load
 from studies.study import MNIST_SVHN
 from studies.training import train_run, training
