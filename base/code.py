@@ -18,6 +18,7 @@ from typing import Any
 __all__ = ["deciding", "digest", "loaded"]
 
 ROOT = Path(__file__).parents[1]
+ROOMS = ("base", "benchmarks", "detector", "models", "pipeline", "scenegen", "studies")
 SILENT = ("base", "pipeline.running")
 
 
@@ -66,9 +67,12 @@ def _file(name: str, root: Path) -> Path:
 
 
 def _modules(name: str, root: Path) -> Iterable[str]:
-    """A module of ours and the packages it lies in, which Python runs first; none if not ours."""
+    """A module of ours and the packages it lies in, which Python runs first; none if not ours.
+
+    Where the project is installed, others' packages lie beside it.
+    """
     parts = name.split(".")
-    if any(f"{name}.".startswith(f"{room}.") for room in SILENT):
+    if parts[0] not in ROOMS or any(f"{name}.".startswith(f"{room}.") for room in SILENT):
         return
     for count in range(1, len(parts) + 1):
         one = ".".join(parts[:count])

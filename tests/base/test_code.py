@@ -22,7 +22,8 @@ FILES = {
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(code, "ROOMS", ("base", "room"))
     for name, text in FILES.items():
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -80,6 +81,19 @@ def test_an_import_in_any_form_is_followed(project: Path, line: str) -> None:
     assert "room.other" not in code.deciding("room.make", root=project)
 
 
+def test_a_package_of_others_in_the_same_folder_is_not_read(project: Path) -> None:
+    """As where the project is installed: torch is no code of ours."""
+    (project / "numeric").mkdir()
+    (project / "numeric/__init__.py").write_text("def broken(:\n")
+    edit(project, "room/parts.py", '"""Parts."""\n', "import numeric\n")
+    assert code.deciding("room.make", root=project) == ["room", "room.make", "room.parts"]
+
+
+def test_every_package_of_this_project_is_ours() -> None:
+    found = {file.parent.name for file in ROOT.glob("*/__init__.py")}
+    assert set(code.ROOMS) == found - {"tests"}
+
+
 def test_a_file_that_is_not_python_is_named(project: Path) -> None:
     (project / "room/parts.py").write_text("def half(:\n")
     with pytest.raises(ValueError, match=r"room/parts\.py: SyntaxError"):
@@ -114,7 +128,7 @@ def test_a_process_keeps_the_digest_of_what_it_has_loaded(project: Path) -> None
         "import sys\n"
         "from pathlib import Path\n"
         "from base import code\n"
-        "code.ROOT = Path.cwd()\n"
+        "code.ROOT, code.ROOMS = Path.cwd(), ('room',)\n"
         "code.digest.__kwdefaults__['root'] = Path.cwd()\n"
         "import room.make\n"
         "first = code.loaded('room.make')\n"
