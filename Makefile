@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := repro
-.PHONY: repro test lint format bench preview smoke default table3 grid paper status requirements help clean
+.PHONY: repro test check lint format bench preview smoke default table3 grid paper status requirements help clean
 
 repro: $(VENV)/ready  ## create the environment, then run every stage that is not up to date
 	@python -m pipeline check --dvc
@@ -32,10 +32,13 @@ $(VENV)/test-ready: requirements-test.txt $(VENV)/ready
 test: $(VENV)/test-ready  ## run every test (a real smoke run of the pipeline is among them)
 	python -m pytest -n logical --maxprocesses 4 --dist loadscope
 
+check: lint  ## format, rules, types and the tests that take no run of the pipeline: 2 minutes
+	python -m pytest -n logical --maxprocesses 4 --dist loadscope -m "not slow"
+
 lint: $(VENV)/test-ready  ## check format, rules and types
 	ruff format --check .
 	ruff check .
-	mypy base scenegen models detector pipeline studies benchmarks
+	mypy
 
 format: $(VENV)/test-ready  ## format the code
 	ruff format .

@@ -24,6 +24,16 @@ settings.register_profile(
 )
 settings.load_profile("steady")
 
+# What asks for one of these waits for a run of DVC, many renders or trained detectors.
+SLOW = {"smoke", "studies_smoke", "thousand", "dataset", "tiny_hash", "detector", "installed"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests that `make check` leaves to `make test`: by fixture here, others by their mark."""
+    for item in items:
+        if SLOW & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
 
 def shipped(name: str) -> str:
     """A file as the repository ships it, not what a run or its user has made of it."""
