@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 import torch
 from gensim.models import FastText
-from models.progress import Progress
 from PIL import Image
 from ruamel.yaml import YAML
 from sklearn.cross_decomposition import CCA
 from torchvision.models import resnet101
 
+from base.progress import Progress
 from scenegen.layout import record_dtype
 from scenegen.manifest import Shard, make_manifest
 from scenegen.params import CLASSES
