@@ -25,7 +25,16 @@ settings.register_profile(
 settings.load_profile("steady")
 
 # What asks for one of these waits for a run of DVC, many renders or trained detectors.
-SLOW = {"smoke", "studies_smoke", "thousand", "dataset", "tiny_hash", "detector", "installed"}
+SLOW = {
+    "smoke",
+    "studies_smoke",
+    "thousand",
+    "dataset",
+    "tiny_hash",
+    "detector",
+    "installed",
+    "archive",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

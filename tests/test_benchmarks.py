@@ -17,6 +17,7 @@ from scenegen.dataset import open_dataset
 from tests.conftest import run
 
 
+@pytest.mark.slow
 def test_training_is_measured_beside_multivae() -> None:
     small = ["--rounds", "1", "--size", "16", "--batch", "4", "--latent", "8", "--threads", "1"]
     ran = subprocess.run(

@@ -24,6 +24,8 @@ from detector.boxes import normalised
 from detector.params import Augmentation
 from tests.detector.drawn import CLASSES, SMALL, draw, truth
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PRESET = YAML(typ="safe").load(ROOT / "pipeline/presets/paper.yaml")
 TINY = SMALL.model_copy(update={"width_multiple": 0.0625, "image_size": 32, "epochs": 3})

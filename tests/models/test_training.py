@@ -87,6 +87,7 @@ def assert_same_weights(one: Path, two: Path) -> None:
         assert torch.equal(value, second[key]), key
 
 
+@pytest.mark.slow
 def test_a_killed_training_resumes_to_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +115,7 @@ def test_a_killed_training_resumes_to_the_same_weights(
     assert not checkpoints.exists(), "a finished training leaves no checkpoint"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_memory_that_was_freed_is_not_asked_for_anew(tmp_path: Path) -> None:
     """After a training the same blocks a second time cost no page faults, or they are 30,000."""
@@ -239,6 +241,7 @@ def test_modalities_that_are_missing_are_named(tmp_path: Path) -> None:
         run(tmp_path, data={key: x[:0] for key, x in DATA.items()})
 
 
+@pytest.mark.slow
 def test_the_same_numbers_in_another_form_train_the_same_model(tmp_path: Path) -> None:
     """Read-only, memory-mapped, strided, of another byte order; unsigned categories."""
     for name, x in MIXED_DATA.items():
@@ -292,6 +295,7 @@ def at_once(folder: Path, barrier: Any) -> None:
     run(folder, params=LONGER)
 
 
+@pytest.mark.slow
 def test_how_many_run_at_once_changes_no_byte(tmp_path: Path) -> None:
     run(tmp_path / "alone", params=LONGER)
     context = multiprocessing.get_context("spawn")
@@ -309,6 +313,7 @@ def test_how_many_run_at_once_changes_no_byte(tmp_path: Path) -> None:
     assert two == alone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["seed", "data", "validation", "params", "order", "cell"])
 def test_a_checkpoint_of_something_else_is_not_resumed(change: str, tmp_path: Path) -> None:
     def stop(row: dict[str, float]) -> None:
@@ -361,6 +366,7 @@ def test_a_checkpoint_of_another_kind_of_device_is_not_resumed() -> None:
     assert cuda == second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [0, 40, -1])
 def test_a_damaged_checkpoint_is_named_and_trained_anew(
     place: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -393,6 +399,7 @@ def test_curves_name_terms_and_modalities(tmp_path: Path) -> None:
     assert rows[0]["loss"] == pytest.approx(kl - total, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_it_learns(tmp_path: Path) -> None:
     longer = PARAMS.training.model_copy(update={"steps": 150, "learning_rate": 3e-3})
     history = run(tmp_path, params=PARAMS.model_copy(update={"training": longer}), cell=Cell())[
@@ -402,6 +409,7 @@ def test_it_learns(tmp_path: Path) -> None:
     assert history[-1]["validation_loss"] < 0.7 * history[0]["validation_loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["residual", "mixer"])
 def test_what_is_always_black_is_learned_at_once(tmp_path: Path, kind: str) -> None:
     """Logits start at one half and are stretched: a weight's step of 0.002 would not get there."""

@@ -378,6 +378,7 @@ def test_image_sides_that_do_not_fit_are_named(kind: str, side: int, step: int) 
         MultimodalVAE(image_params(kind), Cell(), shapes)
 
 
+@pytest.mark.slow
 def test_params_import_no_torch_and_a_model_only_its_own_entries() -> None:
     code = (
         "import sys; import models.params as p; assert 'torch' not in sys.modules;"

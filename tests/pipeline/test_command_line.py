@@ -99,6 +99,7 @@ def test_a_number_out_of_its_range_is_refused(
     assert capsys.readouterr().err.endswith(f"error: {said}\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
@@ -186,6 +187,7 @@ def test_a_run_that_the_params_do_not_ask_for_is_one_line(
     assert set(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", ["<&- >&- 2>&-", ">&-", "| true", "| head -c 1"])
 def test_closed_streams_and_readers_that_leave_are_no_error(tmp_path: Path, closed: str) -> None:
     shutil.copy(ROOT / "params.yaml", tmp_path)
@@ -205,6 +207,7 @@ def test_what_is_printed_is_utf8_whatever_the_locale(tmp_path: Path) -> None:
     assert "params.yaml: caf\xe9 = 1: unknown key; there are scenes, " in done.stderr
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     shutil.copy(ROOT / "params.yaml", tmp_path)
     (tmp_path / ".cache").touch()  # where a folder should be; root may write anywhere
@@ -220,6 +223,7 @@ def test_a_device_that_is_there_is_taken(monkeypatch: pytest.MonkeyPatch) -> Non
     assert stage.device() is None
 
 
+@pytest.mark.slow
 def test_training_refuses_a_missing_gpu_before_it_touches_anything(
     smoke: Path, tmp_path: Path
 ) -> None:
@@ -236,6 +240,7 @@ def test_training_refuses_a_missing_gpu_before_it_touches_anything(
     assert (project / "data/models/poe-none-0.safetensors").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "said"),
     [
@@ -255,6 +260,7 @@ def test_check_refuses_code_that_cannot_be_imported(tmp_path: Path, code: str, s
     assert done.stderr.strip().count("\n") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["repro", "smoke"])
 def test_make_refuses_a_device_before_anything(tmp_path: Path, target: str) -> None:
     project = clone(tmp_path / "project")
@@ -384,6 +390,7 @@ def test_json_has_null_for_a_figure_that_is_none(tmp_path: Path) -> None:
     assert not re.search("NaN|Infinity", text)
 
 
+@pytest.mark.slow
 def test_a_cluster_that_does_not_answer_is_one_line() -> None:
     done = run(
         ROOT, "python", "-m", "pipeline", "train", "--scheduler", "tcp://127.0.0.1:9", check=False

@@ -270,6 +270,7 @@ def test_a_job_that_was_killed_says_so(here: Path) -> None:
     assert outcome.failed == killed
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("heeding")
 def test_a_signal_reaches_the_stage_that_dvc_runs_and_not_dvc(
     here: Path, monkeypatch: pytest.MonkeyPatch
@@ -332,6 +333,7 @@ grid.run(jobs, 1, lambda one: None)
 """
 
 
+@pytest.mark.slow
 def test_a_stage_ends_with_a_command_that_was_killed(here: Path) -> None:
     """Or whoever goes on would begin it beside itself."""
     (here / "params.yaml").write_text("a: 1\n")
@@ -386,6 +388,7 @@ def test_jobs_go_to_a_dask_cluster(here: Path) -> None:
     assert os.getpid() not in ran_by
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("heeding")
 def test_interrupted_it_stops_a_cluster_and_names_what_does_not(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -436,6 +439,7 @@ def another_dvc(folder: Path, seconds: float = 99) -> Iterator[None]:
             other.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped", [False, True])
 def test_recording_waits_for_another_dvc_command(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stopped: bool
@@ -507,6 +511,7 @@ def test_a_training_that_fails_costs_its_own_cell_alone(smoke: Path, tmp_path: P
     assert set(left) == bad | {"summary", "report"}
 
 
+@pytest.mark.slow
 def test_repro_beside_train_is_refused_and_takes_nothing_from_it(
     smoke: Path, tmp_path: Path
 ) -> None:
@@ -544,6 +549,7 @@ def test_repro_beside_train_is_refused_and_takes_nothing_from_it(
     assert steps[-1] > 400 - every
 
 
+@pytest.mark.slow
 def test_train_leaves_alone_what_another_dvc_command_works_on(here: Path) -> None:
     run(here, "git", "init", "-q")
     run(here, "dvc", "init", "-q")
@@ -557,6 +563,7 @@ def test_train_leaves_alone_what_another_dvc_command_works_on(here: Path) -> Non
     assert json.loads((here / ".dvc/tmp/rwlock").read_text())["write"].keys() == {str(here / "one")}
 
 
+@pytest.mark.slow
 def test_an_interrupted_train_stops_what_runs_and_says_what_is_kept(
     smoke: Path, tmp_path: Path
 ) -> None:
@@ -576,6 +583,7 @@ def test_an_interrupted_train_stops_what_runs_and_says_what_is_kept(
     assert "interrupted; the checkpoint in" in log.read_text()
 
 
+@pytest.mark.slow
 def test_a_stage_is_reserved_until_it_is_recorded(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -771,6 +779,7 @@ def test_a_file_that_is_no_record_is_named(
     assert re.fullmatch(r"data/study\.json: .+\n", capsys.readouterr().err)
 
 
+@pytest.mark.slow
 def test_a_study_is_taken_over_without_its_models(
     studied: Path, smoke: Path, tmp_path: Path
 ) -> None:
@@ -784,6 +793,7 @@ def test_a_study_is_taken_over_without_its_models(
     assert "poe" in (home / "results/table3.md").read_text()
 
 
+@pytest.mark.slow
 def test_what_a_study_brought_along_is_in_dvcs_cache(
     studied: Path, smoke: Path, tmp_path: Path
 ) -> None:
@@ -808,6 +818,7 @@ def test_what_a_study_brought_along_is_in_dvcs_cache(
             assert (home / file.relative_to(studied)).read_bytes() == file.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_study_of_other_params_is_refused_by_key(
     studied: Path, smoke: Path, tmp_path: Path
 ) -> None:

@@ -219,6 +219,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(
     "command",
@@ -278,6 +279,7 @@ def test_a_signal_waits_until_a_stage_is_recorded() -> None:
             signal.signal(kind, handler)
 
 
+@pytest.mark.slow
 def test_an_interruption_that_comes_as_another_error_is_one(lock: Path) -> None:
     """As in torch, while it reads a safetensors file: "could not determine the shape of object"."""
     code = """

@@ -22,6 +22,8 @@ from base import lockfile
 from pipeline.running import stage
 from tests.conftest import ROOT, run, shipped
 
+pytestmark = pytest.mark.slow
+
 STAGE = f"""import sys, time
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path

@@ -183,6 +183,7 @@ def test_of_many_mistakes_the_first_are_told(
     assert lines[-1] == f"{path}: {1000 - stage.MISTAKES} more mistakes"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["pipeline check", "pipeline.check"])
 def test_a_sensor_that_shows_nothing_is_refused(tmp_path: Path, command: str) -> None:
     project = clone(tmp_path / "project")
@@ -241,6 +242,7 @@ def test_every_key_of_the_models_is_in_the_file_with_a_comment(tmp_path: Path) -
             assert "#" in rest, f"no comment: {line}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", presets.names())
 def test_presets_are_valid_and_keep_comments(tmp_path: Path, name: str) -> None:
     text = presets.render(name, SHIPPED)
@@ -254,6 +256,7 @@ def test_the_default_preset_undoes_every_other(name: str) -> None:
     assert presets.render("default", presets.render(name, SHIPPED)) == SHIPPED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["grid", "paper"])
 def test_the_papers_scenes_are_frozen(tmp_path: Path, name: str) -> None:
     """The preset asks for the very scenes whose hash is committed."""

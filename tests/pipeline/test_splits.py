@@ -20,6 +20,8 @@ from scenegen.generate import render_dataset
 from scenegen.params import SceneParams
 from tests.conftest import shipped
 
+pytestmark = pytest.mark.slow
+
 TEST = [k for k in range(60) if k % 5 == 4]
 VALIDATION = [0, 20, 40]
 TRAIN = [k for k in range(60) if k % 5 != 4 and k % 20 != 0]

@@ -40,6 +40,7 @@ def opened() -> tuple[Counter[Path], list[status.Entry]]:
     return _watched.pop(), found
 
 
+@pytest.mark.slow
 def test_no_file_is_read_once_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clone has the records of the default run and none of its data: all times are needed."""
     project = clone(tmp_path / "project")
@@ -60,6 +61,7 @@ def test_no_file_is_read_once_a_stage(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not {f: n for f, n in growth.items() if f.is_relative_to(project)}
 
 
+@pytest.mark.slow
 def test_a_fresh_clone_has_all_of_it_left_and_an_estimate_for_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +98,7 @@ def test_an_estimate_grows_with_the_work(name: str, key: str, value: object, tim
     assert status._work(name, params) == pytest.approx(times * before)
 
 
+@pytest.mark.slow
 def test_a_look_waits_while_dvc_writes_its_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +111,7 @@ def test_a_look_waits_while_dvc_writes_its_lock(
     assert status.look() == expected
 
 
+@pytest.mark.slow
 def test_a_lock_that_cannot_be_read_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,6 +148,7 @@ def test_a_damaged_note_of_a_run_is_named_and_deleted(
     assert sorted(os.listdir(stage.RUNS)) == ["one.json", "one.lock"]
 
 
+@pytest.mark.slow
 def test_damaged_results_and_notes_leave_times_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,8 @@ from scenegen.dataset import MODALITIES, open_dataset
 from tests.conftest import run
 from tests.pipeline.test_stages import change, stale
 
+pytestmark = pytest.mark.slow
+
 KEYS = {
     "AWS_ACCESS_KEY_ID": "someone",
     "AWS_SECRET_ACCESS_KEY": "secret",

@@ -235,6 +235,7 @@ def test_a_manifest_that_is_a_folder_or_cut_off_is_named(
     assert "data/manifest.json" in refused(place, command.split(), capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", range(0, len(DAMAGE), 4))
 def test_rendering_again_mends_damaged_shards(rendered: Path, tmp_path: Path, start: int) -> None:
     """Each of the four in its own way; but for a folder, which may be a user's own."""

@@ -24,6 +24,8 @@ from scenegen.scene import sample_scene
 from scenegen.splits import SPLITS, split_scenes
 from tests.scenegen.conftest import tiny
 
+pytestmark = pytest.mark.slow
+
 
 def test_splits_partition_and_do_not_move() -> None:
     parts = [split_scenes(s, 1000) for s in SPLITS]

@@ -26,6 +26,8 @@ from scenegen.params import CLASSES
 from scenegen.splits import SPLITS
 from tests.scenegen.conftest import tiny
 
+pytestmark = pytest.mark.slow
+
 SIDES = {"image": 32, "depth": 32, "radar": 64}
 
 

@@ -33,6 +33,8 @@ from scenegen.worker import render_scenes
 from tests.conftest import ROOT
 from tests.scenegen.conftest import tiny
 
+pytestmark = pytest.mark.slow
+
 
 def _render(params: SceneParams, folder: Path, **options: Any) -> str:
     """Render in this process unless the test names workers or an executor; returns the hash."""

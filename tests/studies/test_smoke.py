@@ -137,6 +137,7 @@ def test_stale_scores_run_side_by_side_and_are_recorded(
     assert "up to date" in status
 
 
+@pytest.mark.slow
 def test_the_roots_repro_leaves_the_studies_alone(tmp_path: Path) -> None:
     plan = run(clone(tmp_path / "project"), "dvc", "repro", "--dry", "--force").stdout
     assert "train_vae" in plan
@@ -161,6 +162,7 @@ def test_every_param_reaches_a_stage(study: str) -> None:
 PRESETS = [(s, p.stem) for s in STUDIES for p in (ROOT / f"studies/{s}/presets").glob("*.yaml")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("study", "preset"), PRESETS)
 def test_every_preset_makes_valid_params(tmp_path: Path, study: str, preset: str) -> None:
     home = tmp_path / f"studies/{study}"
@@ -188,6 +190,7 @@ def test_a_preset_leaves_nothing_of_the_one_before(study: str) -> None:
             ), name
 
 
+@pytest.mark.slow
 def test_a_hand_edit_that_no_preset_sets_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -239,6 +242,7 @@ BAD = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("study", "old", "new", "key"), BAD, ids=[key for *_, key in BAD])
 def test_bad_params_are_refused_in_one_line_before_any_work(
     tmp_path: Path, study: str, old: str, new: str, key: str

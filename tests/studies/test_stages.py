@@ -124,6 +124,7 @@ def birds(folder: Path) -> None:
 KILLED = {"mnist_svhn": digits, "cub": birds}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("study", KILLED)
 def test_a_killed_training_goes_on_to_the_same_bytes_and_shows_how_far_it_is(
     tmp_path: Path, study: str
@@ -205,6 +206,7 @@ LACKING = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("study", "module", "lines"), LACKING, ids=[s for s, *_ in LACKING])
 def test_files_that_are_not_there_are_all_named_before_any_work(
     tmp_path: Path, study: str, module: str, lines: list[str]
