@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from detector import yolo
+from detector import trained
 from models.mixture import Draws
 from models.params import Cell, VAEParams
 from models.training import batch_rows, rate
@@ -136,7 +136,7 @@ def main() -> None:
     dataset = open_dataset(options.data)
     scenes = Scene.load(dataset, "validation", [options.modality])
     drawn = copies(len(scenes.numbers), 0, 0)  # the scenes themselves, no resamples
-    judge = Judge({options.modality: yolo.load(weights)}, scenes, len(dataset.classes), drawn)
+    judge = Judge({options.modality: trained.load(weights)}, scenes, len(dataset.classes), drawn)
     for kind in options.kinds:
         if len(list(options.out.glob(f"{kind}-*.safetensors"))) < options.points:
             fit(kind, dataset, options)

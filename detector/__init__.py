@@ -1,1 +1,1 @@
-"""YOLOv3 on arrays, and the mean average precision of what it finds; import the submodules."""
+"""Detectors on arrays, and the mean average precision of what it finds; import the submodules."""

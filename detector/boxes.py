@@ -1,11 +1,14 @@
 """Boxes found and boxes that are there, as plain arrays."""
 
-__all__ = ["Detections", "Truth", "normalised"]
+__all__ = ["Detections", "Images", "Truth", "normalised"]
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+Images = npt.NDArray[np.uint8]
+"""Pictures uint8 [N, H, W, C]."""
 
 Truth = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 """Boxes [n, 4] as x1, y1, x2, y2 in pixels, and classes [n]: what is in one picture."""

@@ -1,14 +1,23 @@
 """The `detector:` section of params.yaml: one `DetectorParams` per modality."""
 
-__all__ = ["Augmentation", "DetectorParams", "Detectors"]
+__all__ = ["Augmentation", "DetectorParams", "Detectors", "network_names"]
 
+import pkgutil
+from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from base.params import Section
 
+KINDS = Path(__file__).parent / "kinds"
 STRIDE = 32  # pixels of the network's input per cell of its coarsest grid
+
+
+def network_names() -> tuple[str, ...]:
+    """Names of the kinds of networks: the files of `detector/kinds/`, with - for _."""
+    files = pkgutil.iter_modules([str(KINDS)])
+    return tuple(sorted(file.name.replace("_", "-") for file in files))
 
 
 class Augmentation(Section):
@@ -58,11 +67,17 @@ class Augmentation(Section):
 
 
 class DetectorParams(Section):
-    """What decides the weights of one modality's detector, and how detections are read from it."""
+    """What decides the weights of one modality's detector, and how detections are read from it.
 
-    network: Literal["yolov3", "yolov3-tiny"] = Field(
+    Beside these there may be keys that the network's own file declares; YOLOv3's has none.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    network: str = Field(
         default="yolov3",
-        description="yolov3 (three strides: 8, 16, 32) or yolov3-tiny (two: 16, 32)",
+        description="a file of detector/kinds/: yolov3 (three strides: 8, 16, 32), yolov3-tiny "
+        "(two: 16, 32) or one of yours",
     )
     width_multiple: float = Field(
         default=0.25,
@@ -113,6 +128,13 @@ class DetectorParams(Section):
         default=50, ge=1, le=300, description="detections kept per picture, 1..300"
     )
 
+    @field_validator("network")
+    @classmethod
+    def _has_a_file(cls, value: str) -> str:
+        if value not in network_names():
+            raise ValueError(f"must be a file of detector/kinds/: {', '.join(network_names())}")
+        return value
+
     @field_validator("image_size")
     @classmethod
     def _whole_cells(cls, value: int) -> int:
@@ -131,6 +153,14 @@ class DetectorParams(Section):
             raise ValueError(
                 f"image_size is {self.image_size}, but yolov3-tiny needs {2 * STRIDE} or more"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _other_keys_are_the_networks(self) -> Self:
+        if self.model_extra:
+            from detector import kinds  # whose files need torch, which params do without
+
+            kinds.check(self.network, self.model_extra)
         return self
 
 

@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from base import code
 from base.files import remove, write_bytes
 from base.params import Section
+from detector import kinds
 from models.params import MIXTURES, Cell
 from pipeline.running.stage import shown
 from scenegen.dataset import MODALITIES
@@ -56,12 +57,15 @@ def code_of(cell: Cell) -> bytes:
     return f"{code.digest(fusion, objective)}\n".encode()
 
 
-def checked(definition: Path, cells: Mapping[str, Cell]) -> dict[str, bytes]:
-    """What the stages of a dvc.yaml wait for: of each stage and each cell its code's digest.
+def checked(
+    definition: Path, cells: Mapping[str, Cell], detectors: Mapping[str, str] | None = None
+) -> dict[str, bytes]:
+    """What stages of a dvc.yaml wait for: of each stage, cell and detector its code's digest.
 
     Args:
         definition: the dvc.yaml, whose commands name the modules that decide what stages make.
         cells: the cells of its grid.
+        detectors: modality -> the kind of its detector.
 
     Returns:
         File below the folder of what is checked -> its content.
@@ -73,15 +77,26 @@ def checked(definition: Path, cells: Mapping[str, Cell]) -> dict[str, bytes]:
             for name, body in stages.items()
         },
         **{f"cells/{name}": code_of(cell) for name, cell in cells.items()},
+        **{
+            f"detectors/{modality}": f"{code.digest(kinds.module(kind))}\n".encode()
+            for modality, kind in (detectors or {}).items()
+        },
     }
 
 
-def write_checked(folder: Path, definition: Path, cells: Mapping[str, Cell]) -> None:
+def write_checked(
+    folder: Path,
+    definition: Path,
+    cells: Mapping[str, Cell],
+    detectors: Mapping[str, str] | None = None,
+) -> None:
     """Write what is `checked` into a folder; a file stays as it is while its content does.
 
     All else in the folder goes, whatever it is; folders stay.
     """
-    wanted = {folder / name: content for name, content in checked(definition, cells).items()}
+    wanted = {
+        folder / name: content for name, content in checked(definition, cells, detectors).items()
+    }
     for path in [folder, *folder.rglob("*")]:
         if not (path.is_file() if path in wanted else path.is_dir()):
             remove(path)

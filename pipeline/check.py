@@ -3,9 +3,9 @@
 DVC deletes a stage's outputs before it runs its command, so a stage that refuses its own params
 has already lost its last result. Every other stage depends on this one's constant output instead.
 
-It also writes which code decides each stage, and each cell of the grid (`base/code.py`). A stage
-depends on these files and on no code, so that an edited fusion makes its own cells stale and no
-others, and an edited docstring nothing.
+It also writes which code decides each stage, each cell of the grid and each detector
+(`base/code.py`). A stage depends on these files and on no code, so that an edited fusion makes its
+own cells stale and no others, and an edited docstring nothing.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from models.params import Cell
 from pipeline import params
 from pipeline.cells import write_checked
 from pipeline.running.stage import PARAMS, fail
+from scenegen.dataset import MODALITIES
 from scenegen.params import SceneParams
 from scenegen.sight import blind_sensor
 
-__all__ = ["check_sensors", "main"]
+__all__ = ["check_sensors", "looked_up", "main"]
 
 FOLDER, DEFINITION = Path("data/checked"), Path("dvc.yaml")
 UNIMODAL = Cell(fusion="poe", objective="none")
@@ -38,11 +39,17 @@ def check_sensors(scenes: SceneParams) -> None:
         fail(f"{PARAMS}: scenes.{blind}")
 
 
+def looked_up(config: params.Params) -> tuple[dict[str, Cell], dict[str, str]]:
+    """What a stage finds by a name in params: the cells, and each modality's kind of detector."""
+    kinds = {modality: getattr(config.detector, modality).network for modality in MODALITIES}
+    return {**config.grid.cells, "unimodal": UNIMODAL}, kinds
+
+
 def main() -> None:
     """Check params.yaml, then write files that change only if what they stand for does."""
     config = params.load()
     check_sensors(config.scenes)
-    write_checked(FOLDER, DEFINITION, {**config.grid.cells, "unimodal": UNIMODAL})
+    write_checked(FOLDER, DEFINITION, *looked_up(config))
 
 
 if __name__ == "__main__":

@@ -335,7 +335,7 @@ def main(run: str) -> None:
     plan = planned(vae, judge.scenes, params)
     parts = Parts(
         f"score-{run}",
-        {"score": params.model_dump(exclude={"faults"}), "code": [CODE, *code_of(vae)]},
+        {"score": params.model_dump(exclude={"faults"}), "code": [CODE, *code_of(vae, detectors)]},
         [model_file(run), *map(detector_file, names), stage.DATASET / MANIFEST],
         plan.count,
     )

@@ -97,7 +97,7 @@ def main(run: str) -> None:
         {
             "score": params.model_dump(),
             "components": components,
-            "code": [CODE, *code_of(vae)],
+            "code": [CODE, *code_of(vae, detectors)],
         },
         [model_file(run), *map(detector_file, names), stage.DATASET / MANIFEST],
         len(makers),

@@ -33,8 +33,8 @@ from base.process import end_child_with_parent
 from base.progress import Progress
 from detector.boxes import Detections, Truth
 from detector.metrics import match, one_class
-from detector.yolo import Detector
-from detector.yolo import load as load_detector
+from detector.trained import Detector
+from detector.trained import load as load_detector
 from models import fusions, objectives
 from models.likelihoods import expected
 from models.params import Cell
@@ -64,7 +64,12 @@ __all__ = [
 
 BATCH = 256  # scenes decoded at once; no score depends on it
 SURE = 0.5  # score from which a detection on a prior sample counts as an object
-LIBRARIES = ("torch", "ultralytics", "pycocotools", "numpy", "opencv-python")  # decide figures
+LIBRARIES = (
+    "torch",
+    "pycocotools",
+    "numpy",
+    "opencv-python",
+)  # decide figures; detectors add theirs
 SSIM_SIGMA, SSIM_SIDE = 1.5, 11  # the Gaussian window of Wang et al. 2004
 
 Loaded = TypeVar("Loaded")
@@ -334,9 +339,10 @@ def load(run: str, classes: Sequence[str]) -> tuple[MultimodalVAE, dict[str, Det
     return vae, detectors
 
 
-def code_of(vae: MultimodalVAE) -> tuple[str, str]:
-    """Digests of the code of a model's fusion and objective."""
-    return fusions.code_of(vae.cell.fusion), objectives.code_of(vae.cell.objective)
+def code_of(vae: MultimodalVAE, detectors: Mapping[str, Detector]) -> list[str]:
+    """Digests of the code of a model's fusion and objective, and what decides its detectors."""
+    of_model = [fusions.code_of(vae.cell.fusion), objectives.code_of(vae.cell.objective)]
+    return [*of_model, *(each for d in detectors.values() for each in d.decided_by)]
 
 
 def model_file(run: str) -> Path:

@@ -1,4 +1,4 @@
-"""Stage `train_detector`: one YOLOv3 per modality, the yardstick of every score."""
+"""Stage `train_detector`: one detector per modality, the yardstick of every score."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from detector import yolo
+from detector import trained, training
 from detector.metrics import mean_average_precision
 from detector.params import Detectors
 from pipeline.running import stage
@@ -33,7 +33,7 @@ def main(modality: str) -> None:
     params, device = getattr(stage.section("detector", Detectors), modality), stage.device()
     dataset = rendered()
     weights = Path(f"data/detectors/{modality}.safetensors")
-    trained = yolo.train(
+    told = training.train(
         dataset.array(modality, "train"),
         dataset.boxes(modality, "train"),
         dataset.array(modality, "validation"),
@@ -47,16 +47,16 @@ def main(modality: str) -> None:
         keep=True,
     )
     test = mean_average_precision(
-        yolo.load(weights, device).detect(dataset.array(modality, "test")),
+        trained.load(weights, device).detect(dataset.array(modality, "test")),
         dataset.boxes(modality, "test"),
         len(dataset.classes),
     )
     stage.write_json(
         Path(f"results/detectors/{modality}.json"),
         {
-            "validation": {name: trained[name] for name in test},
+            "validation": {name: told[name] for name in test},
             "test": test,
-            "train_seconds": round(trained["train_seconds"], 1),
+            "train_seconds": round(told["train_seconds"], 1),
         },
     )
     shutil.rmtree(checkpoints(modality), ignore_errors=True)
@@ -69,7 +69,7 @@ if __name__ == "__main__":
     with stage.running(
         f"train_detector@{asked}",
         lambda: stage.checkpoint_kept(
-            checkpoints(asked), f"one after each epoch and every {yolo.SAVE_EVERY:.0f} s"
+            checkpoints(asked), f"one after each epoch and every {training.SAVE_EVERY:.0f} s"
         ),
     ):
         main(asked)

@@ -182,6 +182,9 @@ def _value(params_now: Mapping[str, Any], key: str) -> Any:
     return found
 
 
+_OF = {"cells": "fusion or objective", "code": "code", "detectors": "kind of detector"}
+
+
 class _Changes:
     """What differs from the stages' last runs; a file that many share is looked at once."""
 
@@ -189,9 +192,7 @@ class _Changes:
         self.config = config
         self._now = now
         # The files as `check` would write them now.
-        self._checked = cells.checked(
-            check.DEFINITION, {**config.grid.cells, "unimodal": check.UNIMODAL}
-        )
+        self._checked = cells.checked(check.DEFINITION, *check.looked_up(config))
         self._known: dict[tuple[type[Output], str, str | None], dict[str, str]] = {}
 
     def of(self, item: PipelineStage) -> list[str]:
@@ -205,7 +206,7 @@ class _Changes:
             if path.is_relative_to(check.FOLDER) and path.exists():
                 place = path.relative_to(check.FOLDER)
                 if path.read_bytes() != self._checked.get(str(place)):
-                    reasons.append("fusion or objective" if place.parts[0] == "cells" else "code")
+                    reasons.append(_OF[place.parts[0]])
                     continue
             reasons += self._status(dep)
         return reasons + [f"{o} {s}" for out in item.outs for o, s in self._status(out).items()]

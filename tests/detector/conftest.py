@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from detector.yolo import Detector, load, train
+from detector.trained import Detector, load
+from detector.training import train
 from tests.detector.drawn import CLASSES, SMALL, draw
 
 

@@ -17,9 +17,8 @@ import safetensors.numpy
 import torch
 from ruamel.yaml import YAML
 from torch.optim.optimizer import register_optimizer_step_pre_hook
-from ultralytics.utils.loss import v8DetectionLoss
 
-from detector import yolo
+from detector import kinds, trained, training
 from detector.boxes import normalised
 from detector.params import Augmentation
 from tests.detector.drawn import CLASSES, SMALL, draw, truth
@@ -36,7 +35,7 @@ from pathlib import Path
 import torch
 from tests.detector.drawn import CLASSES, draw
 from tests.detector.test_training import TINY
-from detector.yolo import train
+from detector.training import train
 torch.set_num_threads(1)
 train(*draw(160, 0), *draw(8, 1), CLASSES, TINY, Path(sys.argv[1]), scratch=Path(sys.argv[2]),
       seed=int(sys.argv[3]), device="cpu")
@@ -53,7 +52,7 @@ def _one_thread() -> object:
 
 def _report(out: Path, seed: int = 0, keep: bool = False, **changes: object) -> dict[str, float]:
     params = TINY.model_copy(update=changes)
-    return yolo.train(
+    return training.train(
         *draw(160, 0),
         *draw(8, 1),
         CLASSES,
@@ -106,7 +105,7 @@ def test_a_training_goes_on_from_any_step(
     """Ten steps are an epoch; two and a half are asked for, of changing pictures."""
     changes = {"epochs": 2.5, "augmentation": Augmentation()}
     whole = _train(tmp_path / "whole", **changes)
-    real, made = yolo._checkpoint, []
+    real, made = training._checkpoint, []
 
     def stops(*arguments: Any) -> None:
         real(*arguments)
@@ -114,8 +113,8 @@ def test_a_training_goes_on_from_any_step(
         if made[-1] == steps:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(yolo, "SAVE_EVERY", 0.0)
-    monkeypatch.setattr(yolo, "_checkpoint", stops)
+    monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(training, "_checkpoint", stops)
     with pytest.raises(KeyboardInterrupt):
         _train(tmp_path / "a", **changes)
     assert made == list(range(1, steps + 1))
@@ -142,13 +141,13 @@ def test_a_kept_checkpoint_is_of_the_end(
 ) -> None:
     """What made of a detector was interrupted is made again without training it."""
     first = _train(tmp_path / "a", keep=True)
-    monkeypatch.setattr(yolo, "_step", None)
+    monkeypatch.setattr(training, "_step", None)
     assert _train(tmp_path / "a") == first
     assert not (tmp_path / "scratch").exists()
 
 
 def test_seconds_add_up_over_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    draws = yolo._draws
+    draws = training._draws
 
     def slow(seed: int, epoch: int, n: int) -> object:
         if epoch == 0:
@@ -158,7 +157,7 @@ def test_seconds_add_up_over_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return draws(seed, epoch, n)
 
     began = time.monotonic()
-    monkeypatch.setattr(yolo, "_draws", slow)
+    monkeypatch.setattr(training, "_draws", slow)
     with pytest.raises(KeyboardInterrupt):
         _report(tmp_path / "a", epochs=2)
     monkeypatch.undo()
@@ -169,28 +168,37 @@ def test_seconds_add_up_over_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_checkpoint_serves_only_its_own_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = yolo._config(TINY, 3, CLASSES)
+    config = training._config(TINY, 3, CLASSES)
     images, truths = draw(4, 0)
-    data = yolo._Data(images, *yolo.normalised(truths, 64, 64))
+    data = training._Data(images, *normalised(truths, 64, 64))
     other_images = data.images.copy()
     other_images[3, 0, 0, 0] ^= 1
     other_boxes = data.boxes + np.float32(0.01)
-    longer = yolo._config(TINY.model_copy(update={"epochs": 4}), 3, CLASSES)
+    longer = training._config(TINY.model_copy(update={"epochs": 4}), 3, CLASSES)
     cpu = torch.device("cpu")
     prints = {
-        yolo._fingerprint(data, config, 0, cpu),
-        yolo._fingerprint(data, config, 1, cpu),
-        yolo._fingerprint(data, longer, 0, cpu),
-        yolo._fingerprint(data, yolo._config(TINY, 3, ("square", "ball")), 0, cpu),
-        yolo._fingerprint(yolo._Data(other_images, data.boxes, data.classes), config, 0, cpu),
-        yolo._fingerprint(yolo._Data(data.images, other_boxes, data.classes), config, 0, cpu),
-        yolo._fingerprint(yolo._Data(data.images, data.boxes, 1 - data.classes), config, 0, cpu),
-        yolo._fingerprint(data, config, 0, torch.device("cuda:0")),
+        training._fingerprint(data, config, 0, cpu),
+        training._fingerprint(data, config, 1, cpu),
+        training._fingerprint(data, longer, 0, cpu),
+        training._fingerprint(data, training._config(TINY, 3, ("square", "ball")), 0, cpu),
+        training._fingerprint(
+            training._Data(other_images, data.boxes, data.classes), config, 0, cpu
+        ),
+        training._fingerprint(
+            training._Data(data.images, other_boxes, data.classes), config, 0, cpu
+        ),
+        training._fingerprint(
+            training._Data(data.images, data.boxes, 1 - data.classes), config, 0, cpu
+        ),
+        training._fingerprint(data, config, 0, torch.device("cuda:0")),
     }
     assert len(prints) == 8
-    assert yolo._fingerprint(data, config, 0, cpu) in prints
+    assert training._fingerprint(data, config, 0, cpu) in prints
+    with monkeypatch.context() as edited:
+        edited.setattr(kinds, "code_of", lambda name: f"another {name}")
+        assert training._fingerprint(data, config, 0, cpu) not in prints
     monkeypatch.setattr(torch, "__version__", "0")
-    assert yolo._fingerprint(data, config, 0, cpu) not in prints
+    assert training._fingerprint(data, config, 0, cpu) not in prints
 
 
 GUARDED = (
@@ -206,7 +214,7 @@ before = dict(os.environ)
 """
     + RUN.replace("device=", "progress=False, device=")
     + """
-from detector.yolo import load
+from detector.trained import load
 found = load(Path(sys.argv[1]), "cpu").detect(draw(4, 2)[0])
 assert len(found) == 4
 changed = {k for k in before | dict(os.environ) if before.get(k) != os.environ.get(k)}
@@ -246,21 +254,21 @@ def test_one_file_without_pickle(tmp_path: Path) -> None:
     content = _train(tmp_path / "a", epochs=1)
     tensors = safetensors.numpy.load(content)
     assert all(np.isfinite(t).all() for t in tensors.values())
-    detector = yolo.load(tmp_path / "a", "cpu")
+    detector = trained.load(tmp_path / "a", "cpu")
     assert (detector.classes, detector.channels) == (CLASSES, 3)
     assert detector.params.epochs == 1
     safetensors.numpy.save_file(tensors, tmp_path / "other")
     with pytest.raises(ValueError, match="another program wrote it"):
-        yolo.load(tmp_path / "other")
+        trained.load(tmp_path / "other")
 
 
 @pytest.mark.parametrize("network", ["yolov3", "yolov3-tiny"])
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_every_network_and_precision_trains(tmp_path: Path, network: str, precision: str) -> None:
     _train(tmp_path / "a", network=network, precision=precision, epochs=1, image_size=64)
-    trained = yolo.load(tmp_path / "a", "cpu").network.state_dict()
-    assert all(tensor.isfinite().all() for tensor in trained.values())
-    found = yolo.load(tmp_path / "a", "cpu").detect(draw(3, 0)[0])
+    weights = trained.load(tmp_path / "a", "cpu").network.state_dict()
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+    found = trained.load(tmp_path / "a", "cpu").detect(draw(3, 0)[0])
     assert all(np.isfinite(d.boxes).all() and (d.scores > 0).all() for d in found)
 
 
@@ -270,15 +278,17 @@ def test_the_full_network_trains(tmp_path: Path) -> None:
     assert (full["width_multiple"], full["depth_multiple"]) == (1, 1)
     params = TINY.model_copy(update={**full, "image_size": 32, "epochs": 0.1, "batch": 8})
     out = tmp_path / "a"
-    told = yolo.train(
+    told = training.train(
         *draw(160, 0), *draw(8, 1), CLASSES, params, out, scratch=tmp_path, seed=0, device="cpu"
     )
     # Its backbone and neck with ultralytics' anchor-free head; with the head of 2018 it is 61.9 M.
     assert told["parameters"] == pytest.approx(103.7e6, rel=0.005)
-    trained = yolo.load(out, "cpu").network.state_dict()
-    begun = yolo._build(yolo._config(params, 3, CLASSES), 0).fuse(verbose=False).state_dict()
-    assert all(tensor.isfinite().all() for tensor in trained.values())
-    assert any(not torch.equal(trained[key], begun[key]) for key in trained)
+    weights = trained.load(out, "cpu").network.state_dict()
+    begun = (
+        training._build(training._config(params, 3, CLASSES), 0).fuse(verbose=False).state_dict()
+    )
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+    assert any(not torch.equal(weights[key], begun[key]) for key in weights)
 
 
 @pytest.mark.parametrize(("epochs", "steps"), [(0.01, 1), (0.5, 5), (1.5, 15)])
@@ -291,7 +301,7 @@ def test_an_epoch_may_be_a_part_of_one(
 
 def test_the_rate_by_hand(tmp_path: Path) -> None:
     """A rise from a tenth of the peak over a twentieth of the steps, then a cosine to 1 %."""
-    at = [yolo._rate(done, TINY) / TINY.learning_rate for done in (0, 0.025, 0.05, 0.525, 1)]
+    at = [training._rate(done, TINY) / TINY.learning_rate for done in (0, 0.025, 0.05, 0.525, 1)]
     assert at == pytest.approx([0.1, 0.55, 1, 0.505, 0.01])
     used: list[float] = []
     handle = register_optimizer_step_pre_hook(
@@ -307,7 +317,7 @@ def test_what_is_reported_is_of_the_validation_pictures(tmp_path: Path) -> None:
     """Of pictures without an object no precision is defined."""
     images, boxes = draw(160, 0)
     for seen, told in (((images[:4], boxes[:4]), False), ((images[:4], [truth()] * 4), True)):
-        report = yolo.train(
+        report = training.train(
             *(images, boxes), *seen, CLASSES, TINY.model_copy(update={"epochs": 0.1}),
             tmp_path / "a", scratch=tmp_path / "scratch", seed=0, device="cpu",
         )  # fmt: skip
@@ -320,19 +330,19 @@ def test_boxes_reach_the_loss_as_fractions_of_the_side() -> None:
     boxes, classes = normalised(truths, 32, 64)
     assert boxes[1].tolist() == [[0.25, 0.25, 0.5, 0.75], [0, 0, 1, 0.25]]
     assert classes.tolist() == [[-1, -1], [1, 0]]
-    data = yolo._Data(np.zeros((2, 32, 64, 3), np.uint8), boxes, classes)
+    data = training._Data(np.zeros((2, 32, 64, 3), np.uint8), boxes, classes)
     unchanged = Augmentation(flip=0, scale=0, translate=0)
     params = TINY.model_copy(update={"augmentation": unchanged})
-    batch = yolo._batch(data, np.array([1, 0]), params, torch.Generator())
-    assert batch["bboxes"].tolist() == [[0.375, 0.5, 0.25, 0.5], [0.5, 0.125, 1, 0.25]]
-    assert batch["cls"].tolist() == [1, 0]
-    assert batch["batch_idx"].tolist() == [0, 0]
+    _, objects = training._batch(data, np.array([1, 0]), params, torch.Generator())
+    assert objects.boxes.tolist() == [[0.375, 0.5, 0.25, 0.5], [0.5, 0.125, 1, 0.25]]
+    assert objects.classes.tolist() == [1, 0]
+    assert objects.pictures.tolist() == [0, 0]
 
 
 def test_each_epoch_has_an_order_and_changes_of_its_own() -> None:
     orders, changes = [], []
     for epoch in (0, 1, 0):
-        order, generator = yolo._draws(3, epoch, 20)
+        order, generator = training._draws(3, epoch, 20)
         orders.append(order.tolist())
         changes.append(torch.rand(4, generator=generator).tolist())
         assert sorted(order) == list(range(20))
@@ -341,18 +351,18 @@ def test_each_epoch_has_an_order_and_changes_of_its_own() -> None:
 
 
 def test_weights_alone_decay_and_gradients_are_clipped() -> None:
-    network = yolo._build(yolo._config(TINY, 3, CLASSES), 0)
-    optimizer = yolo._optimizer(network, TINY)
+    network = training._build(training._config(TINY, 3, CLASSES), 0)
+    optimizer = training._optimizer(network, TINY)
     decay = {id(w): g["weight_decay"] for g in optimizer.param_groups for w in g["params"]}
-    trained = [(name, w) for name, w in network.named_parameters() if w.requires_grad]
-    assert {decay[id(w)] for name, w in trained if "conv.weight" in name} == {5e-4}
-    assert {decay[id(w)] for name, w in trained if "bn." in name or "bias" in name} == {0}
+    learnt = [(name, w) for name, w in network.named_parameters() if w.requires_grad]
+    assert {decay[id(w)] for name, w in learnt if "conv.weight" in name} == {5e-4}
+    assert {decay[id(w)] for name, w in learnt if "bn." in name or "bias" in name} == {0}
     network.args = SimpleNamespace(box=7500, cls=500, dfl=1500)  # a thousand times the usual
     images, truths = draw(8, 0)
-    data = yolo._Data(images, *normalised(truths, 64, 64))
-    batch = yolo._batch(data, np.arange(8), TINY, torch.Generator())
-    yolo._step(network.train(), v8DetectionLoss(network), optimizer, batch)
-    norm = torch.stack([w.grad.norm() for _, w in trained if w.grad is not None]).norm()
+    data = training._Data(images, *normalised(truths, 64, 64))
+    batch = training._batch(data, np.arange(8), TINY, torch.Generator())
+    training._step(network.train(), optimizer, *batch, TINY.precision)
+    norm = torch.stack([w.grad.norm() for _, w in learnt if w.grad is not None]).norm()
     assert norm.item() == pytest.approx(10, rel=1e-3)
 
 
@@ -361,7 +371,7 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
 
     def refused(match: str, *arrays: object, params: object = TINY) -> None:
         with pytest.raises(ValueError, match=match):
-            yolo.train(
+            training.train(
                 *arrays, *draw(2, 1), CLASSES, params, tmp_path / "a", scratch=tmp_path, seed=0
             )
 

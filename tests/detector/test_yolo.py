@@ -13,10 +13,10 @@ from torchvision.ops import box_iou
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils import YAML, checks
 
-from detector import yolo
+from detector import training
 from detector.boxes import Detections, Truth
 from detector.metrics import mean_average_precision
-from detector.yolo import Detector
+from detector.trained import Detector
 from tests.detector.drawn import CLASSES, SMALL, draw
 
 
@@ -92,8 +92,8 @@ def test_what_is_kept_is_within_the_limits_and_up_to_them(
     """Of an untrained network, which sees a box of 15 cells' width around every cell."""
     limits = {"nms_iou": 0.6, "confidence_floor": 0.001, "max_detections": 300, **change}
     small = {"width_multiple": 0.0625, "image_size": 256}
-    config = yolo._config(SMALL.model_copy(update={**small, **limits}), 3, CLASSES)
-    network = yolo._build(config, 0)
+    config = training._config(SMALL.model_copy(update={**small, **limits}), 3, CLASSES)
+    network = training._build(config, 0)
     with torch.no_grad():
         for layer in network.model[-1].cv3:  # scores of 0.2 to 0.8 in place of one for all
             layer[-1].bias.zero_()

@@ -6,9 +6,10 @@ from tests.mutants import Mutant
 
 TRAINING = ("tests/detector/test_yolo.py", "tests/detector/test_training.py", "-k")
 # Without those that train to the end, are killed or look for stray files.
-BY_HAND = "limits or by_hand or reported or reach_the_loss or each_epoch or decay"
+BY_HAND = "own_call or limits or by_hand or reported or reach_the_loss or each_epoch or decay"
 TESTS = {
     "*": (*TRAINING, BY_HAND),
+    "kinds/__init__.py": ("tests/detector/test_kinds.py", "-k", "keys"),
     "augment.py": ("tests/detector/test_augment.py",),
     "metrics.py": ("tests/detector/test_metrics.py",),
 }
@@ -16,32 +17,32 @@ TESTS = {
 MUTANTS = (
     Mutant(
         "the rate ends above LAST_RATE",
-        "yolo.py",
+        "training.py",
         "(LAST_RATE + (1 - LAST_RATE) * fall)",
         "(0.1 + 0.9 * fall)",
     ),
     Mutant(
         "no warm-up",
-        "yolo.py",
+        "training.py",
         "if done < params.warmup:",
         "if done < 0:",
     ),
     Mutant(
         "overlaps suppressed by the default alone",
-        "yolo.py",
-        "p.nms_iou,",
+        "kinds/yolov3.py",
+        "params.nms_iou,",
         "0.6,",
     ),
     Mutant(
         "a floor that no param moves",
-        "yolo.py",
-        "p.confidence_floor,",
+        "kinds/yolov3.py",
+        "params.confidence_floor,",
         "0.01,",
     ),
     Mutant(
         "as many detections as the library keeps",
-        "yolo.py",
-        "max_det=p.max_detections,",
+        "kinds/yolov3.py",
+        "max_det=params.max_detections,",
         "",
     ),
     Mutant(
@@ -52,35 +53,47 @@ MUTANTS = (
     ),
     Mutant(
         "corners in place of middles",
-        "yolo.py",
+        "training.py",
         "(corners[:, :2] + corners[:, 2:]) / 2",
         "corners[:, :2]",
     ),
     Mutant(
         "biases decay",
-        "yolo.py",
+        "training.py",
         '"weight_decay": 0.0}',
         '"weight_decay": params.weight_decay}',
     ),
     Mutant(
         "gradients are not clipped",
-        "yolo.py",
+        "training.py",
         "    nn.utils.clip_grad_norm_(network.parameters(), CLIP)\n",
         "",
     ),
     Mutant(
         "every epoch of a detector alike",
-        "yolo.py",
+        "training.py",
         "np.random.SeedSequence([seed, epoch])",
         "np.random.SeedSequence([seed])",
     ),
     Mutant(
         "training pictures reported as validation",
-        "yolo.py",
+        "training.py",
         "    found = load(out, device).detect(val_images)\n"
         "    measured = mean_average_precision(found, val_boxes, len(classes))\n",
         "    found = load(out, device).detect(images)\n"
         "    measured = mean_average_precision(found, boxes, len(classes))\n",
+    ),
+    Mutant(
+        "a checkpoint of another version of its kind",
+        "training.py",
+        'codes = [CODE, kinds.code_of(config["params"]["network"])]',
+        "codes = [CODE]",
+    ),
+    Mutant(
+        "keys that no kind declares",
+        "kinds/__init__.py",
+        "unknown = sorted(set(options) - set(declared.model_fields))",
+        "unknown = []",
     ),
     Mutant(
         "precision read off at eleven recalls",

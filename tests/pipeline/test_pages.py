@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from detector import yolo
+from detector import trained
 from models.vae import MultimodalVAE
 from scenegen.dataset import MODALITIES, open_dataset
 from tests.conftest import ROOT, run
@@ -158,7 +158,7 @@ def object_class(shown: str, project: Path) -> None:
     assert (np.load(project / "data/shapes3d/shard-00000.npy")["label"] == 4).any()
     assert ran(shown) == {"check", "render", *(f"train_detector@{m}" for m in MODALITIES)}
     for m in MODALITIES:
-        assert yolo.load(project / f"data/detectors/{m}.safetensors").classes[4:] == ("disc",)
+        assert trained.load(project / f"data/detectors/{m}.safetensors").classes[4:] == ("disc",)
 
 
 def share(shown: str, project: Path) -> None:

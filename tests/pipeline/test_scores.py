@@ -25,10 +25,10 @@ import torch
 from torchmetrics.functional.image import structural_similarity_index_measure as reference_ssim
 
 from base import weights
-from detector import yolo
+from detector import trained, training
 from detector.boxes import Detections, Truth
 from detector.metrics import mean_average_precision
-from detector.yolo import load as load_detector
+from detector.trained import load as load_detector
 from models import likelihoods
 from models.params import Cell
 from models.vae import MultimodalVAE
@@ -53,7 +53,7 @@ def judge(smoke: Path) -> Judge:
     """The smoke run's detectors before its test scenes."""
     dataset = open_dataset(smoke / "data/shapes3d")
     names = ("image", "depth", "radar")
-    detectors = {m: yolo.load(smoke / f"data/detectors/{m}.safetensors", "cpu") for m in names}
+    detectors = {m: load_detector(smoke / f"data/detectors/{m}.safetensors", "cpu") for m in names}
     scenes = Scene.load(dataset, "test", names)
     drawn = copies(len(scenes.numbers), RESAMPLES, 0)
     return Judge(detectors, scenes, len(dataset.classes), drawn)
@@ -661,7 +661,7 @@ def test_a_detector_learns_on_the_training_split_and_is_reported_on_the_others(
         given.extend(arrays[:4])
         return {**before["validation"], "train_seconds": 1.0}
 
-    monkeypatch.setattr(yolo, "train", watched)
+    monkeypatch.setattr(training, "train", watched)
     train_detector.main("radar")
     for split, pictures, boxes in zip(
         ("train", "validation"), given[::2], given[1::2], strict=True
@@ -822,10 +822,10 @@ def test_a_detector_of_other_classes_is_one_line(
     quick: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = quick / "data/detectors/depth.safetensors"
-    config, content = weights.read(path, yolo.FORMAT)
+    config, content = weights.read(path, trained.FORMAT)
     save = partial(safetensors.torch.save, safetensors.torch.load(content))
     classes = config["classes"][::-1]
-    path.write_bytes(weights.sealed(save, yolo.FORMAT, {**config, "classes": classes}))
+    path.write_bytes(weights.sealed(save, trained.FORMAT, {**config, "classes": classes}))
     with pytest.raises(SystemExit, match="2"):
         score.main("poe-none-0")
     (told,) = capsys.readouterr().err.splitlines()

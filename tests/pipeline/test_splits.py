@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from detector import yolo
+from detector import trained, training
 from models.params import Cell
 from models.training import train
 from pipeline import presets, score, score_faults, train_detector, train_vae
@@ -94,8 +94,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
         made = Tiny(np.concatenate([np.load(file) for file in files]), [], [], [])
         patch.setattr(train_vae, "train", _watched(train, made.vaes))
         train_vae.main("moe-none-0", Cell(fusion="moe"), MODALITIES)
-        patch.setattr(yolo, "train", _watched(yolo.train, made.detectors))
-        patch.setattr(yolo.Detector, "detect", _watched(yolo.Detector.detect, made.detectors))
+        patch.setattr(training, "train", _watched(training.train, made.detectors))
+        patch.setattr(trained.Detector, "detect", _watched(trained.Detector.detect, made.detectors))
         precision = _watched(train_detector.mean_average_precision, made.detectors)
         patch.setattr(train_detector, "mean_average_precision", precision)
         for modality in MODALITIES:

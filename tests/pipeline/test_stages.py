@@ -179,6 +179,35 @@ def test_an_edit_makes_stale_what_its_code_decides_and_nothing_else(
     )  # fmt: skip
 
 
+def test_a_kind_of_detector_makes_stale_what_it_trains_and_judges(project: Path) -> None:
+    kinds = ("yolov3", "yolov3-tiny")
+    section = YAML(typ="safe").load((project / "params.yaml").read_text())["detector"]
+    assert {one["network"] for one in section.values()} <= set(kinds)
+    judged = {
+        *(f"{stage}@{cell}-none-0" for stage in SCORED for cell in ("moe", "poe")),
+        *(f"{stage}@poe-ecg-0" for stage in SCORED),
+        *(f"score_unimodal@{modality}-0" for modality in section),
+    }
+    used = {m for m in section if section[m]["network"] == "yolov3-tiny"}
+    tiny = edited(
+        project, "detector/kinds/yolov3_tiny.py", "class Network", "ONE = 1\n\nclass Network"
+    )
+    assert tiny == (judged if used else set()) | {f"train_detector@{m}" for m in used}
+    both = edited(project, "detector/kinds/yolov3.py", "box=7.5", "box=7.6")
+    assert both == judged | {f"train_detector@{m}" for m in section}
+
+
+def test_another_kind_makes_stale_what_it_is_to_judge(project: Path) -> None:
+    """A new file does not, nor one that no detector uses; its name in params.yaml does."""
+    tiny = "from detector.kinds.yolov3_tiny import Network\n"
+    (project / "detector/kinds/mine.py").write_text(tiny)
+    assert stale(project) == set()
+    change(project, "detector.radar.network", "mine")
+    new = stale(project)
+    assert {"train_detector@radar", "score_unimodal@radar-0", "score@poe-none-0"} <= new
+    assert not {"train_detector@image", "score_unimodal@image-0", "train_vae@poe-none-0"} & new
+
+
 def test_a_fusion_stands_on_a_helper_of_its_own(project: Path) -> None:
     (project / "models/helper.py").write_text("HALF = 0.5\n")
     with open(project / "models/fusions/moe.py", "a") as file:

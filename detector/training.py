@@ -1,78 +1,41 @@
-"""YOLOv3 on arrays in memory: training, one file, detection. The only importer of ultralytics.
+"""Training a detector of any kind on arrays in memory, and writing it to one file.
 
-Networks, loss, assignment of boxes to cells and non-maximum suppression are ultralytics'. The loop
-around them is ours: its trainer wants a folder of files, draws from global random state, writes
-plots and asks the network, and cannot promise the same weights twice.
+The loop is ours: libraries' own want a folder of files, draw from global random state, write plots
+and ask the network, and cannot promise the same weights twice.
 """
 
-__all__ = ["Detector", "load", "train"]
+from __future__ import annotations
 
-import contextlib
-import copy
+__all__ = ["train"]
+
 import io
-import logging
 import math
-import os
-import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import safetensors.torch
 import torch
-import torchvision  # noqa: F401  (ultralytics takes its fast suppression only if it is there)
 from torch import Tensor, nn
 
 from base import code
 from base.checkpoints import Checkpoints, fingerprint
 from base.files import write_bytes
 from base.progress import Progress
-from base.weights import read, sealed
-from detector import augment
-from detector.boxes import Detections, Truth, normalised
+from detector import augment, kinds
+from detector.boxes import Images, Truth, normalised
 from detector.metrics import mean_average_precision
+from detector.network import Network, Objects
 from detector.params import DetectorParams
+from detector.trained import as_bytes, device_of, load, on_device, to_floats
 
-
-@contextlib.contextmanager
-def _private_settings() -> Iterator[None]:
-    """Let ultralytics find no network and write its settings where nobody keeps them."""
-    with tempfile.TemporaryDirectory() as folder:
-        ours = {"YOLO_CONFIG_DIR": folder, "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false"}
-        theirs = {key: os.environ.get(key) for key in ours}
-        os.environ.update(ours)
-        try:
-            yield
-        finally:
-            for key, value in theirs.items():
-                os.environ.pop(key)
-                if value is not None:
-                    os.environ[key] = value
-
-
-with _private_settings():
-    from ultralytics import __version__ as ultralytics_version
-    from ultralytics.nn.tasks import DetectionModel
-    from ultralytics.utils import LOGGER, ROOT, YAML
-    from ultralytics.utils.loss import v8DetectionLoss
-    from ultralytics.utils.nms import non_max_suppression
-
-LOGGER.setLevel(logging.ERROR)
-
-FORMAT = "yolov3-detector/1"
-GAINS = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5)  # ultralytics' defaults
 CLIP = 10.0  # largest norm of the gradient, ultralytics' default
 LAST_RATE = 0.01  # the learning rate at the end, as a fraction of its peak
 SAVE_EVERY = 20.0  # seconds between two checkpoints within an epoch
 LAST = "last"  # the name of a training's checkpoint
 CODE = code.loaded(__name__)
-Images = npt.NDArray[np.uint8]
 
 
 def train(
@@ -114,10 +77,10 @@ def train(
     out = Path(out)
     data = _Data(images, *normalised(boxes, *images.shape[1:3]))
     config = _config(params, images.shape[3], classes)
-    network = _onto(_build(config, seed), _device(device))
-    kept = Checkpoints(scratch, _fingerprint(data, config, seed, _device(device)))
+    network = on_device(_build(config, seed), device_of(device))
+    kept = Checkpoints(scratch, _fingerprint(data, config, seed, device_of(device)))
     spent = _fit(network, data, params, seed, kept, progress, started)
-    write_bytes(out, _to_bytes(network, config))
+    write_bytes(out, as_bytes(network, config))
     seconds = spent + time.monotonic() - started
     found = load(out, device).detect(val_images)
     measured = mean_average_precision(found, val_boxes, len(classes))
@@ -129,71 +92,6 @@ def train(
         "epochs": params.epochs,
         "train_seconds": seconds,
     }
-
-
-def load(path: Path, device: str | None = None) -> "Detector":
-    """Read a detector that `train` wrote; no code in the file is run.
-
-    Raises OSError or ValueError: names the file, which cannot be read, is damaged or no detector.
-    """
-    config, content = read(path, FORMAT)
-    weights = safetensors.torch.load(content)
-    network = _build(config, seed=0)
-    network.load_state_dict(weights)
-    return Detector(network, config, _device(device))
-
-
-class Detector:
-    """A trained network that finds objects in arrays."""
-
-    def __init__(
-        self, network: DetectionModel, config: dict[str, Any], device: torch.device
-    ) -> None:
-        self.params = DetectorParams.model_validate(config["params"])
-        self.classes = tuple(config["classes"])
-        self.channels = int(config["channels"])
-        self.device = device
-        network = network.eval().requires_grad_(False).fuse(verbose=False)
-        self.network = _onto(network, device)
-
-    @torch.inference_mode()
-    def detect(self, images: Images, batch: int = 128) -> list[Detections]:
-        """Find objects in uint8 pictures [N, H, W, C]; boxes are in pixels of these pictures.
-
-        Pictures are stretched to the network's square input, as in training. `batch` pictures
-        pass at a time. Raises ValueError for another type or number of channels.
-        """
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != self.channels:
-            raise ValueError(
-                f"images are {images.dtype} {images.shape}, but this detector reads uint8 "
-                f"[N, H, W, {self.channels}]"
-            )
-        found: list[Detections] = []
-        for start in range(0, len(images), batch):
-            found += self._detect(images[start : start + batch])
-        return found
-
-    def _detect(self, images: Images) -> list[Detections]:
-        p, (height, width) = self.params, images.shape[1:3]
-        pictures = _floats(augment.resize(images, p.image_size), self.device)
-        kept = non_max_suppression(
-            self.network(pictures)[0],
-            p.confidence_floor,
-            p.nms_iou,
-            multi_label=True,  # as ultralytics' own validation
-            max_det=p.max_detections,
-            nc=len(self.classes),
-            max_time_img=math.inf,  # a slow machine must not change what is found
-        )
-        side = np.array([width, height, width, height], np.float32)
-        scale = torch.tensor([*[1 / p.image_size] * 4, 1, 1])
-        return [_detections((rows.cpu() * scale).numpy(), side) for rows in kept]
-
-
-def _detections(rows: npt.NDArray[np.float32], side: npt.NDArray[np.float32]) -> Detections:
-    """Rows x1, y1, x2, y2 (fractions of the side), score, class; boxes are cut at the border."""
-    boxes = rows[:, :4].clip(0, 1) * side
-    return Detections(boxes, rows[:, 4], rows[:, 5].astype(np.int64))
 
 
 @dataclass(frozen=True)
@@ -223,56 +121,31 @@ def _check(images: Images, boxes: list[Truth], n_classes: int, params: DetectorP
 
 def _config(params: DetectorParams, channels: int, classes: tuple[str, ...]) -> dict[str, Any]:
     """Everything from which the network is built again, as JSON can hold it."""
-    layers = YAML.load(ROOT / "cfg" / "models" / "v3" / f"{params.network}.yaml")
-    layers |= {
-        "nc": len(classes),
-        "width_multiple": params.width_multiple,
-        "depth_multiple": params.depth_multiple,
-    }
     return {
         "params": params.model_dump(mode="json"),
         "channels": channels,
         "classes": list(classes),
-        "layers": layers,
-        "ultralytics": ultralytics_version,
+        **kinds.load(params.network).configuration(params, classes),
     }
 
 
-def _build(config: dict[str, Any], seed: int) -> DetectionModel:
+def _build(config: dict[str, Any], seed: int) -> Network:
     """Build the network with weights from `seed`, leaving the global generator as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = DetectionModel(copy.deepcopy(config["layers"]), config["channels"], verbose=False)
-    network.args = GAINS  # type: ignore[assignment]
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 0.1  # ultralytics' 0.03 needs thousands of steps to forget its start
-    return network
-
-
-def _onto(network: DetectionModel, device: torch.device) -> DetectionModel:
-    """Move there, channels last in memory: on CPUs the convolutions are faster for it."""
-    return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def _device(name: str | None) -> torch.device:
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
-def _floats(images: Images, device: torch.device) -> Tensor:
-    """Pictures [B, H, W, C] of bytes as [B, C, H, W] in 0..1, channels last in memory."""
-    return torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2) / 255
+        return kinds.load(config["params"]["network"])(config)
 
 
 def _fingerprint(data: _Data, config: dict[str, Any], seed: int, device: torch.device) -> str:
-    decides = [config, seed, CODE, torch.__version__, device.type]
+    codes = [CODE, kinds.code_of(config["params"]["network"])]
+    decides = [config, seed, codes, torch.__version__, device.type]
     return fingerprint(
         decides, {"images": data.images, "boxes": data.boxes, "classes": data.classes}
     )
 
 
 def _fit(
-    network: DetectionModel,
+    network: Network,
     data: _Data,
     params: DetectorParams,
     seed: int,
@@ -286,7 +159,6 @@ def _fit(
     steps = max(1, len(data.images) // params.batch)  # the last, smaller batch is left out
     total = max(1, round(params.epochs * steps))  # the last epoch may be a part of one
     epochs = math.ceil(total / steps)
-    loss = v8DetectionLoss(network)
     network.train()
     label = f"detector, from epoch {done // steps + 1}" if done else "detector"
     saved = time.monotonic()
@@ -300,7 +172,8 @@ def _fit(
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 chosen = order[step * params.batch : (step + 1) * params.batch]
-                value = _step(network, loss, optimizer, _batch(data, chosen, params, generator))
+                pictures, objects = _batch(data, chosen, params, generator)
+                value = _step(network, optimizer, pictures, objects, params.precision)
                 done += 1
                 bar.advance(note=f"epoch {epoch + 1}/{epochs}, loss {value:.3f}")
                 now = time.monotonic()
@@ -339,10 +212,10 @@ def _optimizer(network: nn.Module, params: DetectorParams) -> torch.optim.Optimi
 
 def _batch(
     data: _Data, chosen: npt.NDArray[np.int64], params: DetectorParams, g: torch.Generator
-) -> dict[str, Any]:
-    """Change the chosen pictures and list their boxes as ultralytics' loss wants them."""
+) -> tuple[Tensor, Objects]:
+    """Change the chosen pictures and list their objects."""
     p = params.augmentation
-    pictures = _floats(data.images[chosen], torch.device("cpu"))
+    pictures = to_floats(data.images[chosen], torch.device("cpu"))
     if p.colour_keys():
         pictures = augment.colour(pictures, p, g)
     if p.brightness or p.contrast:
@@ -360,13 +233,7 @@ def _batch(
     index, slot = torch.nonzero(classes >= 0, as_tuple=True)
     corners = boxes[index, slot]
     centres = torch.cat([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], 1)
-    return {
-        "pictures": pictures,
-        "batch_idx": index.float(),
-        "cls": classes[index, slot].float(),
-        "bboxes": centres,
-        "half": params.precision == "bf16",
-    }
+    return pictures, Objects(index.float(), classes[index, slot].float(), centres)
 
 
 def _fast_bfloat16(device: torch.device) -> bool:
@@ -378,24 +245,19 @@ def _fast_bfloat16(device: torch.device) -> bool:
 
 
 def _step(
-    network: DetectionModel,
-    loss: v8DetectionLoss,
+    network: Network,
     optimizer: torch.optim.Optimizer,
-    batch: dict[str, Any],
+    pictures: Tensor,
+    objects: Objects,
+    precision: str,
 ) -> float:
     """One gradient step; returns the loss of a picture. The loss itself is computed in float32."""
     device = next(network.parameters()).device
-    batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
-    pictures = batch["pictures"].contiguous(memory_format=torch.channels_last)
-    half = batch["half"] and _fast_bfloat16(device)
+    pictures = pictures.to(device).contiguous(memory_format=torch.channels_last)
+    half = precision == "bf16" and _fast_bfloat16(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=half):
         seen = network(pictures)
-    seen = {
-        "boxes": seen["boxes"].float(),
-        "scores": seen["scores"].float(),
-        "feats": seen["feats"],
-    }
-    value = loss(seen, batch)[0].sum() / len(pictures)
+    value = network.training_loss(seen, objects.to(device))
     optimizer.zero_grad()
     value.backward()
     nn.utils.clip_grad_norm_(network.parameters(), CLIP)
@@ -437,8 +299,3 @@ def _resume(
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
     return int(state["steps"]), float(state["seconds"]), state["drawn"]
-
-
-def _to_bytes(network: nn.Module, config: dict[str, Any]) -> bytes:
-    weights = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
-    return sealed(partial(safetensors.torch.save, weights), FORMAT, config)
