@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import pkgutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from base.params import Section
 
 __all__ = [
-    "MIXTURES",
     "Cell",
     "ModalityParams",
     "NetworkParams",
+    "Options",
     "TrainingParams",
     "VAEParams",
     "check_cell",
@@ -23,7 +25,7 @@ __all__ = [
 ]
 
 HERE = Path(__file__).parent
-MIXTURES = ("moe", "mopoe")  # fusions whose posterior has several components
+KINDS = ("fusion", "objective")  # the keys of a cell that name a file
 
 
 def fusion_names() -> tuple[str, ...]:
@@ -151,8 +153,20 @@ class VAEParams(Section):
     training: TrainingParams = TrainingParams()
 
 
+class Options(Section):
+    """Of a fusion or an objective: the fields of its class, each with a docstring of its own."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
 class Cell(Section):
-    """One cell of the grid: a fusion, an objective and their options."""
+    """One cell of the grid: a fusion, an objective and their options.
+
+    Beside the fields here a cell has those of its two entries' `Options`, at their defaults where
+    they are not given; if both have one of a name, both read it.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     fusion: str = Field(default="poe", description="a file of models/fusions/")
     objective: str = Field(default="none", description="a file of models/objectives/")
@@ -169,37 +183,26 @@ class Cell(Section):
         description="stl: log q without its score term; dreg: doubly reparametrised (K > 1)",
     )
     beta: float = Field(default=1.0, ge=0, le=1000, description="weight of the KL to the prior")
-    prior_expert: bool = Field(
-        default=True, description="the prior is one of the experts (poe, mopoe, code)"
-    )
-    alpha: float = Field(
-        default=0.5, ge=0, le=1, description="lcd: probability that an element reverts to the prior"
-    )
-    rho: float = Field(
-        default=0.3, ge=0, lt=1, description="code: correlation of the experts' errors"
-    )
-    subsets: int = Field(
-        default=1, ge=0, le=1000, description="subsampling: random subsets drawn each step"
-    )
-    per: Literal["step", "sample"] = Field(
-        default="step", description="rmd: one random subset per step (paper), or per sample"
-    )
-    share: float = Field(
-        default=0.5, gt=0, lt=1, description="split: weight of the full set; the rest is the sides'"
-    )
-    tc: float = Field(
-        default=5 / 6, ge=0, le=1, description="mvtcae: share of the total-correlation part"
-    )
-    cross: float = Field(
-        default=0.1, ge=0, le=1000, description="jmvae: weight of each KL to a smaller expert"
-    )
-    entropy: float = Field(
-        default=1000.0,
-        gt=0,
-        le=1e9,
-        description="weighted: nats that a nat of the weights' entropy is worth; a subset whose "
-        "bound is that much worse weighs e times less",
-    )
+
+    def options(self, kind: str) -> Options:
+        """Those that its fusion (`kind` "fusion") or its objective ("objective") reads."""
+        declared = self._declared(kind)
+        given = self.model_extra or {}
+        return declared.model_validate(
+            {key: value for key, value in given.items() if key in declared.model_fields}
+        )
+
+    @classmethod
+    def saved(cls, values: Mapping[str, Any]) -> Cell:
+        """The cell of a model's file; the older ones hold every entry's options."""
+        cell = cls.model_validate({key: values[key] for key in KINDS})
+        known = {*cls.model_fields, *(cell.model_extra or {})}
+        return cls.model_validate({key: values[key] for key in values if key in known})
+
+    def _declared(self, kind: str) -> type[Options]:
+        from models import entries  # they need torch, which params as such do without
+
+        return entries.options(kind, getattr(self, kind))
 
     @model_validator(mode="after")
     def _known(self) -> Cell:
@@ -207,6 +210,30 @@ class Cell(Section):
             name = getattr(self, key)
             if name not in names:
                 raise ValueError(f"{key}: {name!r:.60} is not one of {', '.join(names)}")
+            try:
+                self._declared(key)
+            except (Exception, SystemExit) as error:  # whatever that code does when imported
+                said = " ".join(f"{type(error).__name__}: {error}".split())
+                raise ValueError(f"models/{key}s/{name}.py: {said}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _options_are_read(self) -> Cell:
+        own = [key for kind in KINDS for key in self._declared(kind).model_fields]
+        given = self.model_extra
+        assert given is not None  # as extra keys are allowed
+        if unknown := sorted(set(given) - set(own)):
+            known = ", ".join(dict.fromkeys([*type(self).model_fields, *own]))
+            message = (
+                f"unknown key; with fusion {self.fusion!r} and objective {self.objective!r} there "
+                f"are {known}"
+            )
+            raise ValidationError.from_exception_data(
+                "Cell", [_mistake(key, given[key], message) for key in unknown]
+            )
+        values = {k: v for kind in KINDS for k, v in self.options(kind).model_dump().items()}
+        given.clear()  # a model's file has the same bytes in whatever order they were given
+        given.update(values)
         return self
 
     @model_validator(mode="after")
@@ -217,43 +244,42 @@ class Cell(Section):
         return self
 
 
+def _mistake(key: str, value: object, message: str) -> InitErrorDetails:
+    kind = PydanticCustomError("unknown_option", "{message}", {"message": message})
+    return {"type": kind, "loc": (key,), "input": value}
+
+
 def check_cell(params: VAEParams, cell: Cell) -> None:
     """Refuse what only contradicts together.
 
     Raises:
         ValueError: names the key, its value and what is allowed.
     """
+    from models import entries, objectives
+
     if cell.samples > 1 and params.training.kl_warmup:
         raise ValueError(
             f"training.kl_warmup: {params.training.kl_warmup} with samples {cell.samples}: an "
             "importance-weighted bound has no KL term to weigh; use kl_warmup 0 or samples 1"
         )
-    if cell.objective in ("jmvae", "split") and len(params.modalities) < 2:
-        raise ValueError(f"objective: {cell.objective!r} needs 2 or more modalities")
     count = len(params.modalities)
-    never = (cell.fusion, cell.objective, cell.subsets) == ("largest", "subsampling", 0)
-    if never and count > 2:
-        raise ValueError(
-            f"subsets: 0 with fusion 'largest' and {count} modalities never trains the encoders of "
-            "pairs; use subsets 1 or more"
-        )
+    least = objectives.traits(cell.objective).least_modalities
+    if count < least:
+        raise ValueError(f"objective: {cell.objective!r} needs {least} or more modalities")
+    for kind in KINDS:
+        if reason := entries.refusal(kind, cell, count):
+            raise ValueError(reason)
 
 
 def _refusal(cell: Cell) -> str:
-    """Why this cell cannot be; empty if it can."""
-    if (cell.objective == "jmvae") and cell.fusion != "largest":
-        return (
-            f"fusion: {cell.fusion!r} with objective 'jmvae', whose experts are subset encoders"
-            "; only fusion 'largest' uses them"
-        )
-    if cell.fusion == "largest" and cell.objective in ("none", "lcd", "mvtcae"):
-        return (
-            f"objective: {cell.objective!r} with fusion 'largest' never trains the encoders of "
-            "pairs; use jmvae, ecg, weighted, split, rmd or subsampling"
-        )
-    if cell.objective == "jmvae" and cell.cross == 0:
-        return "cross: 0 with objective 'jmvae' never trains the encoders of smaller subsets"
-    if cell.samples > 1 and (cell.objective in ("mvtcae", "jmvae") or cell.beta != 1):
+    """Why this cell cannot be, whatever its modalities; empty if it can."""
+    from models import entries, fusions, objectives
+
+    for kind in KINDS[::-1]:
+        if reason := entries.refusal(kind, cell, None):
+            return reason
+    importance = objectives.traits(cell.objective).importance
+    if cell.samples > 1 and (not importance or cell.beta != 1):
         return (
             f"samples: {cell.samples} with objective {cell.objective!r} and beta {cell.beta}: "
             "an importance-weighted bound has no KL terms to weigh or add; use samples 1"
@@ -265,7 +291,7 @@ def _refusal(cell: Cell) -> str:
         )
     if cell.samples == 1 and cell.gradient == "dreg":
         return "gradient: 'dreg' needs samples 2 or more; use stl for samples 1"
-    if cell.fusion in MIXTURES and cell.gradient == "dreg":
+    if fusions.traits(cell.fusion).mixture and cell.gradient == "dreg":
         return (
             f"gradient: 'dreg' with fusion {cell.fusion!r} is biased, as log q is the whole "
             "mixture's and not that of the component drawn from; use standard"

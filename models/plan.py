@@ -35,6 +35,7 @@ class Layout:
         batch, latent: B and L.
         like: a tensor of the posterior's dtype and device.
         own: the objective's own parameters, if it has any.
+        beta: the cell's weight of the KL to the prior, for an objective with KL terms of its own.
     """
 
     covers: Tensor
@@ -42,6 +43,7 @@ class Layout:
     latent: int
     like: Tensor
     own: Mapping[str, Tensor] = field(default_factory=dict)
+    beta: float = 1.0
 
     @property
     def modalities(self) -> int:

@@ -63,8 +63,11 @@ class MultimodalVAE(nn.Module):
             )
         self.params, self.cell = params, cell
         self.shapes = {name: tuple(shapes[name]) for name in params.modalities}
-        self.fuse = fusions.load(cell.fusion)
+        self.fuse, self.fusion_traits = fusions.load(cell.fusion), fusions.traits(cell.fusion)
         self.make_plan = objectives.load(cell.objective)
+        self.objective_traits = objectives.traits(cell.objective)
+        self.fusion_options = cell.options("fusion")
+        self.objective_options = cell.options("objective")
         self.own = objectives.own(cell.objective, len(self.shapes))
         self.experts = nn.ModuleList(self._expert(names) for names in self.expert_inputs())
         self.decoders = nn.ModuleDict(
@@ -82,10 +85,10 @@ class MultimodalVAE(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def expert_inputs(self) -> list[list[str]]:
-        """The modalities each expert reads: one each, or every subset for `largest`."""
+        """The modalities each expert reads: one each, or every subset if the fusion says so."""
         names = list(self.shapes)
         rows = subsets(len(names))
-        rows = rows if self.cell.fusion == "largest" else rows[: len(names)]
+        rows = rows if self.fusion_traits.subset_experts else rows[: len(names)]
         return [[n for n, given in zip(names, row, strict=True) if given] for row in rows]
 
     def _expert(self, names: list[str]) -> networks.Expert:
@@ -123,7 +126,12 @@ class MultimodalVAE(nn.Module):
         inputs = self.expert_inputs()
         covers = tuple(tuple(name in given for name in self.shapes) for given in inputs)
         return Layout(
-            constant(covers, like.device), batch, self.params.latent, like, dict(self.own.items())
+            constant(covers, like.device),
+            batch,
+            self.params.latent,
+            like,
+            dict(self.own.items()),
+            self.cell.beta,
         )
 
     def encode(self, x: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -175,11 +183,12 @@ class MultimodalVAE(nn.Module):
             kl_weight: extra factor on the KL terms (warm-up).
         """
         mean, var = self.encode(x)
-        plan = self.make_plan(self._layout(mean.shape[1], mean), self.cell, draws)
+        layout = self._layout(mean.shape[1], mean)
+        plan = self.make_plan(layout, self.objective_options, draws)
         experts = Experts(mean[:, None], var[:, None], plan.present[..., None])
         if plan.keep is not None:
             experts = experts.reverted(plan.keep)
-        posterior = self.fuse(experts, self.cell, draws)
+        posterior = self.fuse(experts, self.fusion_options, draws)
         z = posterior.sample(self.cell.samples, draws)  # [K, C, T, B, L]
         log_p = self._decode_live(x, z, posterior, plan)  # [M, K, C, T, B]
         if plan.target is not None:
@@ -279,7 +288,7 @@ class MultimodalVAE(nn.Module):
         Args:
             available: modality -> [B, C, H, W] float in [0, 1], or uint8 [B, H, W, C].
             missing: `absent`: a missing modality has no expert; `prior`: its expert is the prior.
-            draws: needed by the random fusion `rce` alone.
+            draws: needed by random fusions alone.
 
         Returns:
             A mixture with T = 1: mean, var [C, 1, B, L].
@@ -290,9 +299,10 @@ class MultimodalVAE(nn.Module):
         """
         if missing not in ("absent", "prior"):
             raise ValueError(f"missing: {missing!r} is neither 'absent' nor 'prior'")
-        if missing == "prior" and self.cell.fusion == "largest":
+        if missing == "prior" and self.fusion_traits.subset_experts:
             raise ValueError(
-                "missing: 'prior' with fusion 'largest', which has an encoder for what is there"
+                f"missing: 'prior' with fusion {self.cell.fusion!r}, which has an encoder for what "
+                "is there"
             )
         x = self._inputs(available)
         mean, var = self.encode(x)
@@ -300,7 +310,7 @@ class MultimodalVAE(nn.Module):
         given = torch.tensor([[name in x for name in self.shapes]], device=mean.device)
         present = layout.sees(torch.ones_like(given) if missing == "prior" else given)
         experts = Experts(mean[:, None], var[:, None], present[..., None])
-        return self.fuse(experts, self.cell, draws or Draws())
+        return self.fuse(experts, self.fusion_options, draws or Draws())
 
     @torch.no_grad()
     def generate(
@@ -504,8 +514,6 @@ class MultimodalVAE(nn.Module):
         weights = safetensors.torch.load(content)
         shapes = {name: tuple(shape) for name, shape in config["shapes"].items()}
         config["params"]["network"].setdefault("logit_scale", 1.0)  # older files do not name it
-        model = cls(
-            VAEParams.model_validate(config["params"]), Cell.model_validate(config["cell"]), shapes
-        )
+        model = cls(VAEParams.model_validate(config["params"]), Cell.saved(config["cell"]), shapes)
         model.load_state_dict(weights)
         return model.to(device or "cpu").eval()

@@ -74,28 +74,16 @@ def preset(options: Options) -> None:
 
 def check(options: Options) -> None:
     """Validate params.yaml, DEVICE and WORKERS, and import the code of every cell."""
-    from models import fusions, objectives
     from pipeline.check import check_sensors
 
     config = params.load()
     check_sensors(config.scenes)
-    cells = config.grid.cells.values()
     stage.device()
     stage.workers()
     if options.dvc:
         from pipeline.running import grid
 
         grid.need_dvc()
-    for kind, load, names in (
-        ("fusions", fusions.load, {cell.fusion for cell in cells}),
-        ("objectives", objectives.load, {cell.objective for cell in cells}),
-    ):
-        for name in sorted(names):
-            try:
-                load(name)
-            except (Exception, SystemExit) as error:  # whatever that code does when imported
-                said = " ".join(f"{type(error).__name__}: {error}".split())
-                stage.fail(f"models/{kind}/{name}.py: {said}")
     print("params.yaml is valid")
 
 

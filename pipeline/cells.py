@@ -13,13 +13,12 @@ from base import code
 from base.files import remove, write_bytes
 from base.params import Section
 from detector import kinds
-from models.params import MIXTURES, Cell
+from models.params import Cell
 from pipeline.running.stage import shown
 from scenegen.dataset import MODALITIES
 
 __all__ = ["GridParams", "checked", "unread", "write_checked"]
 
-OF_EVERY_CELL = {"fusion", "objective", "samples", "kl", "gradient", "beta"}  # models/vae.py's
 # Of a cell: it becomes arguments and files, whose names a seed and suffixes end, up to 255 letters.
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 
@@ -106,25 +105,17 @@ def write_checked(
 
 
 def unread(cell: Cell) -> str | None:
-    """What is wrong with a cell that sets an option which nothing of it reads; None if all are."""
-    if "kl" in cell.model_fields_set and (cell.fusion not in MIXTURES or cell.samples > 1):
-        return (
-            f"kl = {cell.kl!r}: is for a mixture ({', '.join(MIXTURES)}) with samples = 1; "
-            "leave it out"
-        )
-    text = "".join(file.read_text("utf-8", "replace") for file in _files(cell))
-    for option in sorted(cell.model_fields_set - OF_EVERY_CELL):
-        if not re.search(rf"\.{option}\b", text):
-            return (
-                f"{option} = {getattr(cell, option)!r}: fusion {cell.fusion!r} and objective "
-                f"{cell.objective!r} do not read it; leave it out"
-            )
-    return None
+    """What is wrong with a cell that sets an option which nothing of it reads; None if all are.
 
+    Those of its entries a cell checks itself; a model's file holds every key of a cell.
+    """
+    from models import fusions  # torch, which the report does without
 
-def _files(cell: Cell) -> set[Path]:
-    """The cell's two files and those that they import, as mopoe builds on poe; without what every
-    training reads."""
-    own = code.deciding(f"models.fusions.{cell.fusion}", f"models.objectives.{cell.objective}")
-    common = code.deciding("models.training")
-    return {Path(*name.split(".")).with_suffix(".py") for name in set(own) - set(common)}
+    if "kl" not in cell.model_fields_set:
+        return None
+    if fusions.traits(cell.fusion).mixture and cell.samples == 1:
+        return None
+    return (
+        f"kl = {cell.kl!r}: is for a mixture ({fusions.having('mixture')}) with samples = 1; "
+        "leave it out"
+    )

@@ -30,7 +30,6 @@ from scenegen.sight import blind_sensor
 __all__ = ["check_sensors", "looked_up", "main"]
 
 FOLDER, DEFINITION = Path("data/checked"), Path("dvc.yaml")
-UNIMODAL = Cell(fusion="poe", objective="none")
 
 
 def check_sensors(scenes: SceneParams) -> None:
@@ -42,7 +41,7 @@ def check_sensors(scenes: SceneParams) -> None:
 def looked_up(config: params.Params) -> tuple[dict[str, Cell], dict[str, str]]:
     """What a stage finds by a name in params: the cells, and each modality's kind of detector."""
     kinds = {modality: getattr(config.detector, modality).network for modality in MODALITIES}
-    return {**config.grid.cells, "unimodal": UNIMODAL}, kinds
+    return {**config.grid.cells, "unimodal": Cell()}, kinds
 
 
 def main() -> None:

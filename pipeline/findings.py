@@ -220,15 +220,16 @@ def levels(rows: Sequence[Row], modalities: Sequence[str] = MODALITIES) -> Itera
 
 
 def recipe(rows: Sequence[Row]) -> str | None:
-    """Which method is as good as `none` on synergy and as `ecg` on cross generation, for less.
+    """Which method is as good as `paper.PLAIN` on synergy and as `paper.CROSSING` on cross
+    generation, for less.
 
     Compared are means over the sensors that have a figure, in mAP, on the same resamples; "as good"
     is a difference whose interval reaches 0. Only methods of at most twice the passes (encodes and
     decodes) of a single ELBO are asked. None if there is no row to compare with.
     """
     rows = _defined(rows)
-    plain = [row for row in rows if row["objective"] == "none"]
-    crossing = [row for row in rows if row["objective"] == "ecg"]
+    plain = [row for row in rows if row["objective"] == paper.PLAIN]
+    crossing = [row for row in rows if row["objective"] == paper.CROSSING]
     if not plain or not crossing:
         return None
     best_plain = max(plain, key=lambda row: float(_mean(row, "gain")[0]))
@@ -257,11 +258,11 @@ def recipe(rows: Sequence[Row]) -> str | None:
     good = [cell for cell, both in gaps.items() if not any(missed(gap) for gap in both)]
     nearest = max(good or gaps, key=lambda cell: min(float(gap[0]) for gap in gaps[cell]))
     synergy, cross = (show(gap) for gap in gaps[nearest])
+    ends = f"the best of {paper.PLAIN} on synergy and as {paper.CROSSING} on cross generation"
     found = (
-        f"{', '.join(good)}: as good as the best of none on synergy and as ecg on cross generation"
+        f"{', '.join(good)}: as good as {ends}"
         if good
-        else f"none of {len(gaps)} cells is at once as good as the best of none on synergy and as "
-        f"ecg on cross generation; the nearest is {nearest}"
+        else f"none of {len(gaps)} cells is at once as good as {ends}; the nearest is {nearest}"
     )
     return (
         f"For at most {most} passes, twice those of a single ELBO, {found}. {nearest}: synergy "

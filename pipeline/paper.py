@@ -6,7 +6,7 @@ Sensor Fusion and Cross Generation", Table III. The paper scores no radar.
 
 from __future__ import annotations
 
-__all__ = ["COLUMNS", "SENSORS", "TABLE3", "UNIMODAL"]
+__all__ = ["ALIASES", "COLUMNS", "CROSSING", "PLAIN", "SENSORS", "TABLE3", "UNIMODAL"]
 
 SENSORS = ("image", "depth", "radar")
 
@@ -29,3 +29,5 @@ _ROWS = {
 
 TABLE3 = {cell: dict(zip(COLUMNS, row, strict=True)) for cell, row in _ROWS.items()}
 UNIMODAL = {"image": 0.91, "depth": 0.87}
+ALIASES = {"poe": "MVAE", "moe": "MMVAE"}  # its names of fusions
+PLAIN, CROSSING = "none", "ecg"  # the objectives without and with cross generation, its two ends

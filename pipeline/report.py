@@ -40,7 +40,6 @@ __all__ = ["main"]
 RESULTS = Path("results")
 CROSS = {m: table3.others(MODALITIES, m) for m in ("image", "depth")}  # Fig. 4's: all others
 LETTERS = table3.letters(MODALITIES)
-ALIASES = {"poe": "MVAE", "moe": "MMVAE"}  # the paper's names
 SHOWN = {  # metrics of the subset matrix
     "map50": "mAP@0.5",
     "map50_95": "mAP@0.5:0.95",
@@ -547,7 +546,7 @@ def _page(
         any_score=next(iter(inputs.scores.values())),
         rows=rows,
         cells=cells,
-        aliases=ALIASES,
+        aliases=paper.ALIASES,
         letters=LETTERS,
         headings=table3.headings(MODALITIES),
         paper_columns=paper.COLUMNS,
@@ -562,6 +561,11 @@ def _page(
         gains=gains,
         matrices=matrices,
         as_prior={cell: _matrix(inputs, cell, "subsets_missing_as_prior") for cell in cells},
+        entries={
+            "dropped": _entries(inputs, "objective", "subsets_missing_as_prior"),
+            "mixed": _entries(inputs, "fusion", "mixture"),
+            "drawn": _entries(inputs, "fusion", "drawn_per_element"),
+        },
         shown=SHOWN,
         faulty=survived,
         targets=table3.over(survived[0]["targets"], survived[0]["undefined"]),
@@ -580,6 +584,11 @@ def _page(
         sure=SURE,
         viewer=_viewer(inputs, matrices, sheets, least),
     )
+
+
+def _entries(inputs: Inputs, kind: str, key: str) -> str:
+    """The fusions or objectives of the scores that have this, as in "moe, mopoe"."""
+    return ", ".join(dict.fromkeys(s[kind] for s in inputs.scores.values() if s[key]))
 
 
 def _overview(inputs: Inputs, least: float) -> bytes:

@@ -278,8 +278,7 @@ def planned(vae: MultimodalVAE, scenes: Scene, params: ScoreParams) -> Plan:
     return Plan(
         everything,
         asked,
-        # Dropout reverts elements to the prior expert, so lcd may take a missing sensor as that.
-        table_subsets(names)[:-1] if everything and vae.cell.objective == "lcd" else [],
+        table_subsets(names)[:-1] if everything and vae.objective_traits.missing_as_prior else [],
         live,
         by_best,
         gains_by_best,
@@ -313,7 +312,7 @@ def rules(
         "cross_component": params.cross_component if mixture else None,
         "synergy_component": params.synergy_component if mixture else None,
         "choosing": chosen_on,
-        "drawn_per_element": vae.cell.fusion == "rce",
+        "drawn_per_element": vae.fusion_traits.random,
     }
 
 

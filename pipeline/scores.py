@@ -163,7 +163,7 @@ def generate(
         seed: of the draws of random fusions, mixtures and samples; keyed by scene number.
         point: of the posterior, which is decoded.
         component: of a mixture, decoded for all scenes; None draws one a scene.
-        missing: a missing sensor has no expert (absent), or the prior for an expert, as lcd trains.
+        missing: a missing sensor has no expert (absent), or the prior for an expert.
 
     Returns:
         modality -> uint8 [N, H, W, C].

@@ -29,8 +29,6 @@ from scenegen.dataset import MODALITIES
 
 __all__ = ["main"]
 
-UNIMODAL = Cell(fusion="poe", objective="none")  # with one expert, the plain VAE
-
 
 def passes(vae: MultimodalVAE, batch: dict[str, torch.Tensor]) -> dict[str, float]:
     """Encodes and decodes of one modality per training step and scene, counted in a real step."""
@@ -127,7 +125,7 @@ if __name__ == "__main__":
     if chosen.modality != (asked if asked in MODALITIES else None):
         stage.fail(f"{chosen.run}: a modality's run needs --modality {asked}, a cell's none")
     if chosen.modality:
-        name, cell = "train_unimodal", UNIMODAL
+        name, cell = "train_unimodal", Cell()  # with one expert, the plain VAE
     else:
         name, cell = "train_vae", stage.section(f"grid.cells.{asked}", Cell)
     with stage.running(

@@ -28,9 +28,11 @@ def check_cells(study: Study, vae: VAEParams, grid: StudyGrid) -> None:
         raise ValueError(
             f"vae.modalities = {shown(sorted(vae.modalities))}: must be {sorted(study.modalities)}"
         )
-    if (grid.unimodal.fusion, grid.unimodal.objective) != ("poe", "none"):
+    plain = Cell()
+    if (grid.unimodal.fusion, grid.unimodal.objective) != (plain.fusion, plain.objective):
         raise ValueError(
-            "grid.unimodal: with one modality there is only fusion poe, objective none"
+            f"grid.unimodal: with one modality there is only fusion {plain.fusion}, "
+            f"objective {plain.objective}"
         )
     for name, cell in {**grid.cells, "unimodal": grid.unimodal}.items():
         if name.lower() in study.modalities:

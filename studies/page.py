@@ -11,30 +11,36 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from models import objectives
+from models.params import Cell
 from pipeline.running import stage
 from pipeline.tables import as_csv
 from studies.findings import Finding
 from studies.study import Study
 from studies.table import Column, Row, as_markdown, figure, legend
 
-__all__ = ["cells", "jmvae_note", "read_scores", "write_page"]
+__all__ = ["cells", "importance_note", "read_scores", "write_page"]
 
 
 def cells(grid: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """Cell name -> (fusion, objective), in the order of the params."""
+    usual = {key: Cell.model_fields[key].default for key in ("fusion", "objective")}
     return {
-        name: (cell.get("fusion", "poe"), cell.get("objective", "none"))
+        name: (cell.get("fusion", usual["fusion"]), cell.get("objective", usual["objective"]))
         for name, cell in grid["cells"].items()
     }
 
 
-def jmvae_note(grid: Mapping[str, Any], samples: int) -> str:
-    """Where the jmvae row departs from the paper's K; empty if the table has no such row."""
-    if "jmvae" not in [objective for _, objective in cells(grid).values()]:
+def importance_note(grid: Mapping[str, Any], samples: int) -> str:
+    """Where rows depart from the paper's K as they must; empty if the table has none."""
+    names = sorted({objective for _, objective in cells(grid).values()})
+    single = [name for name in names if not objectives.traits(name).importance]
+    if not single:
         return ""
+    verb = "is" if len(single) == 1 else "are"
     return (
-        " jmvae is trained with K = 1 importance sample, where the paper has K = "
-        f"{samples}: its KL terms have no place in an importance-weighted bound."
+        f" {', '.join(single)} {verb} trained with K = 1 importance sample, where the paper has "
+        f"K = {samples}: its KL terms have no place in an importance-weighted bound."
     )
 
 

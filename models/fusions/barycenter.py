@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from models.mixture import Draws, Experts, Mixture, gaussian
-from models.params import Cell
+from models.params import Options
 
 __all__ = ["fuse"]
 
 
-def fuse(experts: Experts, cell: Cell, draws: Draws) -> Mixture:
+def fuse(experts: Experts, options: Options, draws: Draws) -> Mixture:
     """Means and standard deviations are averaged."""
     count = experts.present.sum(0)
     mean = experts.total(experts.mean) / count

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
+from models import params
 from models.mixture import Draws, Experts, Mixture, gaussian
-from models.params import Cell
 
-__all__ = ["fuse"]
+__all__ = ["Options", "fuse"]
 
 
-def fuse(experts: Experts, cell: Cell, draws: Draws) -> Mixture:
+class Options(params.Options):
+    prior_expert: bool = True
+    """the prior is one of the experts"""
+    rho: float = Field(default=0.3, ge=0, lt=1)
+    """correlation of the experts' errors"""
+
+
+def fuse(experts: Experts, options: Options, draws: Draws) -> Mixture:
     """The generalised least-squares consensus of k experts with covariance s_i s_j rho.
 
     Per element, with s = 1/sigma and S = sum s over the k present: expert i has weight
@@ -17,7 +26,7 @@ def fuse(experts: Experts, cell: Cell, draws: Draws) -> Mixture:
     """
     s = experts.var.rsqrt()
     count = experts.present.sum(0).to(s.dtype)
-    shared = cell.rho * experts.total(s) / (1 + (count - 1) * cell.rho)
-    weight = s * (s - shared) / (1 - cell.rho)
-    precision = experts.total(weight) + float(cell.prior_expert)
+    shared = options.rho * experts.total(s) / (1 + (count - 1) * options.rho)
+    weight = s * (s - shared) / (1 - options.rho)
+    precision = experts.total(weight) + float(options.prior_expert)
     return gaussian(experts.total(weight * experts.mean) / precision, 1 / precision)

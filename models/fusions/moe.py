@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import torch
 
+from models.fusions import Traits
 from models.mixture import Draws, Experts, Mixture
-from models.params import Cell
+from models.params import Options
 
-__all__ = ["fuse"]
+__all__ = ["TRAITS", "fuse"]
+
+TRAITS = Traits(mixture=True)
 
 
-def fuse(experts: Experts, cell: Cell, draws: Draws) -> Mixture:
+def fuse(experts: Experts, options: Options, draws: Draws) -> Mixture:
     """q(z) = 1/n sum_i q_i(z) over the n experts present; an absent one has weight 0."""
     shape = torch.broadcast_shapes(experts.mean.shape, experts.present.shape)
     weight = experts.present / experts.present.sum(0)

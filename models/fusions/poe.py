@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from models import params
 from models.mixture import Draws, Experts, Mixture, gaussian
-from models.params import Cell
 
-__all__ = ["fuse"]
+__all__ = ["Options", "fuse"]
 
 
-def fuse(experts: Experts, cell: Cell, draws: Draws) -> Mixture:
+class Options(params.Options):
+    prior_expert: bool = True
+    """the prior is one of the experts"""
+
+
+def fuse(experts: Experts, options: Options, draws: Draws) -> Mixture:
     """q(z) ~ p(z) prod_i q_i(z): precisions add up, means are weighted by precision."""
-    precision = experts.total(1 / experts.var) + float(cell.prior_expert)
+    precision = experts.total(1 / experts.var) + float(options.prior_expert)
     mean = experts.total(experts.mean / experts.var) / precision
     return gaussian(mean, 1 / precision)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from models.mixture import Draws, Experts, Mixture, gaussian
-from models.params import Cell
+from models.params import Options
 
 __all__ = ["committee", "fuse"]
 
 
-def fuse(experts: Experts, cell: Cell, draws: Draws) -> Mixture:
+def fuse(experts: Experts, options: Options, draws: Draws) -> Mixture:
     """q(z) ~ prod_i q_i(z)^beta_i / p(z)^(sum beta - 1), beta = (log 1 - log var_i) / 2.
 
     Where an expert is broader than the prior its beta is negative; the joint precision still is

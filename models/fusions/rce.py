@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import torch
 
+from models.fusions import Traits
 from models.mixture import Draws, Experts, Mixture
-from models.params import Cell
+from models.params import Options
 
-__all__ = ["fuse"]
+__all__ = ["TRAITS", "fuse"]
+
+TRAITS = Traits(random=True)
 
 
-def fuse(experts: Experts, cell: Cell, draws: Draws) -> Mixture:
+def fuse(experts: Experts, options: Options, draws: Draws) -> Mixture:
     """Each element is that of one expert, uniform among those present.
 
     The Gaussian given the choice is what is returned: its log q makes a valid bound.

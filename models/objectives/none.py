@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from models.mixture import Draws
-from models.params import Cell
+from models.params import Options
 from models.plan import Layout, Plan
 
 __all__ = ["plan"]
 
 
-def plan(layout: Layout, cell: Cell, draws: Draws) -> Plan:
+def plan(layout: Layout, options: Options, draws: Draws) -> Plan:
     """T = 1 with every expert."""
     return Plan(layout.sees(layout.full()))

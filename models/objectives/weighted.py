@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from models import params
 from models.mixture import Draws
-from models.params import Cell
+from models.objectives import Traits
 from models.plan import Layout, Plan
 
-__all__ = ["own", "plan"]
+__all__ = ["TRAITS", "Options", "own", "plan"]
+
+TRAITS = Traits(trains_subsets=True)
+
+
+class Options(params.Options):
+    entropy: float = Field(default=1000.0, gt=0, le=1e9)
+    """nats that a nat of the weights' entropy is worth: a subset whose bound is that much worse
+    weighs e times less"""
 
 
 def own(modalities: int) -> dict[str, Tensor]:
@@ -17,7 +27,7 @@ def own(modalities: int) -> dict[str, Tensor]:
     return {"logits": torch.zeros(2**modalities - 1)}
 
 
-def plan(layout: Layout, cell: Cell, draws: Draws) -> Plan:
+def plan(layout: Layout, options: Options, draws: Draws) -> Plan:
     """ecg's T = 2^M - 1 terms in a convex combination: sum_t w_t ELBO_t + entropy * H(w).
 
     w = softmax(logits) learns with the networks; at its best w_t ~ exp(ELBO_t / entropy), so
@@ -25,4 +35,4 @@ def plan(layout: Layout, cell: Cell, draws: Draws) -> Plan:
     """
     weight = layout.own["logits"].softmax(0)
     sees = layout.sees(layout.every_subset())
-    return Plan(sees, static=True, weight=weight, entropy=cell.entropy)
+    return Plan(sees, static=True, weight=weight, entropy=options.entropy)

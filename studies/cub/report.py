@@ -19,7 +19,7 @@ from studies.cub.layout import picture
 from studies.cub.paper import PAPER_SAMPLES, TABLE2, TRUTH, UNIMODAL
 from studies.cub.params import DataParams, ReportParams
 from studies.findings import findings
-from studies.page import cells, jmvae_note, read_scores, write_page
+from studies.page import cells, importance_note, read_scores, write_page
 from studies.study import CUB
 from studies.table import Column, Synergy, average, build, shown
 
@@ -120,7 +120,7 @@ def main() -> None:
         if embedded
         else "",
         table_title="Table II, here and in the paper",
-        note="I image, C caption." + jmvae_note(grid, PAPER_SAMPLES),
+        note="I image, C caption." + importance_note(grid, PAPER_SAMPLES),
         alone=f"Alone, the image VAE scores {mean['image']} and the caption VAE "
         f"{mean['text']} (the paper: {UNIMODAL['image']} and {UNIMODAL['text']}). Pictures "
         f"and their own captions score {own['test']} here in the test split and "

@@ -81,8 +81,7 @@ def score(
     joint = round(space.score(prior["image"], space.language.nearest(prior["text"])), 5)
     bar.reach(2)
     scores = cross("absent")
-    # Dropout reverts elements to the prior expert, so lcd may take a missing modality as that.
-    as_prior = cross("prior") if vae.cell.objective == "lcd" else None
+    as_prior = cross("prior") if vae.objective_traits.missing_as_prior else None
     bar.reach(3)
     both = against_truth(space, draw(seen, component=component, rows=rows), truth)
     # Of the first test pictures, which the page shows, whichever pairs are scored.

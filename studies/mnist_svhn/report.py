@@ -18,7 +18,7 @@ from studies.findings import findings
 from studies.mnist_svhn.pairs import load
 from studies.mnist_svhn.paper import PAPER_SAMPLES, TABLE1, UNIMODAL
 from studies.mnist_svhn.params import DataParams, ReportParams
-from studies.page import cells, jmvae_note, read_scores, write_page
+from studies.page import cells, importance_note, read_scores, write_page
 from studies.study import MNIST_SVHN
 from studies.table import Column, Synergy, average, build, shown
 
@@ -144,7 +144,7 @@ def main() -> None:
         else "",
         table_title="Table I, here and in the paper",
         note="S street number, M handwritten digit. joint: agreement of the two classifiers on "
-        "samples of the prior." + jmvae_note(grid, PAPER_SAMPLES),
+        "samples of the prior." + importance_note(grid, PAPER_SAMPLES),
         alone=f"Alone, the digits' VAE reconstructs {mean['mnist']} % recognisably and the "
         f" street numbers' {mean['svhn']} % (the paper: {UNIMODAL['mnist']} and "
         f"{UNIMODAL['svhn']}). On clean test pictures the classifiers reach "

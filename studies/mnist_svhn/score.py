@@ -92,8 +92,7 @@ def score(
     agree = judge.classes("mnist", prior["mnist"]) == judge.classes("svhn", prior["svhn"])
     bar.reach(3)
     scores, made = cross("absent")
-    # Dropout reverts elements to the prior expert, so lcd may take a missing modality as that.
-    as_prior = cross("prior")[0] if vae.cell.objective == "lcd" else None
+    as_prior = cross("prior")[0] if vae.objective_traits.missing_as_prior else None
     bar.reach(4)
     bar.close()
     return {

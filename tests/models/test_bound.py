@@ -93,7 +93,7 @@ def test_committee_of_the_exact_experts_is_the_posterior_and_poe_too_narrow() ->
     model, x = linear_gaussian(Cell(fusion="rbcm"), prior=True), data()
     experts = experts_of(model, x)
     assert_is_posterior(committee(experts, torch.ones_like(experts.var)), model, x)
-    narrow = poe.fuse(experts, Cell(), Draws())
+    narrow = poe.fuse(experts, poe.Options(), Draws())
     assert (narrow.var[0, 0] < exact_posterior(model, x)[1] - 1e-3).all()
 
 
@@ -121,7 +121,8 @@ def test_the_bound_rises_to_the_evidence_with_k(fusion: str) -> None:
     prior = fusion != "poe"
     values = []
     for samples in (1, 4, 40):
-        cell = Cell(fusion=fusion, samples=samples, kl="sampled", prior_expert=not prior)
+        own = {"prior_expert": not prior} if fusion in ("poe", "mopoe") else {}
+        cell = Cell(fusion=fusion, samples=samples, kl="sampled", **own)
         model = linear_gaussian(cell, prior=prior, shift=0.15)
         values.append(model.bound(x, draws()).value[0].mean().item())
     exact = evidence(model, x)[0].item()

@@ -11,19 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models import fusions
+from models import entries, fusions
 from models.fusions.rbcm import committee
 from models.mixture import Draws, Experts, Mixture, gaussian_log_prob
-from models.params import MIXTURES, Cell, fusion_names
+from models.params import fusion_names
 from tests.models.conftest import draws, random_experts
 
-PER_MODALITY = sorted(set(fusion_names()) - {"largest"})
+PER_MODALITY = [name for name in fusion_names() if not fusions.traits(name).subset_experts]
 GAUSSIAN = ["poe", "rbcm", "bce", "rce", "barycenter", "code"]
 
 
 def fuse(name: str, experts: Experts, noise: Draws | None = None, **options: object) -> Mixture:
-    cell = Cell.model_construct(**{**Cell().model_dump(), "fusion": name, **options})
-    return fusions.load(name)(experts, cell, noise or draws())
+    declared = entries.options("fusion", name)
+    own = {key: value for key, value in options.items() if key in declared.model_fields}
+    return fusions.load(name)(experts, declared.model_validate(own), noise or draws())
 
 
 def moments_on_a_grid(log_density: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
@@ -184,7 +185,7 @@ def test_identical_experts_of_mopoe_count_in_each_subset(prior_expert: bool, cou
 @pytest.mark.parametrize("name", PER_MODALITY)
 def test_a_fusion_of_several_components_is_known_as_a_mixture(name: str, experts: Experts) -> None:
     """DReG is refused for these: see test_stl_and_dreg_are_unbiased."""
-    assert (len(fuse(name, experts).mean) > 1) == (name in MIXTURES)
+    assert (len(fuse(name, experts).mean) > 1) == fusions.traits(name).mixture
 
 
 @pytest.mark.parametrize("name", PER_MODALITY)

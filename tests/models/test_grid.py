@@ -136,14 +136,18 @@ def test_an_unknown_entry_is_named() -> None:
         ({"gradient": "dreg"}, "needs samples 2 or more"),
         ({"gradient": "stl", "samples": 2}, "'stl' with samples 2 is biased"),
         ({"gradient": "dreg", "samples": 2, "fusion": "moe"}, "'dreg' with fusion 'moe' is biased"),
-        ({"alpha": 1.5}, "alpha"),
-        ({"rho": 1.0}, "rho"),
+        ({"objective": "lcd", "alpha": 1.5}, "alpha\n.*less than or equal to 1"),
+        ({"fusion": "code", "rho": 1.0}, "rho\n.*less than 1"),
         ({"fusion": "largest", "objective": "jmvae", "cross": 0.0}, "cross: 0 .* never trains"),
         (
             {"fusion": "largest", "objective": "subsampling", "subsets": 0},
             "subsets: 0 .* 3 modalities never trains",
         ),
-        ({"colour": 1}, "colour"),
+        (
+            {"colour": 1},
+            "colour\n.*unknown key; with fusion 'poe' .* there are .*beta, prior_expert",
+        ),
+        ({"objective": "ecg", "alpha": 0.5}, "alpha\n.*unknown key; with .* objective 'ecg'"),
     ],
 )
 def test_contradictions_are_refused(options: dict[str, object], reason: str) -> None:

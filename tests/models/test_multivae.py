@@ -164,9 +164,9 @@ def test_mopoe_with_the_prior_expert_of_multivae(noise: Tensor) -> None:
     """As published: the full set alone has a prior expert, which no option of ours says."""
     model, (x, dataset) = small_model(Cell(fusion="mopoe")), batch(7)
 
-    def fuse(experts: Experts, cell: Cell, draws: Draws) -> Mixture:
-        without = mopoe.fuse(experts, cell.model_copy(update={"prior_expert": False}), draws)
-        full = poe.fuse(experts, cell, draws)
+    def fuse(experts: Experts, options: poe.Options, draws: Draws) -> Mixture:
+        without = mopoe.fuse(experts, poe.Options(prior_expert=False), draws)
+        full = poe.fuse(experts, options, draws)
         return Mixture(
             torch.cat([without.mean[:-1], full.mean]),
             torch.cat([without.var[:-1], full.var]),

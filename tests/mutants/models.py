@@ -25,8 +25,8 @@ MUTANTS = (
     Mutant(
         "lcd's mask inverted",
         "objectives/lcd.py",
-        ">= cell.alpha",
-        "< cell.alpha",
+        ">= options.alpha",
+        "< options.alpha",
     ),
     Mutant(
         "rce drawn per sample",
@@ -80,13 +80,13 @@ MUTANTS = (
     Mutant(
         "missing prior expert",
         "fusions/poe.py",
-        "+ float(cell.prior_expert)",
+        "+ float(options.prior_expert)",
         "+ 0.0",
     ),
     Mutant(
         "missing prior expert of code",
         "fusions/code.py",
-        "+ float(cell.prior_expert)",
+        "+ float(options.prior_expert)",
         "+ 0.0",
     ),
     Mutant(
@@ -128,8 +128,8 @@ MUTANTS = (
     Mutant(
         "mvtcae's factor",
         "objectives/mvtcae.py",
-        "(count - cell.tc) / count",
-        "(1 - cell.tc)",
+        "(count - options.tc) / count",
+        "(1 - options.tc)",
     ),
     Mutant(
         "jmvae misses one expert",
@@ -152,8 +152,8 @@ MUTANTS = (
     Mutant(
         "split's sides as heavy as the full set",
         "objectives/split.py",
-        "(1 - cell.share) / 2",
-        "cell.share",
+        "(1 - options.share) / 2",
+        "options.share",
     ),
     Mutant(
         "rmd never the full set",
@@ -272,14 +272,14 @@ MUTANTS = (
     Mutant(
         "code's prior expert shrunk",
         "fusions/code.py",
-        "float(cell.prior_expert)",
-        "float(cell.prior_expert) * (1 - cell.rho)",
+        "float(options.prior_expert)",
+        "float(options.prior_expert) * (1 - options.rho)",
     ),
     Mutant(
         "mopoe always with its prior expert",
         "fusions/mopoe.py",
-        "members & experts.present), cell, draws)",
-        "members & experts.present), Cell(), draws)",
+        "poe.fuse(subset, options, draws)",
+        "poe.fuse(subset, Options(), draws)",
     ),
     Mutant(
         "code right for three experts at most",
