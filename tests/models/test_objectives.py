@@ -238,7 +238,8 @@ def test_equal_weights_are_ecg_over_7_plus_their_entropy(fusion: str) -> None:
 
 
 def test_weights_written_out_and_their_gradient() -> None:
-    model, ecg = (small_model(Cell(objective=o, entropy=30.0)) for o in ("weighted", "ecg"))
+    model = small_model(Cell(objective="weighted", entropy=30.0))
+    ecg = small_model(Cell(objective="ecg"))
     ecg.load_state_dict(model.state_dict(), strict=False)
     terms = ecg.bound(small_batch(), fixed()).value.mean(1).detach()
     logits = torch.linspace(-1, 1, 7).double()
@@ -254,7 +255,8 @@ def test_weights_written_out_and_their_gradient() -> None:
 
 def test_the_best_weights_are_the_softmax_of_the_bounds() -> None:
     """There the value is entropy * logsumexp(ELBO / entropy), and the gradient is 0."""
-    model, ecg = (small_model(Cell(objective=o, entropy=30.0)) for o in ("weighted", "ecg"))
+    model = small_model(Cell(objective="weighted", entropy=30.0))
+    ecg = small_model(Cell(objective="ecg"))
     ecg.load_state_dict(model.state_dict(), strict=False)
     terms = ecg.bound(small_batch(), fixed()).value.mean(1).detach()
     value = weighted(model, terms / 30)
