@@ -480,7 +480,7 @@ def test_nan_names_the_step_and_the_modality_and_keeps_the_checkpoint(tmp_path: 
 
 
 def test_a_likelihood_that_overflows_names_its_modality_and_term(tmp_path: Path) -> None:
-    sharp = {**PARAMS.modalities, "features": ModalityParams(scale=1e-25)}
+    sharp = {**PARAMS.modalities, "features": ModalityParams().model_copy(update={"scale": 1e-25})}
     with pytest.raises(DivergedError, match=r"step 0: features of term 0 is not finite"):
         run(tmp_path, params=PARAMS.model_copy(update={"modalities": sharp}), cell=Cell())
 
