@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from base.weights import read
 from detector import kinds, params, trained, training
 from detector.boxes import Detections
 from detector.params import Augmentation, DetectorParams, network_names
+from models.params import Cell
 from pipeline import scores
 from pipeline.bootstrap import copies
 from pipeline.running import stage
@@ -73,6 +76,9 @@ def test_a_detector_of_one_file_is_trained_saved_and_judged(
     detector = scores._open(path, scores.load_detector)
     assert (detector.classes, detector.channels) == (CLASSES, 1)
     assert detector.params == cells
+    vae: Any = SimpleNamespace(cell=Cell())
+    decides = scores.code_of(vae, {"depth": detector})
+    assert decides == [*scores.code_of(vae, {}), kinds.code_of("cells")]
     images, truths = draw(100, 7, 1)
     scenes = scores.Scene(np.arange(100), {"depth": images}, {"depth": truths})
     judge = scores.Judge({"depth": detector}, scenes, len(CLASSES), copies(100, 50, 0))
