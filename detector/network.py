@@ -7,9 +7,9 @@ __all__ = ["Network", "Objects"]
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from base.params import Section
 from detector.params import DetectorParams
 
 
@@ -41,10 +41,8 @@ class Network(nn.Module):
     libraries: ClassVar[tuple[str, ...]] = ()
     """Distributions beside torch and numpy whose version decides what is found."""
 
-    class Options(BaseModel):
+    class Options(Section):
         """Keys of its own in params.yaml, with ranges and defaults: none, unless it says so."""
-
-        model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     @classmethod
     def options(cls, params: DetectorParams) -> Any:

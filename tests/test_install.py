@@ -19,7 +19,7 @@ RANGES = [*PROJECT["dependencies"], *chain(*PROJECT["optional-dependencies"].val
 USE = """
 from pathlib import Path
 import torch
-from detector import yolo
+from detector import kinds
 from detector.params import DetectorParams
 from models.params import Cell, ModalityParams, NetworkParams, TrainingParams, VAEParams
 from models.training import train
@@ -42,6 +42,7 @@ if __name__ == "__main__":
     cell = Cell(fusion="poe", objective="none")
     train(params, cell, pictures, pictures, seed=0, out=Path("vae"), checkpoints=Path("kept"))
     vae = MultimodalVAE.load(Path("vae"))
+    kinds.load("yolov3-tiny")
     print(tuple(vae.sample(1, torch.Generator().manual_seed(0))["image"].shape))
 """
 

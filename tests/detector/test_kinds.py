@@ -62,6 +62,7 @@ def train(out: Path, asked: DetectorParams, epochs: float) -> bytes:
     return out.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_detector_of_one_file_is_trained_saved_and_judged(
     cells: DetectorParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +92,7 @@ def test_a_detector_of_one_file_is_trained_saved_and_judged(
     assert isinstance(found[0], Detections)
 
 
+@pytest.mark.slow
 def test_its_training_repeats_and_goes_on_like_any_other(
     cells: DetectorParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +146,7 @@ def test_the_shipped_kinds_and_what_their_code_is() -> None:
     assert set(full) <= set(tiny)
 
 
+@pytest.mark.slow
 def test_neither_the_loop_nor_the_scores_know_ultralytics() -> None:
     told = (
         "import sys, detector.training, pipeline.scores, pipeline.train_detector\n"
