@@ -288,7 +288,7 @@ def test_an_interrupted_unpacking_leaves_nothing_and_the_next_run_does_it_all(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Progress, "update", interrupted)
+        patch.setattr(Progress, "reach", interrupted)
         with pytest.raises(KeyboardInterrupt):
             provide_cub(folder, False, archive)
     assert {p.name for p in folder.iterdir()} == {"text_c10", "testclasses.txt", archive.path}
