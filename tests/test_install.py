@@ -31,7 +31,6 @@ from scenegen.params import SceneParams
 if __name__ == "__main__":
     image = {"width": 32, "height": 32, "samples": 1}
     scenes = SceneParams.model_validate({"count": 10, "image": image})
-    assert training.train and kinds
     render_dataset(scenes, Path("scenes"), workers=1, progress=False)
     pictures = {"image": open_dataset(Path("scenes")).array("image", "train")}
     params = VAEParams(
