@@ -103,7 +103,7 @@ WRONG = {
     "show --set =3": "--set =3: expected KEY=VALUE",
     "show --set count=0": "count: Input should be greater than or equal to 1 (given: 0)",
     "show --set count=NaN": "count: Input should be a valid integer (given: nan)",
-    "show --set count.low=1": "count: Input should be a valid integer (given: {'low': 1})",
+    "show --set count.low=1": "count: Input should be a valid integer",
     "show --set count=3 --set count.low=1": "--set count.low=1: count is no section",
     "show --set objects=3": "objects: Input should be a valid dictionary",
     "show --set objects.scale=[1": "objects.scale: Input should be a valid tuple (given: '[1')",

@@ -131,9 +131,10 @@ def replace(folder: Path, records: np.ndarray) -> None:
 )
 def test_a_shard_of_something_else_is_named(folder: Path, spoil: Callable[[Path], None]) -> None:
     spoil(folder)
-    dataset = open_dataset(folder)
     with pytest.raises(ValueError, match=r"shard-00000\.npy holds .* render anew$"):
-        dataset.records("train")
+        open_dataset(folder)
+    with pytest.raises(ValueError, match=r"shard-00000\.npy holds .* render anew$"):
+        open_dataset(folder, verify=False).records("train")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY"])

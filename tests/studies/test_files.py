@@ -50,6 +50,7 @@ def papers(folder: Path, study: str, cut: Mapping[str, Any]) -> None:
     home = folder / f"studies/{study}"
     home.mkdir(parents=True)
     (folder / "models").symlink_to(ROOT / "models")
+    (home / "dvc.yaml").write_text(shipped(f"studies/{study}/dvc.yaml"))
     text = shipped(f"studies/{study}/params.yaml")
     text = presets.render("paper", text, ROOT / f"studies/{study}/presets")
     (folder / "cut.yaml").write_text(json.dumps(cut))
