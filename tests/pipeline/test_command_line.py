@@ -213,7 +213,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / ".cache").touch()  # where a folder should be; root may write anywhere
     done = run(tmp_path, sys.executable, "-m", "pipeline.render", check=False, PYTHONPATH=str(ROOT))
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert done.stderr.startswith("render: .cache/runs: Not a directory; ")
+    assert re.match(r"render: \.cache/runs\S*: Not a directory; ", done.stderr)
 
 
 def test_a_device_that_is_there_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,7 +335,6 @@ DAMAGED = [
     (report.main, None, "data/faults/poe-ecg-0.npz", "dvc repro"),
     (report.main, None, "data/samples/poe-ecg-0.npz", "dvc repro"),
     (main, ["readme"], "results/table3.md", "dvc repro"),
-    (main, ["status"], "results/models/poe-ecg-0.json", "dvc repro"),
 ]  # fmt: skip
 
 
@@ -427,11 +426,11 @@ def test_status_tells_stale_from_waiting_from_new(project: Path) -> None:
 
 
 def test_an_edited_fusion_makes_its_own_cells_stale(project: Path) -> None:
-    with open(project / "models/fusions/moe.py", "a") as code:
-        code.write("# edited\n")
-    found = states(project)
-    assert found["train_vae@moe-none-0"] == "stale"
-    assert found["train_vae@poe-none-0"] == "done"
+    file = project / "models/fusions/moe.py"
+    file.write_text(file.read_text().replace("1.0)", "2.0)"))
+    shown = run(project, "python", "-m", "pipeline", "status").stdout
+    assert re.search(r"^stale +train_vae@moe-none-0 .*fusion or objective", shown, re.MULTILINE)
+    assert "train_vae@poe-none-0" not in shown  # a line for each stage that is not done
 
 
 def test_time_left_is_the_last_run_scaled_by_the_steps(project: Path) -> None:
