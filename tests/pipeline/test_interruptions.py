@@ -181,7 +181,7 @@ def test_an_interrupted_score_goes_on_from_its_parts(project: Path) -> None:
         ),
         (
             "pipeline.check",
-            "models/fusions/poe.py",
+            "params.yaml",
             "data/checked",
             "pipeline.check: interrupted as it started; nothing is lost, "
             "and the same command goes on\n",
