@@ -63,9 +63,15 @@ def test_no_file_is_read_once_a_stage(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.slow
 def test_a_fresh_clone_has_all_of_it_left_and_an_estimate_for_each(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    smoke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(clone(tmp_path / "project"))
+    """Of a run that was committed: its params, lock and results are there, and no data."""
+    project = clone(tmp_path / "project")
+    for name in ("params.yaml", "dvc.lock"):
+        shutil.copy(smoke / name, project / name)
+    shutil.rmtree(project / "results")
+    shutil.copytree(smoke / "results", project / "results")
+    monkeypatch.chdir(project)
     found = status.look()
     assert {e.state for e in found} == {"left"}
     assert [e.name for e in found if e.seconds is None] == []

@@ -169,6 +169,7 @@ def test_every_preset_makes_valid_params(tmp_path: Path, study: str, preset: str
     home.mkdir(parents=True)
     text = shipped(f"studies/{study}/params.yaml")
     (home / "params.yaml").write_text(text)
+    (home / "dvc.yaml").write_text(shipped(f"studies/{study}/dvc.yaml"))
     (home / "presets").symlink_to(ROOT / f"studies/{study}/presets")
     (tmp_path / "models").symlink_to(ROOT / "models")
     path = {"PYTHONPATH": str(ROOT)}
