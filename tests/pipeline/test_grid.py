@@ -489,8 +489,9 @@ DIVERGES = """from dataclasses import replace
 from models.fusions import poe
 
 
-def fuse(experts, cell, draws):
-    return poe.fuse(replace(experts, mean=experts.mean * float("nan")), cell, draws)
+def fuse(experts, options, draws):
+    spoiled = replace(experts, mean=experts.mean * float("nan"))
+    return poe.fuse(spoiled, poe.Options(), draws)
 """
 
 

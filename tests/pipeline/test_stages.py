@@ -162,7 +162,7 @@ EDITS = [
     ("models/objectives/ecg.py", "static=True", "static=False", {"train_vae@poe-ecg-0"}),
     ("models/fusions/moe.py", "1.0)", "2.0)", {"train_vae@moe-none-0"}),
     ("scenegen/radar.py", "SPLIT = 4", "SPLIT = 5", {"render"}),
-    ("pipeline/report.py", "import json", "import json, math", {"report"}),
+    ("pipeline/report.py", "import math", "import json, math", {"report"}),
 ]  # fmt: skip
 
 
