@@ -40,10 +40,21 @@ def opened() -> tuple[Counter[Path], list[status.Entry]]:
     return _watched.pop(), found
 
 
-@pytest.mark.slow
-def test_no_file_is_read_once_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clone has the records of the default run and none of its data: all times are needed."""
-    project = clone(tmp_path / "project")
+def committed(smoke: Path, to: Path) -> Path:
+    """A clone in which the smoke run was committed: params, lock and results, and no data."""
+    project = clone(to)
+    for name in ("params.yaml", "dvc.lock"):
+        shutil.copy(smoke / name, project / name)
+    shutil.rmtree(project / "results")
+    shutil.copytree(smoke / "results", project / "results")
+    return project
+
+
+def test_no_file_is_read_once_a_stage(
+    smoke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clone has the records of a run and none of its data: all times are needed."""
+    project = committed(smoke, tmp_path / "project")
     monkeypatch.chdir(project)
     status.look()  # DVC remembers the digests of files that it has seen
     few, some = opened()
@@ -65,12 +76,7 @@ def test_no_file_is_read_once_a_stage(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_fresh_clone_has_all_of_it_left_and_an_estimate_for_each(
     smoke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a run that was committed: its params, lock and results are there, and no data."""
-    project = clone(tmp_path / "project")
-    for name in ("params.yaml", "dvc.lock"):
-        shutil.copy(smoke / name, project / name)
-    shutil.rmtree(project / "results")
-    shutil.copytree(smoke / "results", project / "results")
+    project = committed(smoke, tmp_path / "project")
     monkeypatch.chdir(project)
     found = status.look()
     assert {e.state for e in found} == {"left"}
