@@ -28,9 +28,9 @@ from models.mixture import Draws
 from models.params import Cell, VAEParams
 from models.training import batch_rows, rate
 from models.vae import MultimodalVAE
-from pipeline.bootstrap import copies
 from pipeline.running import stage
-from pipeline.scores import Judge, Scene, generate
+from pipeline.scoring.bootstrap import copies
+from pipeline.scoring.scores import Judge, Scene, generate
 from scenegen.dataset import Dataset, open_dataset
 
 __all__ = ["fit", "main"]

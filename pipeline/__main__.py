@@ -74,7 +74,7 @@ def preset(options: Options) -> None:
 
 def check(options: Options) -> None:
     """Validate params.yaml, DEVICE and WORKERS, and import the code of every cell."""
-    from pipeline.check import check_sensors
+    from pipeline.stages.check import check_sensors
 
     config = params.load()
     check_sensors(config.scenes)
@@ -155,7 +155,7 @@ def _slots(options: Options) -> int:
 
 def export(options: Options) -> None:
     """Copy the scenes into another tool's format."""
-    from pipeline.scenes import rendered
+    from pipeline.scoring.scenes import rendered
     from scenegen.exports import EXPORTS
 
     try:

@@ -13,9 +13,9 @@ from base.params import Section
 from detector.params import Detectors
 from models.params import VAEParams, check_cell
 from pipeline.cells import GridParams, unread
-from pipeline.report_params import ReportParams
+from pipeline.reporting.params import ReportParams
 from pipeline.running.stage import PARAMS, shown, whole
-from pipeline.score_params import ScoreParams
+from pipeline.scoring.params import ScoreParams
 from scenegen.dataset import MODALITIES
 from scenegen.geometry import centre_height
 from scenegen.params import SceneParams

@@ -13,8 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from models import objectives
 from models.params import Cell
+from pipeline.reporting.tables import as_csv
 from pipeline.running import stage
-from pipeline.tables import as_csv
 from studies.findings import Finding
 from studies.study import Study
 from studies.table import Column, Row, as_markdown, figure, legend

@@ -707,7 +707,7 @@ def study(slots: int, seconds: float | None = None) -> None:
 
 
 def _study(slots: int, seconds: float | None) -> None:
-    from pipeline import check
+    from pipeline.stages import check
 
     check.main()
     if not (DATASET / MANIFEST).exists():

@@ -30,9 +30,10 @@ from dvc.stage import PipelineStage, Stage
 from dvc.utils.serialize import load_yaml
 
 from base import lockfile
-from pipeline import cells, check, params
+from pipeline import cells, params
 from pipeline.params import Params
 from pipeline.running import stage
+from pipeline.stages import check
 from scenegen.dataset import MODALITIES
 from scenegen.manifest import read_manifest
 

@@ -103,7 +103,7 @@ def test_a_file_that_is_not_python_is_named(project: Path) -> None:
 @pytest.mark.slow
 def test_no_module_that_a_maker_loads_is_missing() -> None:
     """What Python itself has imported of this project is what the rule finds, or is silent."""
-    modules = ("scenegen.worker", "pipeline.train_vae", "pipeline.score")
+    modules = ("scenegen.worker", "pipeline.stages.train_vae", "pipeline.stages.score")
     told = (
         f"import sys, {', '.join(modules)}\n"
         "rooms = ('scenegen', 'models', 'detector', 'pipeline')\n"

@@ -19,9 +19,9 @@ from detector import kinds, params, trained, training
 from detector.boxes import Detections
 from detector.params import Augmentation, DetectorParams, network_names
 from models.params import Cell
-from pipeline import scores
-from pipeline.bootstrap import copies
 from pipeline.running import stage
+from pipeline.scoring import scores
+from pipeline.scoring.bootstrap import copies
 from tests.conftest import ROOT
 from tests.detector.drawn import CLASSES, draw
 
@@ -149,7 +149,7 @@ def test_the_shipped_kinds_and_what_their_code_is() -> None:
 @pytest.mark.slow
 def test_neither_the_loop_nor_the_scores_know_ultralytics() -> None:
     told = (
-        "import sys, detector.training, pipeline.scores, pipeline.train_detector\n"
+        "import sys, detector.training, pipeline.scoring.scores, pipeline.stages.train_detector\n"
         "print('ultralytics' in sys.modules)"
     )
     done = subprocess.run(

@@ -15,9 +15,10 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from pipeline import params, presets, report, score, score_faults, summary
+from pipeline import params, presets
 from pipeline.__main__ import _parser, main
 from pipeline.running import stage, status
+from pipeline.stages import report, score, score_faults, summary
 from studies.study import STUDIES
 from tests.conftest import ROOT, clone, run, shipped
 from tests.pipeline.test_stages import change
@@ -113,7 +114,7 @@ def test_a_wrong_number_of_workers_is_one_line(
 ) -> None:
     shutil.copy(ROOT / "params.yaml", tmp_path)
     environment = {variable: value, "PYTHONPATH": str(ROOT)}
-    done = run(tmp_path, "python", "-m", "pipeline.render", check=False, **environment)
+    done = run(tmp_path, "python", "-m", "pipeline.stages.render", check=False, **environment)
     assert done.returncode == 2
     assert done.stderr.strip().count("\n") == 0
     assert said in done.stderr
@@ -142,19 +143,31 @@ def test_a_device_that_is_not_there_is_one_line(
 
 PIPELINE = ("a run is NAME-SEED, NAME one of ", "SEED one of [0]")
 UNKNOWN = [
-    ("pipeline.train_vae nope-0", ("nope-0: not a run of params.yaml; ", *PIPELINE)),
-    ("pipeline.train_vae poe-none-7", ("poe-none-7: not a run of params.yaml; ", *PIPELINE)),
-    ("pipeline.train_vae poe-none-00", ("poe-none-00: not a run of params.yaml; ", *PIPELINE)),
-    ("pipeline.train_vae image-0", ("image-0: a modality's run needs --modality image, a cell's",)),
-    ("pipeline.train_vae poe-none-0 --modality image", ("poe-none-0: a modality's run needs ",)),
+    ("pipeline.stages.train_vae nope-0", ("nope-0: not a run of params.yaml; ", *PIPELINE)),
+    ("pipeline.stages.train_vae poe-none-7", ("poe-none-7: not a run of params.yaml; ", *PIPELINE)),
     (
-        "pipeline.train_vae depth-0 --modality image",
+        "pipeline.stages.train_vae poe-none-00",
+        ("poe-none-00: not a run of params.yaml; ", *PIPELINE),
+    ),
+    (
+        "pipeline.stages.train_vae image-0",
+        ("image-0: a modality's run needs --modality image, a cell's",),
+    ),
+    (
+        "pipeline.stages.train_vae poe-none-0 --modality image",
+        ("poe-none-0: a modality's run needs ",),
+    ),
+    (
+        "pipeline.stages.train_vae depth-0 --modality image",
         ("depth-0: a modality's run needs --modality",),
     ),
-    ("pipeline.score poe-none", ("poe-none: not a run of params.yaml; ", *PIPELINE)),
-    ("pipeline.score x", ("x: not a run of params.yaml; ", *PIPELINE)),
-    ("pipeline.score ../poe-none-0", ("../poe-none-0: not a run of params.yaml; ", *PIPELINE)),
-    ("pipeline.score_faults -- -0", ("-0: not a run of params.yaml; ", *PIPELINE)),
+    ("pipeline.stages.score poe-none", ("poe-none: not a run of params.yaml; ", *PIPELINE)),
+    ("pipeline.stages.score x", ("x: not a run of params.yaml; ", *PIPELINE)),
+    (
+        "pipeline.stages.score ../poe-none-0",
+        ("../poe-none-0: not a run of params.yaml; ", *PIPELINE),
+    ),
+    ("pipeline.stages.score_faults -- -0", ("-0: not a run of params.yaml; ", *PIPELINE)),
     ("studies.cub.train nope-0", ("nope-0: not a run of studies/cub/params.yaml; ", "image, text")),
     ("studies.cub.score text-9", ("text-9: not a run of studies/cub/params.yaml; ",)),
     ("studies.mnist_svhn.train x", ("x: not a run of studies/mnist_svhn/params.yaml; ",)),
@@ -211,7 +224,9 @@ def test_what_is_printed_is_utf8_whatever_the_locale(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     shutil.copy(ROOT / "params.yaml", tmp_path)
     (tmp_path / ".cache").touch()  # where a folder should be; root may write anywhere
-    done = run(tmp_path, sys.executable, "-m", "pipeline.render", check=False, PYTHONPATH=str(ROOT))
+    done = run(
+        tmp_path, sys.executable, "-m", "pipeline.stages.render", check=False, PYTHONPATH=str(ROOT)
+    )
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert re.match(r"render: \.cache/runs\S*: Not a directory; ", done.stderr)
 
@@ -231,7 +246,7 @@ def test_training_refuses_a_missing_gpu_before_it_touches_anything(
         pytest.skip("there is a GPU")
     project = Path(shutil.copytree(smoke, tmp_path / "project", symlinks=True))
     before = (project / "data/models/poe-none-0.safetensors").read_bytes()
-    command = ("python", "-m", "pipeline.train_vae", "poe-none-0")
+    command = ("python", "-m", "pipeline.stages.train_vae", "poe-none-0")
     done = run(project, *command, check=False, DEVICE="cuda")
     assert done.returncode == 2
     assert done.stderr.strip() == (
@@ -327,7 +342,7 @@ DAMAGED = [
     (score.main, "poe-ecg-0", "data/detectors/depth.safetensors", "dvc repro"),
     (score.main, "poe-ecg-0", "results/models/poe-ecg-0.json", "dvc repro"),
     (score_faults.main, "poe-ecg-0", "results/scores/poe-ecg-0.json",
-     "python -m pipeline.score poe-ecg-0"),
+     "python -m pipeline.stages.score poe-ecg-0"),
     (summary.main, None, "results/scores/poe-ecg-0.json", "dvc repro"),
     (report.main, None, "results/scores/poe-ecg-0.json", "dvc repro"),
     (report.main, None, "results/detectors/image.json", "dvc repro"),
@@ -404,7 +419,7 @@ def test_a_command_needs_no_active_environment(project: Path, command: str) -> N
     """`.venv/bin/python -m pipeline ...` does: it finds DVC, and DVC's stages the same Python."""
     change(project, "report.examples", 3)
     done = run(project, sys.executable, "-m", "pipeline", command, PATH=os.defpath)
-    assert "> python -m pipeline.report" in done.stdout
+    assert "> python -m pipeline.stages.report" in done.stdout
     assert set(states(project).values()) == {"done"}
 
 

@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from pipeline import fault_table, table3
-from pipeline.faults import FAULTS, degrade
-from pipeline.score_params import FaultParams
-from pipeline.tables import as_csv
+from pipeline.reporting import fault_table, table3
+from pipeline.reporting.tables import as_csv
+from pipeline.scoring.faults import FAULTS, degrade
+from pipeline.scoring.params import FaultParams
 from scenegen.dataset import MODALITIES
 
 SCENES = np.arange(4, 204, 5)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline import figures, presets
-from pipeline.figures import Line, Point, Style, Survival
+from pipeline import presets
+from pipeline.reporting import figures
+from pipeline.reporting.figures import Line, Point, Style, Survival
 
 SVG = ElementTree.Element
 

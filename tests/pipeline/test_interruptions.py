@@ -68,7 +68,7 @@ def scenes_done(project: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    "command", ["dvc repro render", "python -m pipeline.render", "python -m pipeline render"]
+    "command", ["dvc repro render", "python -m pipeline.stages.render", "python -m pipeline render"]
 )
 def test_an_interrupted_render_keeps_its_shards_and_goes_on(project: Path, command: str) -> None:
     change(project, "scenes.count", 2400)
@@ -103,7 +103,7 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(project: Path, kind
             return int(json.loads(load(file.read_bytes()[32:])["about"].tobytes())["step"])
         return 0
 
-    training = start(project, "python", "-m", "pipeline.train_vae", "poe-none-0")
+    training = start(project, "python", "-m", "pipeline.stages.train_vae", "poe-none-0")
     shown = interrupt_when(training, lambda: step() >= 30, kind)
     assert training.returncode == 130
     assert "train_vae@poe-none-0: interrupted; the checkpoint in" in shown
@@ -112,7 +112,7 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(project: Path, kind
     reached = step()
     curve = project / "data/curves/poe-none-0/plots/metrics/loss.tsv"
     curve.unlink()
-    again = start(project, "python", "-m", "pipeline.train_vae", "poe-none-0")
+    again = start(project, "python", "-m", "pipeline.stages.train_vae", "poe-none-0")
     interrupt_when(again, lambda: curve.exists() and not time.sleep(0.2), signal.SIGINT)
     # A resumed training writes its checkpoint's rows at once; a new one has but its first by now.
     steps = [int(line.split()[0]) for line in curve.read_text().splitlines()[1:]]
@@ -123,7 +123,7 @@ def test_an_interrupted_detector_says_what_is_kept(project: Path) -> None:
     change(project, "detector.radar.epochs", 60)
     folder = project / ".cache/checkpoints/detector-radar"
     shutil.rmtree(folder, ignore_errors=True)
-    training = start(project, "python", "-m", "pipeline.train_detector", "radar")
+    training = start(project, "python", "-m", "pipeline.stages.train_detector", "radar")
     shown = interrupt_when(training, lambda: any(folder.glob("*/*.checkpoint")), signal.SIGINT)
     assert training.returncode == 130
     assert "train_detector@radar: interrupted; the checkpoint in" in shown
@@ -156,7 +156,7 @@ def test_an_interrupted_score_goes_on_from_its_parts(project: Path) -> None:
     """Those that are finished are not made again; none is left half written."""
     expected = (project / "results/scores/moe-none-0.json").read_bytes()
     parts = project / ".cache/checkpoints/score-moe-none-0"
-    command = ("python", "-m", "pipeline.score", "moe-none-0")
+    command = ("python", "-m", "pipeline.stages.score", "moe-none-0")
     scoring = start(project, *command)
     shown = interrupt_when(scoring, lambda: any(parts.rglob("*.checkpoint")), signal.SIGINT)
     assert scoring.returncode == 130
@@ -173,17 +173,17 @@ def test_an_interrupted_score_goes_on_from_its_parts(project: Path) -> None:
     ("command", "reads", "made", "said"),
     [
         (
-            "pipeline.summary",
+            "pipeline.stages.summary",
             "results/scores/poe-none-0.json",
             "results/metrics",
             "summary: interrupted; the scores are kept. Finished stages are kept. "
             "To go on: dvc repro\n",
         ),
         (
-            "pipeline.check",
+            "pipeline.stages.check",
             "params.yaml",
             "data/checked",
-            "pipeline.check: interrupted as it started; nothing is lost, "
+            "pipeline.stages.check: interrupted as it started; nothing is lost, "
             "and the same command goes on\n",
         ),
     ],
@@ -224,10 +224,10 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     "command",
     [
-        "pipeline.train_vae poe-none-0",
-        "pipeline.train_detector radar",
-        "pipeline.score moe-none-0",
-        "pipeline.score_faults moe-none-0",
+        "pipeline.stages.train_vae poe-none-0",
+        "pipeline.stages.train_detector radar",
+        "pipeline.stages.score moe-none-0",
+        "pipeline.stages.score_faults moe-none-0",
         "studies.mnist_svhn.train mnist-0",
         "studies.cub.score image-0",
     ],
@@ -327,7 +327,7 @@ def test_two_runs_in_one_folder_leave_one_whole_result(project: Path) -> None:
     while not lock.exists():
         assert first.poll() is None, first.communicate()[0]
         time.sleep(0.05)
-    beside = run(project, "python", "-m", "pipeline.render", check=False)
+    beside = run(project, "python", "-m", "pipeline.stages.render", check=False)
     second = run(project, "dvc", "repro", "render", check=False)
     shown = first.communicate(timeout=240)[0]
     assert first.returncode == 0, shown
@@ -476,7 +476,7 @@ def test_status_sees_what_runs(project: Path, monkeypatch: pytest.MonkeyPatch) -
     change(project, "vae.training.steps", 4000)
     curve = project / "data/curves/poe-none-0/plots/metrics/loss.tsv"
     curve.unlink()
-    training = start(project, "python", "-m", "pipeline.train_vae", "poe-none-0")
+    training = start(project, "python", "-m", "pipeline.stages.train_vae", "poe-none-0")
     found: list[status.Entry] = []
 
     def seen() -> bool:

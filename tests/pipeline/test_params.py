@@ -190,7 +190,7 @@ def test_of_many_mistakes_the_first_are_told(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["pipeline check", "pipeline.check"])
+@pytest.mark.parametrize("command", ["pipeline check", "pipeline.stages.check"])
 def test_a_sensor_that_shows_nothing_is_refused(tmp_path: Path, command: str) -> None:
     project = clone(tmp_path / "project")
     put(project, "scenes.radar.reach", [0, 1])

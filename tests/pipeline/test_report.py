@@ -18,9 +18,9 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipeline import paper, table3
-from pipeline.findings import _told, averaged, crossed, findings, frontier, levels, recipe
-from pipeline.mistakes import mistakes
+from pipeline.reporting import paper, table3
+from pipeline.reporting.findings import _told, averaged, crossed, findings, frontier, levels, recipe
+from pipeline.scoring.mistakes import mistakes
 from scenegen.dataset import MODALITIES
 from tests.conftest import run
 
@@ -160,7 +160,7 @@ def test_joint_agreement_stands_beside_that_by_chance(project: Path) -> None:
     agreed = {"map50": 0.61, "map50_95": 0.32, "map50_chance": 0.07, "objects": 1.4, "ci": {}}
     told["joint"] = {"image-depth": agreed}
     file.write_text(json.dumps(told))
-    run(project, "python", "-m", "pipeline.report")
+    run(project, "python", "-m", "pipeline.stages.report")
     page = (project / "results/report.html").read_text()
     table = page.split('<section id="cost"')[1].split("</table>")[0]
     heads = re.findall(r"<th scope=\"col\">(.*?)</th>", table)
@@ -240,13 +240,13 @@ def test_the_prior_in_place_of_a_missing_sensor_is_shown(project: Path) -> None:
     told["subsets_missing_as_prior"] = {"image+depth": told["subsets"]["image+depth"]}
     file.write_text(json.dumps(told))
     assert "image+depth + prior" not in (project / "results/report.html").read_text()
-    run(project, "python", "-m", "pipeline.report")
+    run(project, "python", "-m", "pipeline.stages.report")
     assert "image+depth + prior" in (project / "results/report.html").read_text()
 
 
 def test_figures_of_other_resamples_are_refused(project: Path) -> None:
     np.savez(project / "data/bootstrap/poe-ecg-0.npz", **{"image/image": np.zeros(7)})
-    done = run(project, "python", "-m", "pipeline.report", check=False)
+    done = run(project, "python", "-m", "pipeline.stages.report", check=False)
     assert done.returncode == 2
     assert (
         done.stderr == "data/bootstrap/poe-ecg-0.npz: other resamples than its peers; `dvc repro`\n"
@@ -272,7 +272,7 @@ def test_a_sensor_that_has_no_map_spoils_nothing_else(project: Path) -> None:
     """Its figures are dashes, means are over the others and say so, and the files are JSON."""
     before = json.loads((project / "results/table3.json").read_text())["rows"]
     without_an_object_on_radar(project)
-    run(project, "python", "-m", "pipeline.report")
+    run(project, "python", "-m", "pipeline.stages.report")
     results = project / "results"
 
     def told(name: str) -> Any:
@@ -305,7 +305,7 @@ def test_a_score_that_no_cell_asks_for_changes_nothing(project: Path) -> None:
     shutil.copy(next(scores.glob("*-*-*.json")), scores / "foreign-none-0.json")
     for folder in ("bootstrap", "faults", "samples"):
         (project / f"data/{folder}/foreign-none-0.npz").write_bytes(b"left over")
-    run(project, "python", "-m", "pipeline.report")
+    run(project, "python", "-m", "pipeline.stages.report")
     assert {name: (project / "results" / name).read_bytes() for name in WRITTEN} == before
 
 
@@ -315,7 +315,7 @@ def test_a_score_that_no_cell_asks_for_changes_nothing(project: Path) -> None:
 def test_a_missing_input_is_one_line(project: Path, folder: str) -> None:
     gone = next((project / folder).glob(f"{next(iter(cells(project)))}-*"))
     gone.unlink()
-    done = run(project, "python", "-m", "pipeline.report", check=False)
+    done = run(project, "python", "-m", "pipeline.stages.report", check=False)
     assert done.returncode != 0
     assert done.stderr.strip().count("\n") == 0
     assert str(gone.relative_to(project)) in done.stderr

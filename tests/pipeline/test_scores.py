@@ -32,14 +32,15 @@ from detector.trained import load as load_detector
 from models import likelihoods
 from models.params import Cell
 from models.vae import MultimodalVAE
-from pipeline import score, score_faults, scores, train_detector
-from pipeline import summary as pipeline_summary
-from pipeline.bootstrap import bounds, copies
-from pipeline.faults import FAULTS, degrade
-from pipeline.mistakes import SURE, mistakes
 from pipeline.running import stage
-from pipeline.score_params import ScoreParams
-from pipeline.scores import Judge, Scene, agreement, generate, pixel_errors, summary
+from pipeline.scoring import scores
+from pipeline.scoring.bootstrap import bounds, copies
+from pipeline.scoring.faults import FAULTS, degrade
+from pipeline.scoring.mistakes import SURE, mistakes
+from pipeline.scoring.params import ScoreParams
+from pipeline.scoring.scores import Judge, Scene, agreement, generate, pixel_errors, summary
+from pipeline.stages import score, score_faults, train_detector
+from pipeline.stages import summary as pipeline_summary
 from scenegen.dataset import MODALITIES, open_dataset
 from scenegen.manifest import MANIFEST
 from tests.conftest import run
@@ -295,7 +296,7 @@ def test_fault_scores_without_a_fault_are_the_tables(project: Path) -> None:
     assert "scenes: 8 " in text
     kinds = "kinds: [noise, dead, frozen, shifted, blackout]"
     params.write_text(text.replace("scenes: 8 ", "scenes: 40 ").replace(kinds, "kinds: [frozen]"))
-    run(project, "python", "-m", "pipeline.score_faults", "moe-none-0")
+    run(project, "python", "-m", "pipeline.stages.score_faults", "moe-none-0")
     with (
         np.load(project / "data/faults/moe-none-0.npz") as faults,
         np.load(project / "data/bootstrap/moe-none-0.npz") as table,
@@ -912,7 +913,7 @@ def test_which_component_of_a_mixture_is_decoded_is_a_choice(project: Path) -> N
     params = project / "params.yaml"
     text = params.read_text().replace("cross_component: drawn", "cross_component: best")
     params.write_text(text.replace("synergy_component: best", "synergy_component: drawn"))
-    run(project, "python", "-m", "pipeline.score", "moe-none-0")
+    run(project, "python", "-m", "pipeline.stages.score", "moe-none-0")
     told = json.loads((project / "results/scores/moe-none-0.json").read_text())
     assert (told["cross_component"], told["synergy_component"]) == ("best", "drawn")
     assert told["component"] is None
@@ -929,7 +930,7 @@ def test_the_tables_columns_alone_are_the_same_figures(project: Path, cell: str)
     table = (project / "results/table3.csv").read_bytes()
     params = project / "params.yaml"
     params.write_text(params.read_text().replace("subsets: all ", "subsets: table "))
-    run(project, "python", "-m", "pipeline.score", cell)
+    run(project, "python", "-m", "pipeline.stages.score", cell)
     told = json.loads((project / f"results/scores/{cell}.json").read_text())
     asked = {subset: set(row) for subset, row in told["subsets"].items()}
     assert asked == {
@@ -945,7 +946,7 @@ def test_the_tables_columns_alone_are_the_same_figures(project: Path, cell: str)
         assert row == {m: whole[m] for m in row}
     assert told["synergy"] == before["synergy"]
     assert told["components"] == ({everything: told["component"]} if told["mixture"] else {})
-    run(project, "python", "-m", "pipeline.report")
+    run(project, "python", "-m", "pipeline.stages.report")
     assert (project / "results/table3.csv").read_bytes() == table
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from pipeline.table3 import columns
+from pipeline.reporting.table3 import columns
 from tests.conftest import run
 
 CELLS = ("moe-none", "poe-none", "poe-ecg")

@@ -12,9 +12,10 @@ import pytest
 from detector import trained, training
 from models.params import Cell
 from models.training import train
-from pipeline import presets, score, score_faults, train_detector, train_vae
+from pipeline import presets
 from pipeline.running import stage
-from pipeline.scores import Judge, Scene
+from pipeline.scoring.scores import Judge, Scene
+from pipeline.stages import score, score_faults, train_detector, train_vae
 from scenegen.dataset import MODALITIES, open_dataset
 from scenegen.generate import render_dataset
 from scenegen.params import SceneParams

@@ -162,7 +162,7 @@ EDITS = [
     ("models/objectives/ecg.py", "static=True", "static=False", {"train_vae@poe-ecg-0"}),
     ("models/fusions/moe.py", "1.0)", "2.0)", {"train_vae@moe-none-0"}),
     ("scenegen/radar.py", "SPLIT = 4", "SPLIT = 5", {"render"}),
-    ("pipeline/report.py", "import math", "import json, math", {"report"}),
+    ("pipeline/stages/report.py", "import math", "import json, math", {"report"}),
 ]  # fmt: skip
 
 
@@ -234,12 +234,12 @@ def test_a_stage_whose_code_was_edited_since_the_check_is_refused(
 ) -> None:
     shutil.copy(ROOT / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
-    script = SimpleNamespace(__spec__=SimpleNamespace(name="pipeline.summary"))
+    script = SimpleNamespace(__spec__=SimpleNamespace(name="pipeline.stages.summary"))
     monkeypatch.setitem(sys.modules, "__main__", script)  # type: ignore[arg-type]
     monkeypatch.setenv("DVC_STAGE", "summary")
     (tmp_path / "data/checked/code").mkdir(parents=True)
     checked = tmp_path / "data/checked/code/summary"
-    checked.write_text(f"{code.digest('pipeline.summary')}\n")
+    checked.write_text(f"{code.digest('pipeline.stages.summary')}\n")
     with stage.running("summary", str):
         pass
     checked.write_text(f"{'0' * 64}\n")
@@ -280,7 +280,9 @@ def test_a_check_without_room_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "models").symlink_to(ROOT / "models")
     (tmp_path / "data").write_text("")
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    done = run(tmp_path, sys.executable, "-m", "pipeline.check", check=False, PYTHONPATH=path)
+    done = run(
+        tmp_path, sys.executable, "-m", "pipeline.stages.check", check=False, PYTHONPATH=path
+    )
     assert done.returncode == 2
     (told,) = done.stderr.splitlines()
     assert told.startswith("check: data/checked")

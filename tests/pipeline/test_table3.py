@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import table3
-from pipeline.bootstrap import bounds, mean
-from pipeline.tables import as_csv
+from pipeline.reporting import table3
+from pipeline.reporting.tables import as_csv
+from pipeline.scoring.bootstrap import bounds, mean
 from scenegen.dataset import MODALITIES
 
 NOISE = np.concatenate([[0.0], np.linspace(-0.08, 0.08, 201)])  # a figure's own resamples

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from base.params import Section
-from pipeline.faults import FAULTS
+from pipeline.scoring.faults import FAULTS
 
 __all__ = ["FaultParams", "ScoreParams"]
 
@@ -17,7 +17,8 @@ class FaultParams(Section):
 
     kinds: list[str] = Field(min_length=1, description=f"of {', '.join(FAULTS)}")
     severities: list[float] = Field(
-        min_length=1, description="amounts, rising, each above 0 to 1; pipeline/faults.py has units"
+        min_length=1,
+        description="amounts, rising, above 0 to 1; pipeline/scoring/faults.py has units",
     )
     scenes: int = Field(ge=2, description="test scenes, the first of the split; scenes, 2+")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import paper
-from pipeline.bootstrap import Values, bounds, mean
+from pipeline.reporting import paper
+from pipeline.scoring.bootstrap import Values, bounds, mean
 
 __all__ = [
     "COSTS",

@@ -24,7 +24,7 @@ from models.params import Cell, VAEParams
 from models.training import DivergedError, train
 from models.vae import MultimodalVAE
 from pipeline.running import stage
-from pipeline.scenes import rendered
+from pipeline.scoring.scenes import rendered
 from scenegen.dataset import MODALITIES
 
 __all__ = ["main"]

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline import paper, table3
-from pipeline.bootstrap import Values, bounds, mean
+from pipeline.reporting import paper, table3
+from pipeline.scoring.bootstrap import Values, bounds, mean
 from scenegen.dataset import MODALITIES
 
 __all__ = ["averaged", "crossed", "findings", "frontier", "levels", "recipe"]

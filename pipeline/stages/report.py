@@ -23,16 +23,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from base.files import as_json
-from pipeline import fault_table, figures, paper, params, table3
-from pipeline.bootstrap import Values, bounds, known, mean
-from pipeline.faults import FAULTS
-from pipeline.figures import Line, Overview, Point, Sprite, Style, Survival
-from pipeline.findings import averaged, crossed, findings, frontier, levels, recipe
-from pipeline.mistakes import SURE
+from pipeline import params
 from pipeline.params import Params
+from pipeline.reporting import fault_table, figures, paper, table3
+from pipeline.reporting.figures import Line, Overview, Point, Sprite, Style, Survival
+from pipeline.reporting.findings import averaged, crossed, findings, frontier, levels, recipe
+from pipeline.reporting.tables import as_csv
 from pipeline.running import stage
-from pipeline.score_params import FaultParams
-from pipeline.tables import as_csv
+from pipeline.scoring.bootstrap import Values, bounds, known, mean
+from pipeline.scoring.faults import FAULTS
+from pipeline.scoring.mistakes import SURE
+from pipeline.scoring.params import FaultParams
 from scenegen.dataset import MODALITIES, open_dataset
 
 __all__ = ["main"]
@@ -532,7 +533,7 @@ def _page(
     looks, sheets = figures.styles(cells), _sheets(inputs)
     matrices = {cell: _matrix(inputs, cell) for cell in cells}
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(Path(__file__).parents[1] / "reporting"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.bootstrap import Values, bounds, known, mean
-from pipeline.score_params import FaultParams
-from pipeline.table3 import COST_HEADINGS, UNDEFINED, behind, over, spent
+from pipeline.reporting.table3 import COST_HEADINGS, UNDEFINED, behind, over, spent
+from pipeline.scoring.bootstrap import Values, bounds, known, mean
+from pipeline.scoring.params import FaultParams
 
 __all__ = ["OTHERS", "as_markdown", "conditions", "merged", "summarise"]
 

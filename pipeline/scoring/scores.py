@@ -39,8 +39,8 @@ from models import fusions, objectives
 from models.likelihoods import expected
 from models.params import Cell
 from models.vae import MultimodalVAE
-from pipeline.bootstrap import bounds, known
 from pipeline.running import stage
+from pipeline.scoring.bootstrap import bounds, known
 from scenegen.dataset import Dataset
 
 __all__ = [

@@ -16,12 +16,12 @@ from typing import Any
 
 from base import code
 from base.files import npz_bytes
-from pipeline.bootstrap import copies
-from pipeline.faults import degrade
 from pipeline.running import stage
-from pipeline.scenes import rendered
-from pipeline.score_params import ScoreParams
-from pipeline.scores import (
+from pipeline.scoring.bootstrap import copies
+from pipeline.scoring.faults import degrade
+from pipeline.scoring.params import ScoreParams
+from pipeline.scoring.scenes import rendered
+from pipeline.scoring.scores import (
     Figures,
     Judge,
     Parts,
@@ -36,7 +36,7 @@ from scenegen.manifest import MANIFEST
 
 __all__ = ["main"]
 
-CODE = code.loaded("pipeline.score_faults")  # also where this is the script that runs
+CODE = code.loaded("pipeline.stages.score_faults")  # also where this is the script that runs
 
 
 def _components(score: Path) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def main(run: str) -> None:
     params = stage.section("score", ScoreParams)
     faults = params.faults
     score = Path(f"results/scores/{run}.json")
-    components = stage.read(score, _components, f"python -m pipeline.score {run}")
+    components = stage.read(score, _components, f"python -m pipeline.stages.score {run}")
     dataset = rendered()
     vae, detectors = load(run, dataset.classes)
     names = tuple(vae.modalities)

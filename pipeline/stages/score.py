@@ -23,12 +23,12 @@ from base.files import npz_bytes
 from detector.boxes import Detections, Truth
 from models.mixture import Draws
 from models.vae import MultimodalVAE
-from pipeline.bootstrap import copies, mean
-from pipeline.mistakes import SURE, mistakes
 from pipeline.running import stage
-from pipeline.scenes import rendered
-from pipeline.score_params import ScoreParams
-from pipeline.scores import (
+from pipeline.scoring.bootstrap import copies, mean
+from pipeline.scoring.mistakes import SURE, mistakes
+from pipeline.scoring.params import ScoreParams
+from pipeline.scoring.scenes import rendered
+from pipeline.scoring.scores import (
     Judge,
     Part,
     Parts,
@@ -48,7 +48,7 @@ from scenegen.manifest import MANIFEST
 
 __all__ = ["main"]
 
-CODE = code.loaded("pipeline.score")  # also where this is the script that runs
+CODE = code.loaded("pipeline.stages.score")  # also where this is the script that runs
 PICTURES = 24  # scenes kept for the report's pictures
 BOXES = 8  # detections drawn in a picture
 

@@ -15,7 +15,7 @@ from detector import trained, training
 from detector.metrics import mean_average_precision
 from detector.params import Detectors
 from pipeline.running import stage
-from pipeline.scenes import rendered
+from pipeline.scoring.scenes import rendered
 from scenegen.dataset import MODALITIES
 
 __all__ = ["main"]

@@ -1,0 +1,1 @@
+"""What a run found, for people: tables, claims, charts and the page."""
