@@ -711,7 +711,7 @@ def _study(slots: int, seconds: float | None) -> None:
 
     check.main()
     if not (DATASET / MANIFEST).exists():
-        fail(f"{DATASET}: no scenes are here; bring the shards (docs/tasks/gpu.md)")
+        fail(f"{DATASET}: no scenes are here; bring the shards (docs/guide/gpu.md)")
     params, jobs = read_params(), plan()
     known = _recorded(STUDY)
     chosen = _due(jobs, lambda job: not _same(job, params, known.get(job.name)))

@@ -401,7 +401,7 @@ def table(entries: list[Entry]) -> str:
     if any(e.note.endswith(("deleted", "not in cache", NEVER)) for e in rest):
         lines.append(
             "Outputs are missing: `dvc pull dvc.yaml` fetches them, if your remote has them; "
-            "if that fails: docs/tasks/share.md"
+            "if that fails: docs/guide/share.md"
         )
     return "\n".join(lines)
 

@@ -115,7 +115,8 @@ def main() -> None:
         f"pairs of classes held out, {len(grid['seeds'])} seed(s).",
         notice="This is not the paper's data: rendered scenes and generated captions stand in for "
         "CUB's birds, and a small network for ResNet-101, so that the study runs anywhere. Only "
-        "the findings are to be compared with the paper, not the figures. docs/studies.md says "
+        "the findings are to be compared with the paper, not the figures. "
+        "docs/guide/studies.md says "
         "how to bring the real files."
         if embedded
         else "",
@@ -126,9 +127,9 @@ def main() -> None:
         f"and their own captions score {own['test']} here in the test split and "
         f"{own['train']} in training. The field's about {TRUTH} for CUB comes from "
         + (
-            "a recipe of its own (docs/studies.md), and does not compare with these."
+            "a recipe of its own (docs/reference/studies.md), and does not compare with these."
             if embedded
-            else "a recipe that this one follows as far as docs/studies.md says."
+            else "a recipe that this one follows as far as docs/reference/studies.md says."
         ),
         pictures_title="Captions generated from pictures",
     )

@@ -138,8 +138,8 @@ def main() -> None:
         f"{len(grid['seeds'])} seed(s).",
         notice="This is not the paper's data: scikit-learn's 8x8 digits stand in for MNIST and "
         "drawn street numbers for SVHN, so that the study runs anywhere. Only the findings are to "
-        "be compared with the paper, not the figures. docs/studies.md says how to bring the real "
-        "files."
+        "be compared with the paper, not the figures. docs/guide/studies.md says how to bring "
+        "the real files."
         if embedded
         else "",
         table_title="Table I, here and in the paper",

@@ -1,4 +1,4 @@
-"""Kinds of detectors are found by name: a second one, docs/detector.md's example, is one file."""
+"""Kinds of detectors are found by name: a second one, a page's example, is one file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ from tests.conftest import ROOT
 from tests.detector.drawn import CLASSES, draw
 
 EXAMPLE = re.search(
-    r"^```python\n(\"\"\"Of every.+?)^```", (ROOT / "docs/detector.md").read_text(), re.M | re.S
+    r"^```python\n(\"\"\"Of every.+?)^```",
+    (ROOT / "docs/reference/detector.md").read_text(),
+    re.M | re.S,
 )
 SECTION = {
     "network": "cells",

@@ -249,7 +249,12 @@ def default_value(field: Any) -> str:
 
 
 def test_the_table_of_options_is_what_entries_declare() -> None:
-    text = (ROOT / "docs/models.md").read_text().split("## Options of a cell")[1].split("\n## ")[0]
+    text = (
+        (ROOT / "docs/reference/models.md")
+        .read_text()
+        .split("## Options of a cell")[1]
+        .split("\n## ")[0]
+    )
     found = [
         [part.strip() for part in line.split("|")[1:-1]]
         for line in text.splitlines()

@@ -1,4 +1,4 @@
-"""Every command of the pages in docs/tasks is run, at smoke scale, in a clone of its own.
+"""Every command of the pages in docs/guide is run, at smoke scale, in a clone of its own.
 
 A fenced block is typed as it stands: `bash` and `python` are run, `yaml` is set in params.yaml,
 `diff` is applied, a block after "Write `file`:" becomes that file. `bash background` runs beside
@@ -32,9 +32,14 @@ from tests.conftest import ROOT, run
 from tests.pipeline.test_stages import STAGES, change, stale
 from tests.pipeline.test_team import committed, ran
 
-PAGES = ROOT / "docs/tasks"
+PAGES = ROOT / "docs/guide"
+WRITTEN = (
+    ROOT / name
+    for name in run(ROOT, "git", "ls-files", "-co", "--exclude-standard", "*.md").stdout.split()
+)
+TEXTS = sorted(path for path in WRITTEN if path.exists())
 OTHERWISE = ("bash background", "bash gpu", "bash slurm")
-RUN = sorted(p.name for p in PAGES.glob("*.md") if "```" in p.read_text() and p.name != "README.md")
+RUN = sorted(p.name for p in PAGES.glob("*.md") if "```" in p.read_text())
 
 
 class Block(NamedTuple):
@@ -363,14 +368,25 @@ def test_a_page_does_what_it_says(
 
 
 def test_the_index_lists_every_page() -> None:
-    listed = set(re.findall(r"\]\((\S+\.md)\)", (PAGES / "README.md").read_text()))
-    assert listed == {p.name for p in PAGES.glob("*.md")} - {"README.md"}
+    docs = ROOT / "docs"
+    listed = re.findall(r"\]\((\S+\.md)\)", (docs / "README.md").read_text())
+    pages = {p.relative_to(docs).as_posix() for p in docs.glob("*/*.md")}
+    assert sorted(listed) == sorted(pages)
 
 
-@pytest.mark.parametrize("page", sorted(PAGES.glob("*.md")), ids=lambda p: p.name)
+def anchors(page: Path) -> set[str]:
+    """What GitHub makes of a page's headings: `## Two words!` is `#two-words`."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
-        assert target.startswith("http") or (page.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)", page.read_text()):
+        if not target.startswith("http"):
+            found = page.parent / target if target else page
+            assert found.exists(), target
+            assert not anchor or anchor in anchors(found), f"{target}#{anchor}"
 
 
 @pytest.mark.parametrize("page", sorted(PAGES.glob("*.md")), ids=lambda p: p.name)

@@ -1,4 +1,4 @@
-"""docs/tasks/scale.md says what follows from the committed results and the figures it names."""
+"""docs/reference/scale.md says what follows from the committed results and the figures it names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scenegen.manifest import read_manifest
 from scenegen.splits import split_scenes
 from tests.conftest import ROOT, shipped
 
-PAGE = shipped("docs/tasks/scale.md")
+PAGE = shipped("docs/reference/scale.md")
 
 
 def measured(pattern: str, text: str = PAGE) -> list[float]:
@@ -23,7 +23,7 @@ def measured(pattern: str, text: str = PAGE) -> list[float]:
 
 
 def said(*texts: str) -> None:
-    assert [t for t in texts if t not in PAGE] == [], "docs/tasks/scale.md should say so"
+    assert [t for t in texts if t not in PAGE] == [], "docs/reference/scale.md should say so"
 
 
 def test_a_million_scenes() -> None:

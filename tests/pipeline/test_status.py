@@ -84,7 +84,7 @@ def test_a_fresh_clone_has_all_of_it_left_and_an_estimate_for_each(
     shown = status.table(found)
     assert "?" not in shown
     assert "`dvc pull dvc.yaml` fetches them" in shown
-    assert "if that fails: docs/tasks/share.md" in shown
+    assert "if that fails: docs/guide/share.md" in shown
 
 
 @pytest.mark.parametrize(

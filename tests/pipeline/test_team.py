@@ -43,7 +43,7 @@ def project(smoke: Path, tmp_path: Path) -> Path:
 
 
 def share(project: Path, url: str, verify: bool = False) -> None:
-    """The commands of docs/tasks/share.md."""
+    """The commands of docs/guide/share.md."""
     run(project, "dvc", "remote", "add", "--default", "team", url)
     if verify:
         run(project, "dvc", "remote", "modify", "team", "verify", "true")
@@ -145,7 +145,7 @@ def test_a_corrupt_object_is_refused_by_its_hash(project: Path, tmp_path: Path) 
     theirs = clone(project, tmp_path / "theirs")
     pulled = run(theirs, "dvc", "pull", "dvc.yaml", check=False)
     assert pulled.returncode != 0
-    # DVC names the output alone; docs/tasks/share.md says what may be the matter with it.
+    # DVC names the output alone; docs/guide/share.md says what may be the matter with it.
     assert "Checkout failed for following targets:\ndata/shapes3d\n" in pulled.stderr
     # The way out for one: render it again, which gives the same bytes, so nothing else is stale.
     run(theirs, "dvc", "repro", "render", WORKERS="1")
