@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from models import objectives
 from models.params import Cell
 from pipeline.reporting.tables import as_csv
+from pipeline.run import Run
 from pipeline.running import stage
 from studies.findings import Finding
 from studies.study import Study
@@ -47,7 +48,7 @@ def importance_note(grid: Mapping[str, Any], samples: int) -> str:
 def read_scores(study: Study, names: Iterable[str], seeds: Sequence[int]) -> dict[str, list[Any]]:
     """Name -> the score file of each seed; one line and exit code 2 if one is not there."""
     return {
-        name: [study.read_json(study.results / f"scores/{name}-{seed}.json") for seed in seeds]
+        name: [study.read_json(Run(name, seed).scores(study.results)) for seed in seeds]
         for name in names
     }
 
@@ -56,7 +57,7 @@ def _costs(study: Study, names: Iterable[str], seeds: Sequence[int]) -> dict[str
     """Parameters, steps and seconds of each model, the mean over seeds."""
     costs = {}
     for name in names:
-        each = [study.read_json(study.results / f"models/{name}-{seed}.json") for seed in seeds]
+        each = [study.read_json(Run(name, seed).training(study.results)) for seed in seeds]
         costs[name] = {
             "parameters": each[0]["parameters"],
             "steps": each[0]["steps"],

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from pipeline.run import Run
 from pipeline.running import stage
 
 __all__ = ["CUB", "MNIST_SVHN", "STUDIES", "Study", "device"]
@@ -68,9 +69,9 @@ class Study:
         """The command that goes on, and makes what is missing."""
         return f"dvc repro {self.home}/dvc.yaml"
 
-    def alone(self, run: str) -> bool:
+    def alone(self, run: Run) -> bool:
         """Whether the run is that of a single modality, as text-0 is."""
-        return run.rsplit("-", 1)[0] in self.modalities
+        return run.cell in self.modalities
 
     def section(self, name: str, schema: type[Loaded]) -> Loaded:
         """Section `name` of the study's params; one line per mistake and exit code 2."""
@@ -92,10 +93,11 @@ class Study:
         """
         return stage.running(f"{self.name}/{name}", kept, self.again, self.params)
 
-    def asked_run(self, about: str | None) -> str:
+    def asked_run(self, about: str | None) -> Run:
         """The run that a stage's command line names, as `stage.asked_run`."""
         parser = argparse.ArgumentParser(description=about)
-        return str(stage.asked_run(parser, self.params, self.modalities).run)
+        run: Run = stage.asked_run(parser, self.params, self.modalities).run
+        return run
 
     def read(self, path: Path, how: Callable[[Path], Found]) -> Found:
         """As `stage.read`, of what this study's stages write."""

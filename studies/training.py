@@ -12,37 +12,37 @@ from base.files import as_json
 from models.params import Cell, VAEParams
 from models.training import DivergedError, train
 from models.vae import MultimodalVAE
+from pipeline.run import Run
 from pipeline.running import stage
 from studies.study import Study, device
 
 __all__ = ["train_run", "training"]
 
 
-def training(study: Study, run: str) -> AbstractContextManager[None]:
+def training(study: Study, run: Run) -> AbstractContextManager[None]:
     """The stage that trains `run`, running: an interruption says which checkpoint is kept."""
     return study.running(
         f"{'train_unimodal' if study.alone(run) else 'train_vae'}@{run}",
         lambda: stage.checkpoint_kept(
-            study.checkpoints / run, "one every vae.training.checkpoint_every steps"
+            run.checkpoints(study.checkpoints), "one every vae.training.checkpoint_every steps"
         ),
     )
 
 
-def train_run(study: Study, run: str, data: Mapping[str, np.ndarray]) -> None:
+def train_run(study: Study, run: Run, data: Mapping[str, np.ndarray]) -> None:
     """Train the model named `run` on `data` and write model, curves and a summary.
 
     Args:
-        run: a cell or a modality, and the seed, as in poe-ecg-0 and svhn-0.
+        run: of a cell or of a modality alone.
         data: modality -> the training split, uint8 [N, H, W, C], [N, D] or [N, T, D].
     """
-    name, seed = run.rsplit("-", 1)
     params = study.section("vae", VAEParams)
     alone = study.alone(run)
-    cell = study.section("grid.unimodal" if alone else f"grid.cells.{name}", Cell)
+    cell = study.section("grid.unimodal" if alone else f"grid.cells.{run.cell}", Cell)
     if alone:
-        params = params.model_copy(update={"modalities": {name: params.modalities[name]}})
+        params = params.model_copy(update={"modalities": {run.cell: params.modalities[run.cell]}})
     seen = {name: data[name] for name in params.modalities}
-    model = study.data / f"models/{run}.safetensors"
+    model = run.model(study.data)
     try:
         summary = train(
             params,
@@ -51,19 +51,18 @@ def train_run(study: Study, run: str, data: Mapping[str, np.ndarray]) -> None:
             # The choice the scores need (moe's component) is made on training pairs, as the paper
             # trains on all of them.
             {name: x[:0] for name, x in seen.items()},
-            seed=int(seed),
+            seed=run.seed,
             out=model,
-            checkpoints=study.checkpoints / run,
+            checkpoints=run.checkpoints(study.checkpoints),
             device=device(),
             keep=True,
         )
     except (DivergedError, ValueError) as error:
         stage.fail(f"{run}: {error}")
-    stage.write_bytes(
-        study.data / f"curves/{run}.json", as_json(summary["history"]).encode() + b"\n"
-    )
+    curves = run.curves(study.data).with_name(f"{run}.json")
+    stage.write_bytes(curves, as_json(summary["history"]).encode() + b"\n")
     stage.write_json(
-        study.results / f"models/{run}.json",
+        run.training(study.results),
         {
             "loss": round(summary["loss"], 3),
             "steps": summary["steps"],
@@ -72,4 +71,4 @@ def train_run(study: Study, run: str, data: Mapping[str, np.ndarray]) -> None:
             "parameters": sum(p.numel() for p in MultimodalVAE.load(model).parameters()),
         },
     )
-    shutil.rmtree(study.checkpoints / run, ignore_errors=True)
+    shutil.rmtree(run.checkpoints(study.checkpoints), ignore_errors=True)

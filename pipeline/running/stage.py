@@ -28,14 +28,17 @@ from ruamel.yaml.nodes import Node
 from base import checkpoints, code, lockfile
 from base.files import as_json, explained, remove, write_bytes, write_json
 from base.process import end_with, heed_no_more, interrupted, listen
+from pipeline.run import Run
 from scenegen.dataset import MODALITIES
 
 __all__ = [
     "CHECKPOINTS",
+    "DATA",
     "DATASET",
     "PARAMS",
     "PARENT",
     "PARTS_KEPT",
+    "RESULTS",
     "RUNS",
     "Runs",
     "asked_run",
@@ -60,7 +63,8 @@ __all__ = [
 ]
 
 PARAMS = Path("params.yaml")
-DATASET = Path("data/shapes3d")
+DATA, RESULTS = Path("data"), Path("results")
+DATASET = DATA / "shapes3d"
 CHECKPOINTS = Path(".cache/checkpoints")  # outside every output: DVC deletes outputs before a run
 CHECKED = Path("data/checked/code")  # per stage: the digest of its code that `check` wrote
 RUNS = Path(".cache/runs")  # per stage: a lock while it runs, and how long it took
@@ -208,7 +212,7 @@ class Runs(BaseModel):
 def asked_run(
     parser: argparse.ArgumentParser, path: Path = PARAMS, alone: Iterable[str] = MODALITIES
 ) -> argparse.Namespace:
-    """The options of a command line whose argument, `run`, is a cell or a modality and its seed.
+    """The options of a command line whose argument, `run`, becomes a `Run`.
 
     One line and exit code 2 if the params ask for no such run.
 
@@ -218,13 +222,17 @@ def asked_run(
     parser.add_argument("run", help="a cell or a modality, and its seed, as in poe-ecg-0")
     options = parser.parse_args()
     grid = section("grid", Runs, path)
-    name, _, seed = options.run.rpartition("-")
     names = (*grid.cells, *alone)
-    if name not in names or seed not in map(str, grid.seeds):
+    try:
+        run = Run.parse(options.run)
+    except ValueError:
+        run = None
+    if run is None or run.cell not in names or run.seed not in grid.seeds:
         fail(
             f"{cut(options.run)}: not a run of {path}; a run is NAME-SEED, NAME one of "
             f"{cut(', '.join(names), 300)}, SEED one of {cut(str(grid.seeds))}"
         )
+    options.run = run
     return options
 
 

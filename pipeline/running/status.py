@@ -32,6 +32,7 @@ from dvc.utils.serialize import load_yaml
 from base import lockfile
 from pipeline import cells, params
 from pipeline.params import Params
+from pipeline.run import Run
 from pipeline.running import stage
 from pipeline.stages import check
 from scenegen.dataset import MODALITIES
@@ -346,7 +347,10 @@ def _train_seconds(path: Path) -> float | None:
 
 def _objective(name: str, config: Params) -> str | None:
     """The objective, which decides the cost of a cell more than anything else."""
-    cell = config.grid.cells.get(name.split("@")[-1].rsplit("-", 1)[0])
+    try:
+        cell = config.grid.cells.get(Run.parse(name.split("@")[-1]).cell)
+    except ValueError:
+        return None  # a detector's
     return cell.objective if cell else None
 
 

@@ -39,6 +39,7 @@ from models import fusions, objectives
 from models.likelihoods import expected
 from models.params import Cell
 from models.vae import MultimodalVAE
+from pipeline.run import Run
 from pipeline.running import stage
 from pipeline.scoring.bootstrap import bounds, known
 from scenegen.dataset import Dataset
@@ -54,7 +55,6 @@ __all__ = [
     "detector_file",
     "generate",
     "load",
-    "model_file",
     "pixel_errors",
     "sampled",
     "subsets",
@@ -315,22 +315,22 @@ def agreement(
     }
 
 
-def load(run: str, classes: Sequence[str]) -> tuple[MultimodalVAE, dict[str, Detector]]:
+def load(run: Run, classes: Sequence[str]) -> tuple[MultimodalVAE, dict[str, Detector]]:
     """A trained model and its modalities' detectors.
 
     One line and exit code 2 if one is missing, the model is not of this run's cell and sensors, or
     a detector knows other classes than the dataset.
     """
-    vae = _open(model_file(run), MultimodalVAE.load)
-    name, again = run.rpartition("-")[0], "; `dvc repro` makes it anew"
+    model, again = run.model(stage.DATA), "; `dvc repro` makes it anew"
+    vae = _open(model, MultimodalVAE.load)
     cell, names = vae.cell, tuple(stage.MODALITIES)
-    if name in names:
-        names = (name,)
+    if run.cell in names:
+        names = (run.cell,)
     else:
-        cell = stage.section(f"grid.cells.{name}", Cell)
+        cell = stage.section(f"grid.cells.{run.cell}", Cell)
     if cell.model_dump() != vae.cell.model_dump() or set(names) != set(vae.modalities):
         of = f"{vae.cell.fusion} + {vae.cell.objective} of {', '.join(vae.modalities)}"
-        stage.fail(f"{model_file(run)}: is of another cell, or other options of it: {of}{again}")
+        stage.fail(f"{model}: is of another cell, or other options of it: {of}{again}")
     detectors = {m: _open(detector_file(m), load_detector) for m in vae.modalities}
     for m, detector in detectors.items():
         if detector.classes != tuple(classes):
@@ -343,11 +343,6 @@ def code_of(vae: MultimodalVAE, detectors: Mapping[str, Detector]) -> list[str]:
     """Digests of the code of a model's fusion and objective, and what decides its detectors."""
     of_model = [fusions.code_of(vae.cell.fusion), objectives.code_of(vae.cell.objective)]
     return [*of_model, *(each for d in detectors.values() for each in d.decided_by)]
-
-
-def model_file(run: str) -> Path:
-    """Where the model of a run lies."""
-    return Path(f"data/models/{run}.safetensors")
 
 
 def detector_file(modality: str) -> Path:

@@ -29,6 +29,7 @@ from pipeline.reporting import fault_table, figures, paper, table3
 from pipeline.reporting.figures import Line, Overview, Point, Sprite, Style, Survival
 from pipeline.reporting.findings import averaged, crossed, findings, frontier, levels, recipe
 from pipeline.reporting.tables import as_csv
+from pipeline.run import Run
 from pipeline.running import stage
 from pipeline.scoring.bootstrap import Values, bounds, known, mean
 from pipeline.scoring.faults import FAULTS
@@ -38,7 +39,7 @@ from scenegen.dataset import MODALITIES, open_dataset
 
 __all__ = ["main"]
 
-RESULTS = Path("results")
+DATA, RESULTS = stage.DATA, stage.RESULTS
 CROSS = {m: table3.others(MODALITIES, m) for m in ("image", "depth")}  # Fig. 4's: all others
 LETTERS = table3.letters(MODALITIES)
 SHOWN = {  # metrics of the subset matrix
@@ -87,16 +88,17 @@ class Inputs:
 
 def _require(config: Params) -> None:
     """One line and exit code 2 if an input that the params ask for is not there."""
-    runs = [f"{cell}-{seed}" for cell in config.grid.cells for seed in config.grid.seeds]
-    alone = [f"{modality}-{seed}" for modality in MODALITIES for seed in config.grid.seeds]
-    first = [f"{cell}-{config.grid.seeds[0]}" for cell in config.grid.cells]
+    seeds = config.grid.seeds
+    runs = [Run(cell, seed) for cell in config.grid.cells for seed in seeds]
+    alone = [Run(modality, seed) for modality in MODALITIES for seed in seeds]
+    first = [run for run in runs if run.seed == seeds[0]]
     wanted = [
-        *(RESULTS / f"scores/{run}.json" for run in runs + alone),
+        *(run.scores(RESULTS) for run in runs + alone),
         *(RESULTS / f"detectors/{modality}.json" for modality in MODALITIES),
-        *(Path(f"data/bootstrap/{run}.npz") for run in runs + alone),
-        *(Path(f"data/faults/{run}.npz") for run in runs),
-        *(Path(f"data/samples/{run}.npz") for run in first),
-        *(Path(f"data/curves/{run}") for run in first),
+        *(run.bootstrap(DATA) for run in runs + alone),
+        *(run.faults(DATA) for run in runs),
+        *(run.samples(DATA) for run in first),
+        *(run.curves(DATA) for run in first),
     ]
     missing = [path for path in wanted if not path.exists()]
     if missing:
@@ -126,11 +128,11 @@ def _points(path: Path) -> list[tuple[float, float]]:
 
 
 def _paired(
-    folder: str, names: Sequence[str], seeds: Sequence[int]
+    file: Callable[[Run, Path], Path], names: Sequence[str], seeds: Sequence[int]
 ) -> dict[tuple[str, int], dict[str, Values]]:
     """Figures [1 + R] of several runs, which must be of the same resamples."""
     found = {
-        (name, seed): stage.read_arrays(Path(f"data/{folder}/{name}-{seed}.npz"))
+        (name, seed): stage.read_arrays(file(Run(name, seed), DATA))
         for name in names
         for seed in seeds
     }
@@ -138,16 +140,15 @@ def _paired(
     wanted = next(iter(sizes.values()))
     for (name, seed), size in sizes.items():
         if size != wanted or len(size) != 1:
-            stage.fail(
-                f"data/{folder}/{name}-{seed}.npz: other resamples than its peers; `dvc repro`"
-            )
+            path = file(Run(name, seed), DATA)
+            stage.fail(f"{path}: other resamples than its peers; `dvc repro`")
     return found
 
 
 def _faults(config: Params) -> dict[tuple[str, int], dict[str, Values]]:
     """Figures of every cell and seed under the faults that the params ask for."""
     found, faults = (
-        _paired("faults", list(config.grid.cells), config.grid.seeds),
+        _paired(Run.faults, list(config.grid.cells), config.grid.seeds),
         config.score.faults,
     )
     wanted = {
@@ -159,7 +160,7 @@ def _faults(config: Params) -> dict[tuple[str, int], dict[str, Values]]:
     }
     for (cell, seed), figures_of in found.items():
         if lacking := sorted(wanted - figures_of.keys()):
-            stage.fail(f"data/faults/{cell}-{seed}.npz: has no {lacking[0]}; `dvc repro`")
+            stage.fail(f"{Run(cell, seed).faults(DATA)}: has no {lacking[0]}; `dvc repro`")
     return found
 
 
@@ -167,7 +168,7 @@ def _read(config: Params) -> Inputs:
     """Read what the params ask for; pictures are those of the first seed."""
     _require(config)
     grid, first = config.grid, config.grid.seeds[0]
-    kept = {c: stage.read_arrays(Path(f"data/samples/{c}-{first}.npz")) for c in grid.cells}
+    kept = {c: stage.read_arrays(Run(c, first).samples(DATA)) for c in grid.cells}
     samples = {
         cell: {name: array[: config.report.examples] for name, array in arrays.items()}
         for cell, arrays in kept.items()
@@ -175,7 +176,8 @@ def _read(config: Params) -> Inputs:
     scenes = next(iter(samples.values()))["scenes"]
     for cell, arrays in samples.items():
         if not np.array_equal(arrays["scenes"], scenes):
-            stage.fail(f"data/samples/{cell}-{first}.npz: other scenes than its peers; `dvc repro`")
+            path = Run(cell, first).samples(DATA)
+            stage.fail(f"{path}: other scenes than its peers; `dvc repro`")
     try:
         dataset = open_dataset(stage.DATASET, verify=False)
     except (OSError, ValueError) as error:
@@ -201,20 +203,20 @@ def _read(config: Params) -> Inputs:
 
     return Inputs(
         scores={
-            (cell, seed): stage.read_json(RESULTS / f"scores/{cell}-{seed}.json")
+            (cell, seed): stage.read_json(Run(cell, seed).scores(RESULTS))
             for cell in grid.cells
             for seed in grid.seeds
         },
         unimodal={
-            (modality, seed): stage.read_json(RESULTS / f"scores/{modality}-{seed}.json")
+            (modality, seed): stage.read_json(Run(modality, seed).scores(RESULTS))
             for modality in MODALITIES
             for seed in grid.seeds
         },
         detectors={m: stage.read_json(RESULTS / f"detectors/{m}.json") for m in MODALITIES},
-        resampled=_paired("bootstrap", [*grid.cells, *MODALITIES], grid.seeds),
+        resampled=_paired(Run.bootstrap, [*grid.cells, *MODALITIES], grid.seeds),
         faults=_faults(config),
         samples=samples,
-        curves={cell: _curves(Path(f"data/curves/{cell}-{first}")) for cell in grid.cells},
+        curves={cell: _curves(Run(cell, first).curves(DATA)) for cell in grid.cells},
         scenes=scenes,
         classes=tuple(dataset.classes),
         pictures={m: seen[m][at] for m in MODALITIES},

@@ -23,6 +23,7 @@ from base.files import npz_bytes
 from detector.boxes import Detections, Truth
 from models.mixture import Draws
 from models.vae import MultimodalVAE
+from pipeline.run import Run
 from pipeline.running import stage
 from pipeline.scoring.bootstrap import copies, mean
 from pipeline.scoring.mistakes import SURE, mistakes
@@ -38,7 +39,6 @@ from pipeline.scoring.scores import (
     detector_file,
     generate,
     load,
-    model_file,
     sampled,
     subsets,
     summary,
@@ -140,14 +140,14 @@ def moved(part: Part, other: Part, modalities: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def cost(run: str) -> dict[str, float]:
+def cost(run: Run) -> dict[str, float]:
     """What the training of `run` took; one line and exit code 2 if it left no record."""
 
     def costs(file: Path) -> dict[str, float]:
         training = json.loads(file.read_text(encoding="utf-8"))
         return {k: training[k] for k in ("train_seconds", "parameters", "encodes", "decodes")}
 
-    return stage.read(Path(f"results/models/{run}.json"), costs)
+    return stage.read(run.training(stage.RESULTS), costs)
 
 
 def tried(given: Subset, component: int) -> str:
@@ -288,7 +288,7 @@ def planned(vae: MultimodalVAE, scenes: Scene, params: ScoreParams) -> Plan:
 
 
 def rules(
-    run: str,
+    run: Run,
     vae: MultimodalVAE,
     scenes: Scene,
     params: ScoreParams,
@@ -298,10 +298,10 @@ def rules(
     """Of what a score file is, how it was decoded, and how many scenes chose a component."""
     mixture = len(plan.live[tuple(vae.modalities)]) > 1
     return {
-        "run": run,
+        "run": str(run),
         "fusion": vae.cell.fusion,
         "objective": vae.cell.objective,
-        "seed": int(run.rsplit("-", 1)[1]),
+        "seed": run.seed,
         "modalities": list(vae.modalities),
         "split": "test",
         "scenes": len(scenes.numbers),
@@ -316,7 +316,7 @@ def rules(
     }
 
 
-def main(run: str) -> None:
+def main(run: Run) -> None:
     """Score the model of `run` on the test split."""
     params = stage.section("score", ScoreParams)
     costs = cost(run)
@@ -335,7 +335,7 @@ def main(run: str) -> None:
     parts = Parts(
         f"score-{run}",
         {"score": params.model_dump(exclude={"faults"}), "code": [CODE, *code_of(vae, detectors)]},
-        [model_file(run), *map(detector_file, names), stage.DATASET / MANIFEST],
+        [run.model(stage.DATA), *map(detector_file, names), stage.DATASET / MANIFEST],
         plan.count,
     )
 
@@ -384,11 +384,11 @@ def main(run: str) -> None:
     component = best[names] if plan.gains_by_best else None
     taken = {g: best[g] for g in plan.crosses_by_best}
     stage.write_bytes(
-        Path(f"data/samples/{run}.npz"),
+        run.samples(stage.DATA),
         npz_bytes({"scenes": judge.scenes.numbers[:PICTURES], **examples(by_name, names)}),
     )
     stage.write_bytes(
-        Path(f"data/bootstrap/{run}.npz"),
+        run.bootstrap(stage.DATA),
         npz_bytes(
             replicates(
                 {
@@ -402,7 +402,7 @@ def main(run: str) -> None:
         ),
     )
     stage.write_json(
-        Path(f"results/scores/{run}.json"),
+        run.scores(stage.RESULTS),
         {
             **rules(run, vae, judge.scenes, params, plan, chosen_on),
             "component": name_of(vae, component, len(plan.live[names])),
@@ -429,6 +429,6 @@ def main(run: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     asked = stage.asked_run(parser).run
-    alone = "_unimodal" if asked.rsplit("-", 1)[0] in MODALITIES else ""
+    alone = "_unimodal" if asked.cell in MODALITIES else ""
     with stage.running(f"score{alone}@{asked}", lambda: stage.PARTS_KEPT):
         main(asked)

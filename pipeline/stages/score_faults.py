@@ -16,6 +16,7 @@ from typing import Any
 
 from base import code
 from base.files import npz_bytes
+from pipeline.run import Run
 from pipeline.running import stage
 from pipeline.scoring.bootstrap import copies
 from pipeline.scoring.faults import degrade
@@ -30,7 +31,6 @@ from pipeline.scoring.scores import (
     detector_file,
     generate,
     load,
-    model_file,
 )
 from scenegen.manifest import MANIFEST
 
@@ -45,7 +45,7 @@ def _components(score: Path) -> dict[str, Any]:
     return chosen["components"] | {"+".join(chosen["modalities"]): chosen["component"]}
 
 
-def main(run: str) -> None:
+def main(run: Run) -> None:
     """Figures of every modality from all sensors while one is faulty, for each kind and severity.
 
     Written to data/faults/RUN.npz, each [1 + R] (the figure, then its resamples): `clean/TARGET`,
@@ -54,7 +54,7 @@ def main(run: str) -> None:
     """
     params = stage.section("score", ScoreParams)
     faults = params.faults
-    score = Path(f"results/scores/{run}.json")
+    score = run.scores(stage.RESULTS)
     components = stage.read(score, _components, f"python -m pipeline.stages.score {run}")
     dataset = rendered()
     vae, detectors = load(run, dataset.classes)
@@ -99,7 +99,7 @@ def main(run: str) -> None:
             "components": components,
             "code": [CODE, *code_of(vae, detectors)],
         },
-        [model_file(run), *map(detector_file, names), stage.DATASET / MANIFEST],
+        [run.model(stage.DATA), *map(detector_file, names), stage.DATASET / MANIFEST],
         len(makers),
     )
     found = parts.all(makers)
@@ -108,7 +108,7 @@ def main(run: str) -> None:
         for name, part in found.items()
         for of, values in part.items()
     }
-    stage.write_bytes(Path(f"data/faults/{run}.npz"), npz_bytes(figures))
+    stage.write_bytes(run.faults(stage.DATA), npz_bytes(figures))
     parts.clear()
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import params
+from pipeline.run import Run
 from pipeline.running import stage
 from scenegen.dataset import MODALITIES
 
@@ -44,13 +45,14 @@ def _figures(file: Path) -> dict[str, dict[str, float]]:
     return figures(json.loads(file.read_text(encoding="utf-8")))
 
 
-def curves(run: str) -> dict[str, list[tuple[int, float]]]:
+def curves(run: Run) -> dict[str, list[tuple[int, float]]]:
     """The validation curves of one training, `loss` and PART_TERM: (step, nats per scene)."""
     found = {}
-    for file in sorted(Path(f"data/curves/{run}/plots/metrics").glob("validation_*.tsv")):
+    folder = run.curves(stage.DATA)
+    for file in sorted((folder / "plots/metrics").glob("validation_*.tsv")):
         found[file.stem.removeprefix("validation_")] = stage.read(file, _points)
     if "loss" not in found:
-        stage.fail(f"data/curves/{run}: has no validation loss; `dvc repro` makes it")
+        stage.fail(f"{folder}: has no validation loss; `dvc repro` makes it")
     return found
 
 
@@ -68,8 +70,8 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
 def main() -> None:
     """One small file of metrics per run that params.yaml asks for, and three tables to plot."""
     grid = params.load().grid
-    runs = [f"{name}-{seed}" for name in (*grid.cells, *MODALITIES) for seed in grid.seeds]
-    found = {run: stage.read(Path(f"results/scores/{run}.json"), _figures) for run in runs}
+    runs = [Run(name, seed) for name in (*grid.cells, *MODALITIES) for seed in grid.seeds]
+    found = {run: stage.read(run.scores(stage.RESULTS), _figures) for run in runs}
     logged = {run: curves(run) for run in runs}
     shutil.rmtree(METRICS, ignore_errors=True)
     for run, table in found.items():

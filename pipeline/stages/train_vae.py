@@ -23,6 +23,7 @@ from models.networks import Trunk
 from models.params import Cell, VAEParams
 from models.training import DivergedError, train
 from models.vae import MultimodalVAE
+from pipeline.run import Run
 from pipeline.running import stage
 from pipeline.scoring.scenes import rendered
 from scenegen.dataset import MODALITIES
@@ -79,24 +80,24 @@ def curves(folder: Path) -> Callable[[dict[str, float]], None]:
     return log
 
 
-def main(run: str, cell: Cell, modalities: tuple[str, ...]) -> None:
-    """Train one model; `run` ends in the seed, as in poe-ecg-0."""
+def main(run: Run, cell: Cell, modalities: tuple[str, ...]) -> None:
+    """Train the model of `run`."""
     params, device = stage.section("vae", VAEParams), stage.device()
     params = params.model_copy(update={"modalities": {m: params.modalities[m] for m in modalities}})
     dataset = rendered()
     validation = {m: dataset.array(m, "validation") for m in modalities}
-    model = Path(f"data/models/{run}.safetensors")
+    model = run.model(stage.DATA)
     try:
         summary = train(
             params,
             cell,
             {m: dataset.array(m, "train") for m in modalities},
             validation,
-            seed=int(run.rsplit("-", 1)[1]),
+            seed=run.seed,
             out=model,
-            checkpoints=stage.CHECKPOINTS / run,
+            checkpoints=run.checkpoints(stage.CHECKPOINTS),
             device=device,
-            log=curves(Path(f"data/curves/{run}")),
+            log=curves(run.curves(stage.DATA)),
             keep=True,
         )
     except (DivergedError, ValueError) as error:
@@ -104,7 +105,7 @@ def main(run: str, cell: Cell, modalities: tuple[str, ...]) -> None:
     vae = MultimodalVAE.load(model, device)
     few = {m: torch.from_numpy(x[:4]) for m, x in validation.items()}
     stage.write_json(
-        Path(f"results/models/{run}.json"),
+        run.training(stage.RESULTS),
         {
             "loss": summary["loss"],
             "validation_loss": summary["validation_loss"],
@@ -114,24 +115,24 @@ def main(run: str, cell: Cell, modalities: tuple[str, ...]) -> None:
             **passes(vae, few),
         },
     )
-    shutil.rmtree(stage.CHECKPOINTS / run, ignore_errors=True)
+    shutil.rmtree(run.checkpoints(stage.CHECKPOINTS), ignore_errors=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--modality", choices=MODALITIES, help="train its unimodal VAE")
     chosen = stage.asked_run(parser)
-    asked = chosen.run.rsplit("-", 1)[0]
+    run, asked = chosen.run, chosen.run.cell
     if chosen.modality != (asked if asked in MODALITIES else None):
-        stage.fail(f"{chosen.run}: a modality's run needs --modality {asked}, a cell's none")
+        stage.fail(f"{run}: a modality's run needs --modality {asked}, a cell's none")
     if chosen.modality:
         name, cell = "train_unimodal", Cell()  # with one expert, the plain VAE
     else:
         name, cell = "train_vae", stage.section(f"grid.cells.{asked}", Cell)
     with stage.running(
-        f"{name}@{chosen.run}",
+        f"{name}@{run}",
         lambda: stage.checkpoint_kept(
-            stage.CHECKPOINTS / chosen.run, "one every vae.training.checkpoint_every steps"
+            run.checkpoints(stage.CHECKPOINTS), "one every vae.training.checkpoint_every steps"
         ),
     ):
-        main(chosen.run, cell, (chosen.modality,) if chosen.modality else MODALITIES)
+        main(run, cell, (chosen.modality,) if chosen.modality else MODALITIES)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pipeline.run import Run
 from studies.cub.data import load
 from studies.cub.layout import picture
 from studies.cub.paper import PAPER_SAMPLES, TABLE2, TRUTH, UNIMODAL
@@ -81,7 +82,7 @@ def main() -> None:
     count = min(report.examples, len(test.paths))
     written = {}
     for name in grid["cells"]:
-        kept = CUB.read_arrays(CUB.data / f"samples/{name}-{grid['seeds'][0]}.npz")
+        kept = CUB.read_arrays(Run(name, grid["seeds"][0]).samples(CUB.data))
         written[name] = [str(line) for line in kept["captions"][:count]]
     given = space.language.text(test.ids[:count, 0])
     embedded = data.source == "embedded"

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from base.progress import Progress
 from models.vae import MultimodalVAE
+from pipeline.run import Run
 from pipeline.running import stage
 from studies.cub.data import Pairs, Space, load, store
 from studies.cub.params import ScoreParams
@@ -98,12 +99,12 @@ def score(
     }, space.language.nearest(written)
 
 
-def main(run: str) -> None:
+def main(run: Run) -> None:
     """Score the model of `run` on the test pairs."""
     torch.set_num_threads(1)
     params = CUB.section("score", ScoreParams)
     where = device()
-    model = CUB.data / f"models/{run}.safetensors"
+    model = run.model(CUB.data)
     vae = CUB.read(model, lambda file: MultimodalVAE.load(file, where))
     space, splits = load()
     test = splits["test"]
@@ -117,10 +118,10 @@ def main(run: str) -> None:
         scores = {"all": against_truth(space, made, truth_of(test, rows))}
     else:
         scores, written = score(vae, space, params, splits["train"], test)
-    store(CUB.data / f"samples/{run}.npz", captions=np.array(space.language.text(written)))
+    store(run.samples(CUB.data), captions=np.array(space.language.text(written)))
     stage.write_json(
-        CUB.results / f"scores/{run}.json",
-        {"run": run, "pairs": len(rows), **scores},
+        run.scores(CUB.results),
+        {"run": str(run), "pairs": len(rows), **scores},
     )
 
 

@@ -7,6 +7,7 @@ if __name__ == "__main__":
 
     start()
 
+from pipeline.run import Run
 from studies.cub.data import load
 from studies.study import CUB
 from studies.training import train_run, training
@@ -14,8 +15,8 @@ from studies.training import train_run, training
 __all__ = ["main"]
 
 
-def main(run: str) -> None:
-    """Train the model named `run`, as in poe-ecg-0 or text-0."""
+def main(run: Run) -> None:
+    """Train the model of `run`, as poe-ecg-0 or text-0."""
     _, splits = load()
     train_run(CUB, run, splits["train"].seen())
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from pipeline.run import Run
 from studies.findings import findings
 from studies.mnist_svhn.pairs import load
 from studies.mnist_svhn.paper import PAPER_SAMPLES, TABLE1, UNIMODAL
@@ -75,7 +76,7 @@ def pictures(names: list[str], seed: int, count: int) -> dict[str, tuple[str, by
     digits, streets = (test.digits[test.pairs[:count, 0]], test.streets[test.pairs[:count, 1]])
     samples = {}
     for name in names:
-        found = MNIST_SVHN.read_arrays(MNIST_SVHN.data / f"samples/{name}-{seed}.npz")
+        found = MNIST_SVHN.read_arrays(Run(name, seed).samples(MNIST_SVHN.data))
         samples[name] = {key: array[:count] for key, array in found.items()}
     kinds = {
         "svhn_to_mnist.png": ("Digits generated from street numbers.", streets, "svhn/mnist"),

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from base.progress import Progress
 from models.vae import MultimodalVAE
+from pipeline.run import Run
 from pipeline.running import stage
 from studies.mnist_svhn.classifier import DigitClassifier, classify
 from studies.mnist_svhn.pairs import Pairs, load
@@ -118,12 +119,12 @@ def _kept(decoded: Mapping[str, Decoded]) -> bytes:
     return packed.getvalue()
 
 
-def main(run: str) -> None:
+def main(run: Run) -> None:
     """Score the model of `run` on the test pairs."""
     torch.set_num_threads(1)
     params = MNIST_SVHN.section("score", ScoreParams)
     where = device()
-    model = MNIST_SVHN.data / f"models/{run}.safetensors"
+    model = run.model(MNIST_SVHN.data)
     vae = MNIST_SVHN.read(model, lambda file: MultimodalVAE.load(file, where))
     judge, test = Judge(where), load("test")
     scores: dict[str, object]
@@ -135,10 +136,10 @@ def main(run: str) -> None:
         decoded = {"both": made}
     else:
         scores, decoded = score(vae, judge, params, load("train"), test)
-    stage.write_bytes(MNIST_SVHN.data / f"samples/{run}.npz", _kept(decoded))
+    stage.write_bytes(run.samples(MNIST_SVHN.data), _kept(decoded))
     stage.write_json(
-        MNIST_SVHN.results / f"scores/{run}.json",
-        {"run": run, "pairs": len(test.seen(params.pairs)["mnist"]), **scores},
+        run.scores(MNIST_SVHN.results),
+        {"run": str(run), "pairs": len(test.seen(params.pairs)["mnist"]), **scores},
     )
 
 

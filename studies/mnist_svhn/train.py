@@ -7,6 +7,7 @@ if __name__ == "__main__":
 
     start()
 
+from pipeline.run import Run
 from studies.mnist_svhn.pairs import load
 from studies.study import MNIST_SVHN
 from studies.training import train_run, training
@@ -14,8 +15,8 @@ from studies.training import train_run, training
 __all__ = ["main"]
 
 
-def main(run: str) -> None:
-    """Train the model named `run`, as in poe-ecg-0 or svhn-0."""
+def main(run: Run) -> None:
+    """Train the model of `run`, as poe-ecg-0 or svhn-0."""
     train_run(MNIST_SVHN, run, load("train").seen())
 
 

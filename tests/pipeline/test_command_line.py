@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 
 from pipeline import params, presets
 from pipeline.__main__ import _parser, main
+from pipeline.run import Run
 from pipeline.running import stage, status
 from pipeline.stages import report, score, score_faults, summary
 from studies.study import STUDIES
@@ -338,10 +339,10 @@ def states(project: Path) -> dict[str, str]:
 
 
 DAMAGED = [
-    (score.main, "poe-ecg-0", "data/models/poe-ecg-0.safetensors", "dvc repro"),
-    (score.main, "poe-ecg-0", "data/detectors/depth.safetensors", "dvc repro"),
-    (score.main, "poe-ecg-0", "results/models/poe-ecg-0.json", "dvc repro"),
-    (score_faults.main, "poe-ecg-0", "results/scores/poe-ecg-0.json",
+    (score.main, Run("poe-ecg", 0), "data/models/poe-ecg-0.safetensors", "dvc repro"),
+    (score.main, Run("poe-ecg", 0), "data/detectors/depth.safetensors", "dvc repro"),
+    (score.main, Run("poe-ecg", 0), "results/models/poe-ecg-0.json", "dvc repro"),
+    (score_faults.main, Run("poe-ecg", 0), "results/scores/poe-ecg-0.json",
      "python -m pipeline.stages.score poe-ecg-0"),
     (summary.main, None, "results/scores/poe-ecg-0.json", "dvc repro"),
     (report.main, None, "results/scores/poe-ecg-0.json", "dvc repro"),

@@ -32,6 +32,7 @@ from detector.trained import load as load_detector
 from models import likelihoods
 from models.params import Cell
 from models.vae import MultimodalVAE
+from pipeline.run import Run
 from pipeline.running import stage
 from pipeline.scoring import scores
 from pipeline.scoring.bootstrap import bounds, copies
@@ -644,14 +645,14 @@ def test_parts_stand_for_all_that_they_are_made_of(
 
     def listed(name: str, asked: dict[str, Any], files: list[Path], total: int) -> None:
         detectors = {scores.detector_file(m) for m in MODALITIES}
-        model = scores.model_file("poe-none-0")
+        model = Run("poe-none", 0).model(stage.DATA)
         assert set(files) == {model, *detectors, stage.DATASET / MANIFEST}
         assert all(path.is_file() for path in files)
         raise EnoughError
 
     monkeypatch.setattr(module, "Parts", listed)
     with pytest.raises(EnoughError):
-        module.main("poe-none-0")
+        module.main(Run("poe-none", 0))
 
 
 def test_a_detector_learns_on_the_training_split_and_is_reported_on_the_others(
@@ -692,10 +693,10 @@ def test_the_table_decodes_the_components_that_the_matrix_does(
 ) -> None:
     change(quick, "score.cross_component", cross)
     change(quick, "score.synergy_component", synergy)
-    score.main("moe-none-0")
+    score.main(Run("moe-none", 0))
     table = json.loads((quick / "results/scores/moe-none-0.json").read_text())
     change(quick, "score.subsets", "all")
-    score.main("moe-none-0")
+    score.main(Run("moe-none", 0))
     told = json.loads((quick / "results/scores/moe-none-0.json").read_text())
     everything = "+".join(told["modalities"])
     assert (table["component"] is None) == (synergy == "drawn")
@@ -716,7 +717,7 @@ def test_every_faulty_condition_spoils_its_sensor_alone(
         return {m: scenes.seen[m] * np.uint8(m in given) for m in vae.modalities}
 
     monkeypatch.setattr(score_faults, "generate", handed_on)
-    score_faults.main("poe-none-0")
+    score_faults.main(Run("poe-none", 0))
     dataset, names = open_dataset(stage.DATASET), MODALITIES
     faults = stage.section("score", ScoreParams).faults
     scenes = Scene.load(dataset, "test", names, faults.scenes)
@@ -770,7 +771,7 @@ def test_the_best_component_is_chosen_on_validation(
     for asked in (10, 10_000):
         log.write_text("")
         change(quick, "score.choosing", asked)
-        score.main("moe-none-0")
+        score.main(Run("moe-none", 0))
         assert log.read_text() == 3 * f"{held_out[:asked].tolist()}\n"
         told = json.loads((quick / "results/scores/moe-none-0.json").read_text())
         assert told["choosing"] == min(asked, len(held_out))
@@ -801,7 +802,7 @@ def test_a_model_of_another_cell_under_this_name_is_one_line(
     models = quick / "data/models"
     shutil.copy(models / f"{other}.safetensors", models / f"{run}.safetensors")
     with pytest.raises(SystemExit, match="2"):
-        score.main(run)
+        score.main(Run.parse(run))
     (told,) = capsys.readouterr().err.splitlines()
     assert told.startswith(f"data/models/{run}.safetensors: is of another cell")
 
@@ -813,9 +814,9 @@ def test_a_result_that_holds_something_else_is_one_line(
 ) -> None:
     path = quick / f"results/{kind}/poe-none-0.json"
     path.write_text(content)
-    readers = [lambda: score.cost("poe-none-0")]
+    readers = [lambda: score.cost(Run("poe-none", 0))]
     if kind == "scores":
-        readers = [lambda: score_faults.main("poe-none-0"), pipeline_summary.main]
+        readers = [lambda: score_faults.main(Run("poe-none", 0)), pipeline_summary.main]
     for read in readers:
         with pytest.raises(SystemExit, match="2"):
             read()
@@ -832,7 +833,7 @@ def test_a_detector_of_other_classes_is_one_line(
     classes = config["classes"][::-1]
     path.write_bytes(weights.sealed(save, trained.FORMAT, {**config, "classes": classes}))
     with pytest.raises(SystemExit, match="2"):
-        score.main("poe-none-0")
+        score.main(Run("poe-none", 0))
     (told,) = capsys.readouterr().err.splitlines()
     assert told.startswith(f"data/detectors/depth.safetensors: knows {', '.join(classes)}, not")
 
@@ -844,7 +845,7 @@ def test_rce_draws_an_expert_for_every_element(quick: Path) -> None:
     vae.eval().save(quick / "data/models/rce-none-0.safetensors")
     change(quick, "grid.cells.rce-none", {"fusion": "rce", "objective": "none"})
     shutil.copy(quick / "results/models/poe-none-0.json", quick / "results/models/rce-none-0.json")
-    score.main("rce-none-0")
+    score.main(Run("rce-none", 0))
     told = json.loads((quick / "results/scores/rce-none-0.json").read_text())
     assert (told["drawn_per_element"], told["mixture"], told["choosing"]) == (True, False, None)
     scenes = Scene.load(open_dataset(stage.DATASET), "test", vae.modalities, 8)
@@ -872,7 +873,7 @@ def test_lcd_is_scored_with_the_prior_for_a_missing_sensor_too(quick: Path) -> N
     change(quick, "grid.cells.poe-lcd", {"fusion": "poe", "objective": "lcd"})
     change(quick, "score.subsets", "all")
     shutil.copy(quick / "results/models/poe-none-0.json", quick / "results/models/poe-lcd-0.json")
-    score.main("poe-lcd-0")
+    score.main(Run("poe-lcd", 0))
     told = json.loads((quick / "results/scores/poe-lcd-0.json").read_text())
     as_prior, names = told["subsets_missing_as_prior"], vae.modalities
     assert set(as_prior) == {"image+depth", "image+radar", "depth+radar"}

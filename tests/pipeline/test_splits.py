@@ -13,6 +13,7 @@ from detector import trained, training
 from models.params import Cell
 from models.training import train
 from pipeline import presets
+from pipeline.run import Run
 from pipeline.running import stage
 from pipeline.scoring.scores import Judge, Scene
 from pipeline.stages import score, score_faults, train_detector, train_vae
@@ -94,7 +95,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
         files = sorted(stage.DATASET.glob("shard-*.npy"))
         made = Tiny(np.concatenate([np.load(file) for file in files]), [], [], [])
         patch.setattr(train_vae, "train", _watched(train, made.vaes))
-        train_vae.main("moe-none-0", Cell(fusion="moe"), MODALITIES)
+        train_vae.main(Run("moe-none", 0), Cell(fusion="moe"), MODALITIES)
         patch.setattr(training, "train", _watched(training.train, made.detectors))
         patch.setattr(trained.Detector, "detect", _watched(trained.Detector.detect, made.detectors))
         precision = _watched(train_detector.mean_average_precision, made.detectors)
@@ -104,10 +105,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
         log = folder / "log"  # written by the processes that score
         for name in ("quality", "scored"):
             patch.setattr(score, name, _logged(getattr(score, name), log))
-        score.main("moe-none-0")
+        score.main(Run("moe-none", 0))
         made.judged.extend(line.split(": ") for line in sorted(set(log.read_text().splitlines())))
         patch.setattr(score_faults, "Judge", _watched(Judge, made.judged))
-        score_faults.main("moe-none-0")
+        score_faults.main(Run("moe-none", 0))
         yield made
 
 

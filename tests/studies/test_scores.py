@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from models.params import Cell, VAEParams
 from models.vae import MultimodalVAE
+from pipeline.run import Run
 from studies.cub import cca
 from studies.cub import score as cub
 from studies.cub.captions import END, Language
@@ -354,7 +355,7 @@ def test_the_stages_score_the_test_pairs(
     monkeypatch.setattr(digits, "load", splits.__getitem__)
     monkeypatch.setattr(digits, "Judge", lambda _: judge)
     monkeypatch.setattr(type(digits.MNIST_SVHN), "section", lambda *_: ScoreParams(**SETTINGS))
-    digits.main("poe-none-0")
+    digits.main(Run("poe-none", 0))
     expected, _ = digits.score(vae, judge, ScoreParams(**SETTINGS), splits["train"], splits["test"])
     assert written == {"run": "poe-none-0", "pairs": 50, **expected}
 
@@ -367,7 +368,7 @@ def test_the_stages_score_the_test_pairs(
     settings = CubScoreParams(**SETTINGS)
     monkeypatch.setattr(type(cub.CUB), "section", lambda *_: settings)
     monkeypatch.setattr(cub, "load", lambda: (space, {"train": few, "test": rest}))
-    cub.main("poe-none-0")
+    cub.main(Run("poe-none", 0))
     expected, _ = cub.score(vae, space, settings, few, rest)
     assert written == {"run": "poe-none-0", "pairs": 70, **expected}
     assert asked == ["cpu", "cpu"]

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.run import Run
 from studies.cub import data, text
 from studies.cub import report as cub_report
 from studies.cub import score as cub_score
@@ -227,13 +228,14 @@ def test_files_that_are_not_there_are_all_named_before_any_work(
 
 HALVES = [
     ("mnist_svhn", mnist_report.main, "studies/mnist_svhn/results/scores/mnist-0.json"),
-    ("mnist_svhn", partial(mnist_score.main, "moe-none-0"),
+    ("mnist_svhn", partial(mnist_score.main, Run("moe-none", 0)),
      "data/studies/mnist_svhn/models/moe-none-0.safetensors"),
-    ("mnist_svhn", partial(mnist_train.main, "moe-none-0"), "data/studies/mnist_svhn/pairs.npz"),
+    ("mnist_svhn", partial(mnist_train.main, Run("moe-none", 0)),
+     "data/studies/mnist_svhn/pairs.npz"),
     ("cub", cub_report.main, "studies/cub/results/scores/image-0.json"),
-    ("cub", partial(cub_score.main, "moe-none-0"),
+    ("cub", partial(cub_score.main, Run("moe-none", 0)),
      "data/studies/cub/models/moe-none-0.safetensors"),
-    ("cub", partial(cub_train.main, "moe-none-0"), "data/studies/cub/language.npz"),
+    ("cub", partial(cub_train.main, Run("moe-none", 0)), "data/studies/cub/language.npz"),
     ("cub", text.main, "data/studies/cub/features.npz"),
 ]  # fmt: skip
 
