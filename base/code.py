@@ -19,7 +19,7 @@ __all__ = ["deciding", "digest", "loaded"]
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("base", "benchmarks", "detector", "models", "pipeline", "scenegen", "studies")
-SILENT = ("base", "pipeline.running")
+SILENT = ("base", "pipeline.running", "pipeline.study")
 
 
 def digest(*modules: str, root: Path = ROOT) -> str:

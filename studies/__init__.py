@@ -1,1 +1,1 @@
-"""The paper's two other studies, MNIST-SVHN (Table I) and CUB Image-Captions (Table II)."""
+"""What each study of the paper is made of: Shapes 3D (Table III), MNIST-SVHN (I) and CUB (II)."""

@@ -14,7 +14,7 @@ from base import lockfile
 from base.process import listen
 from pipeline import presets
 from pipeline.running import grid, stage
-from studies.study import STUDIES
+from pipeline.study import OTHERS
 
 __all__ = ["main"]
 
@@ -24,15 +24,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m studies", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     preset = commands.add_parser("preset", help="write a named set of values into a study's params")
-    preset.add_argument("study", choices=STUDIES, help="which study")
+    preset.add_argument("study", choices=OTHERS, help="which study")
     preset.add_argument("name", help="which preset: a file of the study's presets/")
     beside = commands.add_parser("train", help="bring a study up to date, several cells at once")
-    beside.add_argument("study", choices=STUDIES, help="which study")
+    beside.add_argument("study", choices=OTHERS, help="which study")
     beside.add_argument(
         "--jobs", type=int, default=2, help="trainings or scores at once (default: %(default)s)"
     )
     chosen = parser.parse_args(arguments)
-    study = STUDIES[chosen.study]
+    study = OTHERS[chosen.study]
     if chosen.command == "train":
         if chosen.jobs < 1:
             parser.error(f"--jobs {chosen.jobs}: must be 1 or more")

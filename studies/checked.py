@@ -7,7 +7,7 @@ from pydantic import Field
 from models.params import Cell, VAEParams, check_cell
 from pipeline.cells import GridParams, unread
 from pipeline.running.stage import shown
-from studies.study import Study
+from pipeline.study import Study
 
 __all__ = ["StudyGrid", "check_cells"]
 

@@ -16,8 +16,8 @@ from models.params import Cell
 from pipeline.reporting.tables import as_csv
 from pipeline.run import Run
 from pipeline.running import stage
+from pipeline.study import Study
 from studies.findings import Finding
-from studies.study import Study
 from studies.table import Column, Row, as_markdown, figure, legend
 
 __all__ = ["cells", "importance_note", "read_scores", "write_page"]

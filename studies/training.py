@@ -14,7 +14,7 @@ from models.training import DivergedError, train
 from models.vae import MultimodalVAE
 from pipeline.run import Run
 from pipeline.running import stage
-from studies.study import Study, device
+from pipeline.study import Study, device
 
 __all__ = ["train_run", "training"]
 

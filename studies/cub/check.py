@@ -14,6 +14,7 @@ from base.params import Section
 from models.params import VAEParams
 from pipeline.cells import write_checked
 from studies.checked import StudyGrid, check_cells
+from studies.cub import CUB
 from studies.cub.params import (
     CCAParams,
     DataParams,
@@ -22,7 +23,6 @@ from studies.cub.params import (
     ScoreParams,
     TextParams,
 )
-from studies.study import CUB
 
 __all__ = ["Params", "main"]
 

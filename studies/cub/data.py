@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.running import stage
+from studies.cub import CUB
 from studies.cub.captions import Language
 from studies.cub.cca import Projection
-from studies.study import CUB
 
 __all__ = ["LANGUAGE", "PROJECTION", "Pairs", "Space", "load", "store"]
 

@@ -26,11 +26,12 @@ from torch import Tensor, nn
 
 from base.progress import Progress
 from pipeline.running import stage
+from pipeline.study import device
+from studies.cub import CUB
 from studies.cub.layout import PUBLISHED, Photo, picture, provide_cub, read
 from studies.cub.params import DataParams, FeatureParams
 from studies.cub.scenes import FOLDER
 from studies.rawfiles import RawFile, RawFileError, provide
-from studies.study import CUB, device
 
 __all__ = ["FILE", "SmallCNN", "fit_small", "main", "photos", "resnet"]
 

@@ -15,13 +15,13 @@ import numpy as np
 from PIL import Image
 
 from pipeline.run import Run
+from studies.cub import CUB
 from studies.cub.data import load
 from studies.cub.layout import picture
 from studies.cub.paper import PAPER_SAMPLES, TABLE2, TRUTH, UNIMODAL
 from studies.cub.params import DataParams, ReportParams
 from studies.findings import findings
 from studies.page import cells, importance_note, read_scores, write_page
-from studies.study import CUB
 from studies.table import Column, Synergy, average, build, shown
 
 __all__ = ["COLUMNS", "main", "measured"]

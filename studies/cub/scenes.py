@@ -25,9 +25,9 @@ from scenegen.executors import RenderError
 from scenegen.generate import render_dataset
 from scenegen.manifest import read_manifest
 from scenegen.params import CLASSES, ImageParams, ObjectParams, SceneParams
+from studies.cub import CUB
 from studies.cub.layout import CAPTIONS
 from studies.cub.params import DataParams, SceneCount
-from studies.study import CUB
 
 __all__ = ["COLOURS", "FOLDER", "caption", "colour", "main", "write_layout"]
 

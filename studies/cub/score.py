@@ -23,10 +23,11 @@ from base.progress import Progress
 from models.vae import MultimodalVAE
 from pipeline.run import Run
 from pipeline.running import stage
+from pipeline.study import device
+from studies.cub import CUB
 from studies.cub.data import Pairs, Space, load, store
 from studies.cub.params import ScoreParams
 from studies.scoring import Decoded, best_component, decode, name_of, sample
-from studies.study import CUB, device
 
 __all__ = ["main"]
 

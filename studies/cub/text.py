@@ -16,11 +16,10 @@ from gensim.models.callbacks import CallbackAny2Vec
 
 from base.progress import Progress
 from pipeline.running import stage
-from studies.cub import cca
+from studies.cub import CUB, cca
 from studies.cub.captions import learn, tokens
 from studies.cub.data import FEATURES, LANGUAGE, PROJECTION, store
 from studies.cub.params import CCAParams, TextParams
-from studies.study import CUB
 
 __all__ = ["main"]
 

@@ -8,8 +8,8 @@ if __name__ == "__main__":
     start()
 
 from pipeline.run import Run
+from studies.cub import CUB
 from studies.cub.data import load
-from studies.study import CUB
 from studies.training import train_run, training
 
 __all__ = ["main"]

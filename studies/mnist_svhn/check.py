@@ -14,8 +14,8 @@ from base.params import Section
 from models.params import VAEParams
 from pipeline.cells import write_checked
 from studies.checked import StudyGrid, check_cells
+from studies.mnist_svhn import MNIST_SVHN
 from studies.mnist_svhn.params import ClassifierParams, DataParams, ReportParams, ScoreParams
-from studies.study import MNIST_SVHN
 
 __all__ = ["Params", "main"]
 

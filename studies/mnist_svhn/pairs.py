@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from studies.study import MNIST_SVHN
+from studies.mnist_svhn import MNIST_SVHN
 
 __all__ = ["FILE", "Pairs", "load"]
 

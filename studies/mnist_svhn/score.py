@@ -20,12 +20,13 @@ from base.progress import Progress
 from models.vae import MultimodalVAE
 from pipeline.run import Run
 from pipeline.running import stage
+from pipeline.study import device
+from studies.mnist_svhn import MNIST_SVHN
 from studies.mnist_svhn.classifier import DigitClassifier, classify
 from studies.mnist_svhn.pairs import Pairs, load
 from studies.mnist_svhn.params import ScoreParams
 from studies.mnist_svhn.train_classifier import path
 from studies.scoring import Decoded, best_component, decode, name_of, sample
-from studies.study import MNIST_SVHN, device
 
 __all__ = ["as_pictures", "main"]
 

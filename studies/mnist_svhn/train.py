@@ -8,8 +8,8 @@ if __name__ == "__main__":
     start()
 
 from pipeline.run import Run
+from studies.mnist_svhn import MNIST_SVHN
 from studies.mnist_svhn.pairs import load
-from studies.study import MNIST_SVHN
 from studies.training import train_run, training
 
 __all__ = ["main"]

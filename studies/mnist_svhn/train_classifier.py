@@ -14,10 +14,11 @@ import torch
 from safetensors.torch import save
 
 from pipeline.running import stage
+from pipeline.study import device
+from studies.mnist_svhn import MNIST_SVHN
 from studies.mnist_svhn.classifier import classify, fit
 from studies.mnist_svhn.pairs import load
 from studies.mnist_svhn.params import ClassifierParams
-from studies.study import MNIST_SVHN, device
 
 __all__ = ["main", "path"]
 

@@ -20,7 +20,7 @@ from pipeline.__main__ import _parser, main
 from pipeline.run import Run
 from pipeline.running import stage, status
 from pipeline.stages import report, score, score_faults, summary
-from studies.study import STUDIES
+from pipeline.study import OTHERS
 from tests.conftest import ROOT, clone, run, shipped
 from tests.pipeline.test_stages import change
 
@@ -185,7 +185,7 @@ def test_a_run_that_the_params_do_not_ask_for_is_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Before a lock, a folder or a file is there; `--` is for names that begin with one."""
-    for name in ("params.yaml", *(f"studies/{study}/params.yaml" for study in STUDIES)):
+    for name in ("params.yaml", *(f"studies/{study}/params.yaml" for study in OTHERS)):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(shipped(name))
     before = set(tmp_path.rglob("*"))

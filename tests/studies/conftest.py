@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from pipeline.study import OTHERS
 from studies.mnist_svhn.sources import MNIST_FILES, SVHN_FILES
 from studies.rawfiles import RawFile
-from studies.study import STUDIES
 from tests.conftest import clone, run, shared, shipped
 
 
@@ -29,7 +29,7 @@ def studies_smoke(
     STUDIES_SMOKE_RUN names a folder with a finished run in STUDY/project for each to use instead.
     """
     if finished := os.environ.get("STUDIES_SMOKE_RUN"):
-        return {study: Path(finished) / study / "project" for study in STUDIES}
+        return {study: Path(finished) / study / "project" for study in OTHERS}
 
     def one(folder: Path) -> None:
         project = clone(folder / "project")
@@ -39,18 +39,18 @@ def studies_smoke(
         run(project, "dvc", "repro", f"studies/{folder.name}/dvc.yaml")
 
     def both(folder: Path) -> None:
-        folders = [folder / study for study in STUDIES]
+        folders = [folder / study for study in OTHERS]
         for each in folders:
             each.mkdir()
         began = time.monotonic()
-        with ThreadPoolExecutor(len(STUDIES)) as pool:
+        with ThreadPoolExecutor(len(OTHERS)) as pool:
             list(pool.map(one, folders))
         # Told, not asserted: it is the machine's as much as ours.
         with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
             print(f"\nthe studies' smoke runs took {time.monotonic() - began:.0f} s")
 
     root = shared(tmp_path_factory, "studies", both)
-    return {study: root / study / "project" for study in STUDIES}
+    return {study: root / study / "project" for study in OTHERS}
 
 
 def idx(array: np.ndarray) -> bytes:

@@ -22,13 +22,13 @@ from ruamel.yaml import YAML
 from torchvision.models import resnet101
 
 from pipeline import presets
+from pipeline.study import OTHERS
 from studies.cub import features
 from studies.cub.layout import Counts
 from studies.mnist_svhn import data
 from studies.mnist_svhn.pairs import FILE
 from studies.mnist_svhn.sources import from_files
 from studies.rawfiles import RawFile
-from studies.study import STUDIES
 from tests.conftest import ROOT, shipped
 from tests.studies.conftest import described
 from tests.studies.test_cub import BIRDS, mmvae, originals
@@ -60,9 +60,9 @@ def papers(folder: Path, study: str, cut: Mapping[str, Any]) -> None:
 def stages(study: str, *names: str) -> None:
     """Run the named stages of a study in this process, each of a grid for every run."""
     grid = YAML(typ="safe").load(Path(f"studies/{study}/params.yaml").read_text())["grid"]
-    runs = [f"{name}-{seed}" for name in (*STUDIES[study].modalities, *grid["cells"])
+    runs = [f"{name}-{seed}" for name in (*OTHERS[study].modalities, *grid["cells"])
             for seed in grid["seeds"]]  # fmt: skip
-    of = {"train": runs, "score": runs, "train_classifier": STUDIES[study].modalities}
+    of = {"train": runs, "score": runs, "train_classifier": OTHERS[study].modalities}
     for name in names:
         main: Callable[..., None] = importlib.import_module(f"studies.{study}.{name}").main
         for run in of.get(name, [None]):
@@ -154,7 +154,7 @@ def test_damaged_photographs_are_all_named_before_any_feature_is_computed(
 def papers_table(study: str) -> tuple[str, str]:
     """What the md says first, and its table; csv and json have the paper's rows and figures too."""
     name, paper = TABLES[study]
-    results = STUDIES[study].results
+    results = OTHERS[study].results
     with open(results / f"{name}.csv") as file:
         rows = list(csv.DictReader(file))
     assert [(row["fusion"], row["objective"]) for row in rows] == list(paper)

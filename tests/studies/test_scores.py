@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from models.params import Cell, VAEParams
 from models.vae import MultimodalVAE
 from pipeline.run import Run
+from pipeline.study import device
 from studies.cub import cca
 from studies.cub import score as cub
 from studies.cub.captions import END, Language
@@ -28,7 +29,6 @@ from studies.mnist_svhn.params import ScoreParams
 from studies.mnist_svhn.report import measured
 from studies.mnist_svhn.train_classifier import path
 from studies.scoring import best_component, components, decode, name_of
-from studies.study import device
 
 COUNT, LATENT, SEED = 120, 4, 3
 SETTINGS = {"pairs": COUNT, "point": "mean", "samples": 50, "choose": 60, "seed": SEED}

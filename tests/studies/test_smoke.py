@@ -17,11 +17,11 @@ from safetensors import safe_open
 
 from models.params import Cell
 from pipeline import presets
+from pipeline.study import OTHERS
 from studies import table
 from studies.__main__ import main as studies_command
 from studies.cub.paper import TABLE2
 from studies.mnist_svhn.paper import TABLE1
-from studies.study import STUDIES
 from tests.conftest import ROOT, clone, run, shipped
 from tests.pipeline.test_report import browse
 from tests.pipeline.test_stages import leaves
@@ -29,7 +29,7 @@ from tests.pipeline.test_stages import leaves
 YAML_READER = YAML(typ="safe")
 STAGES = {
     name: YAML_READER.load((ROOT / f"studies/{name}/dvc.yaml").read_text())["stages"]
-    for name in STUDIES
+    for name in OTHERS
 }
 # Appended to a page: how much of it is too wide, its pictures, and those of them that are there.
 PROBE = """
@@ -52,7 +52,7 @@ def split_sizes(study: str, data: Path) -> tuple[int, int]:
         return len(file["train_pairs"]), len(file["test_pairs"])
 
 
-@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize("study", OTHERS)
 def test_every_model_is_trained_scored_and_in_the_table(
     studies_smoke: dict[str, Path], study: str
 ) -> None:
@@ -60,7 +60,7 @@ def test_every_model_is_trained_scored_and_in_the_table(
     home, data = folder / f"studies/{study}", folder / f"data/studies/{study}"
     of_train, of_test = split_sizes(study, data)
     assert of_train != of_test  # else the next would not tell one from the other
-    for name in ("poe-ecg", *STUDIES[study].modalities):
+    for name in ("poe-ecg", *OTHERS[study].modalities):
         with safe_open(data / f"models/{name}-0.safetensors", "np") as file:
             assert all(np.isfinite(file.get_tensor(key)).all() for key in file.keys())  # noqa: SIM118
         score = json.loads((home / f"results/scores/{name}-0.json").read_text())
@@ -76,7 +76,7 @@ def test_every_model_is_trained_scored_and_in_the_table(
         for key, printed in paper[row["fusion"], row["objective"]].items():
             assert float(row[f"{key}_paper"]) == pytest.approx(printed)
         cross = json.loads((home / f"results/scores/{row['cell']}-0.json").read_text())["cross"]
-        first, second = STUDIES[study].modalities
+        first, second = OTHERS[study].modalities
         for given, target in ((second, first), (first, second)):
             figure = cross[f"{given}->{target}"]
             assert LEAST[study] <= figure <= MOST[study]
@@ -84,7 +84,7 @@ def test_every_model_is_trained_scored_and_in_the_table(
             assert float(row[f"cross_{target}"]) == pytest.approx(figure, abs=1e-4)
 
 
-@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize("study", OTHERS)
 def test_the_page_is_self_contained_and_says_whose_data_it_shows(
     studies_smoke: dict[str, Path], study: str
 ) -> None:
@@ -96,7 +96,7 @@ def test_the_page_is_self_contained_and_says_whose_data_it_shows(
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Debian's chromium")
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (375, True)])
-@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize("study", OTHERS)
 def test_the_page_in_a_browser(
     studies_smoke: dict[str, Path], tmp_path: Path, study: str, width: int, dark: bool
 ) -> None:
@@ -110,7 +110,7 @@ def test_the_page_in_a_browser(
     assert loaded == pictures == page.count("<img ") > 0
 
 
-@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize("study", OTHERS)
 def test_a_second_repro_has_nothing_to_do(studies_smoke: dict[str, Path], study: str) -> None:
     assert (
         "up to date"
@@ -144,14 +144,14 @@ def test_the_roots_repro_leaves_the_studies_alone(tmp_path: Path) -> None:
     assert "studies" not in plan
 
 
-@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize("study", OTHERS)
 def test_every_param_reaches_a_stage(study: str) -> None:
     listed = {
         key.replace("${item.modality}", modality)
         for stage in STAGES[study].values()
         for section in stage.get("params", [])
         for key in section[f"studies/{study}/params.yaml"]
-        for modality in STUDIES[study].modalities
+        for modality in OTHERS[study].modalities
     }
     for key in leaves(YAML(typ="safe").load(shipped(f"studies/{study}/params.yaml")), ""):
         parts = key.split(".")
@@ -159,7 +159,7 @@ def test_every_param_reaches_a_stage(study: str) -> None:
         assert groups & (listed | {"grid.cells"}), key
 
 
-PRESETS = [(s, p.stem) for s in STUDIES for p in (ROOT / f"studies/{s}/presets").glob("*.yaml")]
+PRESETS = [(s, p.stem) for s in OTHERS for p in (ROOT / f"studies/{s}/presets").glob("*.yaml")]
 
 
 @pytest.mark.slow
@@ -178,7 +178,7 @@ def test_every_preset_makes_valid_params(tmp_path: Path, study: str, preset: str
     assert (preset == "default") == ((home / "params.yaml").read_text() == text)
 
 
-@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize("study", OTHERS)
 def test_a_preset_leaves_nothing_of_the_one_before(study: str) -> None:
     folder = ROOT / f"studies/{study}/presets"
     text = (ROOT / f"studies/{study}/params.yaml").read_text()
@@ -212,7 +212,7 @@ def test_a_hand_edit_that_no_preset_sets_is_named(
     assert "logit_scale: 8.0" in (tmp_path / name).read_text()
 
 
-@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize("study", OTHERS)
 def test_the_paper_preset_has_the_papers_rows_and_setting(study: str) -> None:
     preset = YAML_READER.load((ROOT / f"studies/{study}/presets/paper.yaml").read_text())
     cells = [Cell.model_validate(cell) for cell in preset["grid"]["cells"].values()]
@@ -263,7 +263,7 @@ def test_bad_params_are_refused_in_one_line_before_any_work(
 
 
 @pytest.mark.parametrize("source", ["embedded", "files"])
-@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize("study", OTHERS)
 def test_every_table_says_which_data_it_was_made_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: str, source: str
 ) -> None:
@@ -271,7 +271,7 @@ def test_every_table_says_which_data_it_was_made_on(
     params = YAML_READER.load(shipped(f"studies/{study}/params.yaml"))
     params["data"]["source"] = source
     params["grid"] |= {"cells": {"poe-ecg": {"fusion": "poe", "objective": "ecg"}}, "seeds": [0]}
-    first, second = STUDIES[study].modalities
+    first, second = OTHERS[study].modalities
     both = {first: 0.5, second: 0.4}
     score = {
         "pairs": 5, "joint": 1.0, "all": both,

@@ -1,21 +1,29 @@
-"""Where a study's params, data and results lie, and its grid of cells."""
+"""What the stages are told apart by: a study's params, data, results, and modules of its own.
+
+A study is a folder in `studies/` and is found by its name. The root's is Shapes 3D: its dvc.yaml,
+params.yaml and results are the project's own.
+"""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.run import Run
 from pipeline.running import stage
 
-__all__ = ["CUB", "MNIST_SVHN", "STUDIES", "Study", "device"]
+__all__ = ["OTHERS", "ROOT", "STUDIES", "Study", "device"]
+
+FOLDER = Path(__file__).parents[1] / "studies"
 
 Loaded = TypeVar("Loaded", bound=BaseModel)
 Found = TypeVar("Found")
@@ -28,26 +36,34 @@ def device() -> str:
     return stage.device() or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
+class Modalities(BaseModel):
+    """What of the `vae:` section names the modalities."""
+
+    model_config = ConfigDict(strict=True)
+
+    modalities: dict[str, Any] = Field(min_length=1)
+
+
 @dataclass(frozen=True)
 class Study:
-    """One study: its name is that of its folder.
-
-    Attributes:
-        modalities: names of the two modalities, in the models' order.
-    """
+    """One study: its name is that of its folder in `studies/`. All paths are from the root."""
 
     name: str
-    modalities: tuple[str, str]
 
     @property
     def home(self) -> Path:
-        """What is in git: dvc.yaml, params.yaml, code, results."""
-        return Path("studies") / self.name
+        """Where dvc.yaml, params.yaml and results lie, which are in git."""
+        return Path() if self.name == "shapes3d" else Path("studies") / self.name
 
     @property
     def params(self) -> Path:
         """The study's own params.yaml."""
         return self.home / "params.yaml"
+
+    @property
+    def definition(self) -> Path:
+        """The study's own dvc.yaml."""
+        return self.home / "dvc.yaml"
 
     @property
     def results(self) -> Path:
@@ -57,17 +73,36 @@ class Study:
     @property
     def data(self) -> Path:
         """DVC's outputs, which are not in git."""
-        return Path("data/studies") / self.name
+        return Path("data") / self.home
+
+    @property
+    def checked(self) -> Path:
+        """What `check` writes: the digest of the code of each stage, cell and detector."""
+        return self.data / "checked"
 
     @property
     def checkpoints(self) -> Path:
         """Outside every output: DVC deletes outputs before a run."""
-        return stage.CHECKPOINTS / self.name
+        return stage.CHECKPOINTS / self.scope
+
+    @property
+    def scope(self) -> str:
+        """What a stage's name begins with, so that no study's waits for another's: `cub/`."""
+        return "" if self.home == Path() else f"{self.name}/"
 
     @property
     def again(self) -> str:
         """The command that goes on, and makes what is missing."""
-        return f"dvc repro {self.home}/dvc.yaml"
+        return "dvc repro" if self.home == Path() else f"dvc repro {self.definition}"
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities that the params ask for, in their order."""
+        return tuple(self.section("vae", Modalities).modalities)
+
+    def part(self, name: str) -> ModuleType:
+        """A module that the study is made of, such as its loader."""
+        return importlib.import_module(f"studies.{self.name}.{name}")
 
     def alone(self, run: Run) -> bool:
         """Whether the run is that of a single modality, as text-0 is."""
@@ -86,12 +121,8 @@ class Study:
         return self.section("grid", stage.Runs).model_dump()
 
     def running(self, name: str, kept: Callable[[], str]) -> AbstractContextManager[None]:
-        """One run of the study's stage `name`, as `stage.running`.
-
-        Its lock is `cub/train_vae@poe-ecg-0`, so that no study's stage waits for another's, nor
-        for the root's of the same name.
-        """
-        return stage.running(f"{self.name}/{name}", kept, self.again, self.params)
+        """One run of the study's stage `name`, as `stage.running`."""
+        return stage.running(self.scope + name, kept, self.again, self.params)
 
     def asked_run(self, about: str | None) -> Run:
         """The run that a stage's command line names, as `stage.asked_run`."""
@@ -114,6 +145,8 @@ class Study:
         return stage.read_arrays(path, names, self.again)
 
 
-MNIST_SVHN = Study("mnist_svhn", ("mnist", "svhn"))
-CUB = Study("cub", ("image", "text"))
-STUDIES = {study.name: study for study in (MNIST_SVHN, CUB)}
+ROOT = Study("shapes3d")
+STUDIES = {
+    file.parent.name: Study(file.parent.name) for file in sorted(FOLDER.glob("*/__init__.py"))
+}
+OTHERS = {name: study for name, study in STUDIES.items() if study != ROOT}
