@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,31 +14,15 @@ from torch import Tensor, nn
 
 from base.files import write_bytes
 from base.weights import read, sealed
-from models import fusions, likelihoods, networks, objectives
+from models import fusions, inputs, likelihoods, networks, objectives
+from models.bound import Bound, elbo, importance_weighted
 from models.mixture import Draws, Experts, Mixture, gaussian_log_prob
 from models.params import Cell, VAEParams
 from models.plan import Layout, Plan, constant, subsets
 
-__all__ = ["Bound", "MultimodalVAE"]
+__all__ = ["MultimodalVAE"]
 
 CONFIG = "config"  # its key in a model's file
-
-
-@dataclass(frozen=True)
-class Bound:
-    """The bound of one batch and what it is made of.
-
-    Attributes:
-        value: [T, B] nats: what training maximises, summed over the terms.
-        reconstruction: [M, T] mean over the batch of the expected weighted log p(x_m|z).
-        kl: [T] mean KL to the prior at K = 1 (sampled log q - log p for K > 1).
-        encoded: [E] sum of each expert's means and variances: tells which encoder went wrong.
-    """
-
-    value: Tensor
-    reconstruction: Tensor
-    kl: Tensor
-    encoded: Tensor
 
 
 class MultimodalVAE(nn.Module):
@@ -103,14 +86,18 @@ class MultimodalVAE(nn.Module):
         return tuple(self.shapes)
 
     @property
+    def _weight(self) -> Tensor:
+        return next(self.parameters())
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.parameters()).device
+        return self._weight.device
 
     @property
     def dtype(self) -> torch.dtype:
         """What the weights are: float32, unless the model was moved (`half()`, `double()`)."""
-        return next(self.parameters()).dtype
+        return self._weight.dtype
 
     @property
     def _wide(self) -> torch.dtype:
@@ -123,8 +110,7 @@ class MultimodalVAE(nn.Module):
         return torch.autocast(self.device.type, torch.bfloat16, enabled=fast)
 
     def _layout(self, batch: int, like: Tensor) -> Layout:
-        inputs = self.expert_inputs()
-        covers = tuple(tuple(name in given for name in self.shapes) for given in inputs)
+        covers = tuple(tuple(n in given for n in self.shapes) for given in self.expert_inputs())
         return Layout(
             constant(covers, like.device),
             batch,
@@ -139,8 +125,8 @@ class MultimodalVAE(nn.Module):
         batch = len(next(iter(x.values())))
         x = {name: self._encodable(name, values) for name, values in x.items()}
         means, variances = [], []
-        for expert, inputs in zip(self.experts, self.expert_inputs(), strict=True):
-            if all(name in x for name in inputs):
+        for expert, given in zip(self.experts, self.expert_inputs(), strict=True):
+            if all(name in x for name in given):
                 with self._autocast():
                     mean, var = expert(x)
             else:
@@ -194,9 +180,11 @@ class MultimodalVAE(nn.Module):
         if plan.target is not None:
             log_p = log_p * plan.target[:, None, None]
         if self.cell.samples == 1:
-            value, fit, kl = self._elbo(log_p[:, 0], z[0], posterior, plan, (mean, var), kl_weight)
+            single = (mean, var)
+            parts = elbo(self.cell, plan, posterior, single, z[0], log_p[:, 0], kl_weight)
         else:
-            value, fit, kl = self._iwae(log_p, z, posterior)
+            parts = importance_weighted(self.cell, posterior, z, log_p)
+        value, fit, kl = parts
         encoded = (mean + var).detach().sum((1, 2))
         return Bound(plan.weighted(value), fit.mean(-1), kl.mean(-1), encoded)
 
@@ -222,61 +210,6 @@ class MultimodalVAE(nn.Module):
         if self._live is None or self._live.device != weight.device:
             self._live = weight.isfinite().all(-1).flatten().nonzero().flatten()
         return self._live
-
-    def _elbo(
-        self,
-        log_p: Tensor,
-        z: Tensor,
-        posterior: Mixture,
-        plan: Plan,
-        experts: tuple[Tensor, Tensor],
-        kl_weight: float,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """K = 1: sum_c w_c sum_m log p(x_m|z_c) - KL terms; the KL analytic where there is one.
-
-        Returns the value [T, B], the fit [M, T, B] and the KL to the prior [T, B].
-        """
-        weight = posterior.weight
-        fit = (weight * log_p).sum(1)  # [M, T, B]
-        zero = torch.zeros_like(z[0, 0])
-        kl = self._kl(z, posterior, zero, zero + 1)
-        penalty = plan.beta * self.cell.beta * kl
-        for expert, factor in plan.cross.items():
-            single = (experts[0][expert], experts[1][expert])
-            penalty = penalty + factor * self._kl(z, posterior, *single)
-        return fit.sum(0) - kl_weight * penalty, fit, kl
-
-    def _kl(self, z: Tensor, posterior: Mixture, mean: Tensor, var: Tensor) -> Tensor:
-        """KL(q || N(mean, var)) [T, B]: analytic, or log q - log p at the drawn points."""
-        one = len(posterior.mean) == 1
-        if self.cell.gradient == "standard" and (one or self.cell.kl == "bound"):
-            return posterior.kl_bound(mean, var)
-        q = posterior.detached() if self.cell.gradient == "stl" else posterior
-        log_q = q.log_prob(z) if self.cell.kl == "sampled" else q.component_log_prob(z)
-        return (posterior.weight * (log_q - gaussian_log_prob(z, mean, var))).sum(0)
-
-    def _iwae(self, log_p: Tensor, z: Tensor, posterior: Mixture) -> tuple[Tensor, Tensor, Tensor]:
-        """K > 1: sum_c w_c log 1/K sum_k p(x, z_ck) / q(z_ck), the strata outside the log.
-
-        Returns the value [T, B], the fit [M, T, B] and log q - log p(z) [T, B].
-        """
-        score = self.cell.gradient == "standard"
-        q = posterior if score else posterior.detached()
-        zero = torch.zeros_like(z[0, 0, 0])
-        kl = q.log_prob(z) - gaussian_log_prob(z, zero, zero + 1)
-        log_w = log_p.sum(0) - kl  # [K, C, T, B]
-        share = log_w.detach().softmax(0)
-        if self.cell.gradient == "dreg":
-            if z.requires_grad:
-                z.register_hook(lambda grad: grad * share.unsqueeze(-1))
-            each = (share * (log_w - log_w.detach())).sum(0)
-            each = each + log_w.detach().logsumexp(0) - math.log(len(log_w))
-        else:
-            each = log_w.logsumexp(0) - math.log(len(log_w))
-        weight = posterior.weight
-        value = (weight * each).sum(0)
-        fit = (weight * (share * log_p).sum(1)).sum(1)
-        return value, fit, (weight * (share * kl).sum(0)).sum(0)
 
     # -- what a trained model answers -------------------------------------------------------
 
@@ -341,30 +274,9 @@ class MultimodalVAE(nn.Module):
             raise ValueError(f"point: {point!r} is neither 'mean' nor 'sample'")
         draws = Draws(generator, uniforms, normals)
         posterior = self.posterior(available, missing, draws)
-        mean, var = self._component(posterior, component, draws)
+        mean, var = posterior.component(component, draws)
         z = mean if point == "mean" else mean + var.sqrt() * draws.normal(tuple(mean.shape), mean)
         return self._decode_all(z)
-
-    def _component(
-        self, posterior: Mixture, component: int | None, draws: Draws
-    ) -> tuple[Tensor, Tensor]:
-        """Mean and variance [B, L] of one component, given or drawn per item by its weight."""
-        mean, var = posterior.mean[:, 0], posterior.var[:, 0]
-        weight = posterior.weight[:, 0]  # [C, B|1]
-        if component is not None:
-            if not 0 <= component < len(mean):
-                raise ValueError(f"component: {component} is not in 0 .. {len(mean) - 1}")
-            if not weight[component].all():
-                raise ValueError(f"component: {component} needs modalities that are not available")
-            return mean[component], var[component]
-        alive = weight.any(1).nonzero().flatten()
-        if len(alive) == 1:
-            return mean[alive[0]], var[alive[0]]
-        drawn = draws.uniform(tuple(mean.shape[1:]), mean)[:, 0]
-        # Rounding must not reach an absent component.
-        index = (drawn >= weight.cumsum(0)).sum(0).clamp(max=int(alive[-1]))
-        items = torch.arange(len(index), device=index.device)
-        return mean[index, items], var[index, items]
 
     @torch.no_grad()
     def sample(self, count: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
@@ -433,59 +345,11 @@ class MultimodalVAE(nn.Module):
         return log_w.logsumexp(1)
 
     def _inputs(self, available: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The checked modalities, prepared, on the model's device and in its order."""
-        if not available:
-            raise ValueError("available: no modality is given; at least one is needed")
-        unknown = sorted(set(available) - set(self.shapes))
-        if unknown:
-            raise ValueError(f"available: {unknown} is not among {list(self.shapes)}")
-        x = {
-            name: self._checked(name, available[name]) for name in self.shapes if name in available
-        }
-        sizes = {name: len(values) for name, values in x.items()}
-        if len(set(sizes.values())) > 1:
-            raise ValueError(f"available: the modalities differ in batch size: {sizes}")
-        return x
-
-    def _checked(self, name: str, x: Tensor) -> Tensor:
-        """`prepared`, or an error that names the modality and what is wrong with it."""
-        if not isinstance(x, Tensor):
-            raise TypeError(f"{name}: {type(x).__name__}, expected a torch.Tensor")
-        x, shape = self.prepared(name, x), self.shapes[name]
-        classes = self._classes(name)
-        if classes:
-            shape = shape[:-1]
-        elif self._is_image(name):
-            shape = (shape[2], *shape[:2])
-        if not x.ndim or tuple(x.shape[1:]) != shape or not len(x):
-            raise ValueError(f"{name}: shape {list(x.shape)}, expected [B, {str(shape)[1:-1]}]")
-        low, high = x.min().item(), x.max().item()
-        likelihood = self.params.modalities[name].likelihood
-        bounded = self._is_image(name) or likelihood == "bernoulli" or classes
-        top, largest = (classes - 1 if classes else 1), torch.finfo(self.dtype).max
-        least, most = (0.0, top) if bounded else (-largest, largest)
-        if not least <= low <= high <= most:  # nor NaN
-            limits = f"[0, {top}]" if bounded else f"finite numbers of {self.dtype}"
-            raise ValueError(f"{name}: values in [{low:g}, {high:g}], expected {limits}")
-        return x
+        return inputs.checked(available, self.params.modalities, self.shapes, self._weight)
 
     def prepared(self, name: str, x: Tensor) -> Tensor:
-        """A stored batch as the networks want it, on the model's device; no value is checked.
-
-        uint8 [B, H, W, C] -> float [B, C, H, W] in [0, 1] (channels last in memory); other uint8
-        -> float in [0, 1]; categories -> int64; floating-point tensors -> float. That is float32,
-        or float64 where the weights are.
-        """
-        x = x.to(self.device)
-        if self._classes(name):
-            if x.is_floating_point() or x.is_complex():
-                raise ValueError(f"{name}: dtype {x.dtype}, expected integers (categories)")
-            return x.long()
-        if x.dtype == torch.uint8:
-            return (x.movedim(-1, 1) if x.ndim == 4 else x).to(self._wide) / 255
-        if not x.is_floating_point():
-            raise ValueError(f"{name}: dtype {x.dtype}, expected uint8 or floating point")
-        return x.to(self._wide)
+        """A stored batch as the networks want it: see `inputs.prepared`."""
+        return inputs.prepared(name, x, self.params.modalities[name], self._weight)
 
     # -- files ------------------------------------------------------------------------------
 

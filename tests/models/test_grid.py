@@ -10,10 +10,11 @@ import torch
 from pydantic import ValidationError
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from models.bound import Bound
 from models.mixture import Draws
 from models.params import Cell, check_cell, fusion_names, objective_names
 from models.training import train
-from models.vae import Bound, MultimodalVAE
+from models.vae import MultimodalVAE
 from tests.models.conftest import LATENT, draws, small_batch, small_params
 
 SUBSETS_UNTRAINED = "never trains the encoders"

@@ -21,10 +21,12 @@ import torch
 from safetensors.torch import load, load_file
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from models.bound import Bound
+from models.curves import check, curves_of
 from models.mixture import Draws
 from models.params import Cell, ModalityParams, NetworkParams, TrainingParams, VAEParams
-from models.training import DivergedError, _check, _curves, _fingerprint, batch_rows, rate, train
-from models.vae import Bound, MultimodalVAE
+from models.training import DivergedError, _fingerprint, batch_rows, rate, train
+from models.vae import MultimodalVAE
 from tests.models.conftest import small_model
 
 SCRIPT = """
@@ -495,11 +497,11 @@ def test_a_loss_that_runs_away_stops(tmp_path: Path) -> None:
 
 
 def told(losses: list[float], history: list[float]) -> None:
-    """`_check` on steps and on rows of the curves with these losses, all of them in image."""
+    """`check` on steps and on rows of the curves with these losses, all of them in image."""
     model = MultimodalVAE(PARAMS, Cell(), {"image": (8, 8, 3), "features": (5,)})
     steps = torch.tensor([[0.0, 0.0, -loss, 0.0, -loss, 0.0] for loss in (*history, *losses)])
-    rows = [_curves(row, model, "") for row in steps[: len(history)]]
-    _check(steps[len(history) :], 7, model, rows)
+    rows = [curves_of(row, model, "") for row in steps[: len(history)]]
+    check(steps[len(history) :], 7, model, rows)
 
 
 def test_a_loss_that_climbs_back_and_beyond_where_it_began_is_stopped() -> None:
@@ -516,14 +518,14 @@ def test_a_loss_that_starts_near_0_may_double() -> None:
     """Of a likelihood of 300 and a KL of 310: its size is 610 and not 10."""
     model = MultimodalVAE(PARAMS, Cell(), {"image": (8, 8, 3), "features": (5,)})
     numbers = torch.tensor([[0.0, 0.0, -10.0, 310.0, 300.0, 0.0]])
-    history = [_curves(numbers[0], model, "")]
+    history = [curves_of(numbers[0], model, "")]
     for loss in (30.0, 600.0, 640.0):
         numbers[0, 2] = -loss
         if loss < 620:
-            _check(numbers, 1, model, history)
+            check(numbers, 1, model, history)
         else:
             with pytest.raises(DivergedError, match=r"step 1: the loss diverges \(640\)"):
-                _check(numbers, 1, model, history)
+                check(numbers, 1, model, history)
 
 
 @pytest.mark.parametrize("before", [True, False])
@@ -540,16 +542,16 @@ def test_what_went_wrong_is_named(
     table = torch.tensor([-1200.0, 100.0, -300.0, -500.0, -300.0])
     count = 1 if objective == "none" else 7
     numbers = torch.cat([torch.zeros(3), table.repeat_interleave(count)]).repeat(3, 1)
-    history = [_curves(numbers[0], model, "")] if before else []
-    _check(numbers, 1, model, history)
+    history = [curves_of(numbers[0], model, "")] if before else []
+    check(numbers, 1, model, history)
     numbers[1:, 3 + term] -= 1e7
     numbers[1:, 3 + part * count + term] += harm
     with pytest.raises(DivergedError, match=rf"^step 2: .* worst in {culprit} of term {term};"):
-        _check(numbers, 1, model, history)
+        check(numbers, 1, model, history)
     numbers[1:, 3 + term] = torch.nan
     numbers[1:, 3 + part * count + term] = torch.nan
     with pytest.raises(DivergedError, match=rf"^step 2: {culprit} of term {term} is not finite"):
-        _check(numbers, 1, model, history)
+        check(numbers, 1, model, history)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,107 @@
+"""The bound of one batch, from its posteriors and what was drawn from them and decoded."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.mixture import Mixture, gaussian_log_prob
+from models.params import Cell
+from models.plan import Plan
+
+__all__ = ["Bound", "elbo", "importance_weighted"]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The bound of one batch and what it is made of.
+
+    Attributes:
+        value: [T, B] nats: what training maximises, summed over the terms.
+        reconstruction: [M, T] mean over the batch of the expected weighted log p(x_m|z).
+        kl: [T] mean KL to the prior at K = 1 (sampled log q - log p for K > 1).
+        encoded: [E] sum of each expert's means and variances: tells which encoder went wrong.
+    """
+
+    value: Tensor
+    reconstruction: Tensor
+    kl: Tensor
+    encoded: Tensor
+
+
+def elbo(
+    cell: Cell,
+    plan: Plan,
+    posterior: Mixture,
+    experts: tuple[Tensor, Tensor],
+    z: Tensor,
+    log_p: Tensor,
+    kl_weight: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """K = 1: sum_c w_c sum_m log p(x_m|z_c) - KL terms; the KL analytic where there is one.
+
+    Args:
+        cell, plan, posterior: which KL terms there are, of what, and how they are estimated.
+        experts: mean and variance [E, B, L] of single experts.
+        z: [C, T, B, L], one draw of every component.
+        log_p: [M, C, T, B], the weighted log p(x_m|z).
+        kl_weight: factor on all KL terms.
+
+    Returns:
+        The value [T, B], the fit [M, T, B] and the KL to the prior [T, B].
+    """
+    weight = posterior.weight
+    fit = (weight * log_p).sum(1)  # [M, T, B]
+    zero = torch.zeros_like(z[0, 0])
+    kl = _kl(cell, z, posterior, zero, zero + 1)
+    penalty = plan.beta * cell.beta * kl
+    for expert, factor in plan.cross.items():
+        single = (experts[0][expert], experts[1][expert])
+        penalty = penalty + factor * _kl(cell, z, posterior, *single)
+    return fit.sum(0) - kl_weight * penalty, fit, kl
+
+
+def _kl(cell: Cell, z: Tensor, posterior: Mixture, mean: Tensor, var: Tensor) -> Tensor:
+    """KL(q || N(mean, var)) [T, B]: analytic, or log q - log p at the drawn points."""
+    one = len(posterior.mean) == 1
+    if cell.gradient == "standard" and (one or cell.kl == "bound"):
+        return posterior.kl_bound(mean, var)
+    q = posterior.detached() if cell.gradient == "stl" else posterior
+    log_q = q.log_prob(z) if cell.kl == "sampled" else q.component_log_prob(z)
+    return (posterior.weight * (log_q - gaussian_log_prob(z, mean, var))).sum(0)
+
+
+def importance_weighted(
+    cell: Cell, posterior: Mixture, z: Tensor, log_p: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """K > 1: sum_c w_c log 1/K sum_k p(x, z_ck) / q(z_ck), the strata outside the log.
+
+    Args:
+        cell: the gradient's estimator.
+        posterior: q.
+        z: [K, C, T, B, L], K draws of every component.
+        log_p: [M, K, C, T, B], the weighted log p(x_m|z).
+
+    Returns:
+        The value [T, B], the fit [M, T, B] and log q - log p(z) [T, B].
+    """
+    score = cell.gradient == "standard"
+    q = posterior if score else posterior.detached()
+    zero = torch.zeros_like(z[0, 0, 0])
+    kl = q.log_prob(z) - gaussian_log_prob(z, zero, zero + 1)
+    log_w = log_p.sum(0) - kl  # [K, C, T, B]
+    share = log_w.detach().softmax(0)
+    if cell.gradient == "dreg":
+        if z.requires_grad:
+            z.register_hook(lambda grad: grad * share.unsqueeze(-1))
+        each = (share * (log_w - log_w.detach())).sum(0)
+        each = each + log_w.detach().logsumexp(0) - math.log(len(log_w))
+    else:
+        each = log_w.logsumexp(0) - math.log(len(log_w))
+    weight = posterior.weight
+    value = (weight * each).sum(0)
+    fit = (weight * (share * log_p).sum(1)).sum(1)
+    return value, fit, (weight * (share * kl).sum(0)).sum(0)
