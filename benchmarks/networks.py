@@ -30,7 +30,8 @@ from models.training import batch_rows, rate
 from models.vae import MultimodalVAE
 from pipeline.running import stage
 from pipeline.scoring.bootstrap import copies
-from pipeline.scoring.scores import Judge, Scene, generate
+from pipeline.scoring.decoding import decode
+from pipeline.scoring.scores import Judge, scenes_of
 from scenegen.dataset import Dataset, open_dataset
 
 __all__ = ["fit", "main"]
@@ -84,7 +85,7 @@ def score(kind: str, judge: Judge, options: argparse.Namespace) -> None:
     name = options.modality
     for path in sorted(options.out.glob(f"{kind}-*.safetensors"), key=_point):
         model = MultimodalVAE.load(path)
-        made = generate(model, judge.scenes, [name], seed=0)[name]
+        made = decode(model, judge.scenes, [name], seed=0)[name]
         scores = judge.score(name, made, judge.detect(name, made))
         error = np.square((made.astype(np.float32) - judge.scenes.seen[name]) / 255)
         line = {
@@ -134,7 +135,7 @@ def main() -> None:
     )
     torch.set_num_threads(1)
     dataset = open_dataset(options.data)
-    scenes = Scene.load(dataset, "validation", [options.modality])
+    scenes = scenes_of(dataset, "validation", [options.modality])
     drawn = copies(len(scenes.numbers), 0, 0)  # the scenes themselves, no resamples
     judge = Judge({options.modality: trained.load(weights)}, scenes, len(dataset.classes), drawn)
     for kind in options.kinds:

@@ -20,7 +20,7 @@ from importlib.metadata import version
 from itertools import combinations
 from multiprocessing import active_children, get_context
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -36,12 +36,12 @@ from detector.metrics import match, one_class
 from detector.trained import Detector
 from detector.trained import load as load_detector
 from models import fusions, objectives
-from models.likelihoods import expected
 from models.params import Cell
 from models.vae import MultimodalVAE
 from pipeline.run import Run
 from pipeline.running import stage
 from pipeline.scoring.bootstrap import bounds, known
+from pipeline.scoring.decoding import Items
 from scenegen.dataset import Dataset
 
 __all__ = [
@@ -49,20 +49,16 @@ __all__ = [
     "Judge",
     "Part",
     "Parts",
-    "Scene",
     "agreement",
     "code_of",
     "detector_file",
-    "generate",
     "load",
     "pixel_errors",
-    "sampled",
+    "scenes_of",
     "subsets",
     "summary",
-    "to_uint8",
 ]
 
-BATCH = 256  # scenes decoded at once; no score depends on it
 SURE = 0.5  # score from which a detection on a prior sample counts as an object
 LIBRARIES = (
     "torch",
@@ -86,12 +82,6 @@ def subsets(modalities: Sequence[str]) -> list[tuple[str, ...]]:
     return [s for n in range(1, len(modalities) + 1) for s in combinations(modalities, n)]
 
 
-def to_uint8(generated: torch.Tensor) -> np.ndarray:
-    """[B, C, H, W] in [0, 1] -> uint8 [B, H, W, C], as the detectors were trained on."""
-    scaled = (generated.float().clamp(0, 1) * 255).round().to(torch.uint8)
-    return scaled.permute(0, 2, 3, 1).cpu().numpy()
-
-
 def summary(figures: Figures) -> dict[str, Any]:
     """Figures as a score file shows them: the value, and under `ci` the 95 % percentile interval.
 
@@ -110,97 +100,16 @@ def summary(figures: Figures) -> dict[str, Any]:
     return shown
 
 
-@dataclass(frozen=True)
-class Scene:
-    """Scenes under evaluation: their numbers, and what each sensor saw of them.
-
-    Attributes:
-        numbers: int64 [N].
-        seen: modality -> uint8 [N, H, W, C].
-        truths: modality -> N tuples (boxes float32 [n, 4] xyxy in pixels, classes [n]).
-    """
-
-    numbers: np.ndarray
-    seen: dict[str, np.ndarray]
-    truths: dict[str, list[tuple[np.ndarray, np.ndarray]]]
-
-    @classmethod
-    def load(
-        cls, dataset: Dataset, split: str, modalities: Sequence[str], most: int | None = None
-    ) -> Scene:
-        """The first `most` scenes of a split."""
-        return cls(
-            dataset.scenes(split)[:most],
-            {m: dataset.array(m, split, most) for m in modalities},
-            {m: dataset.boxes(m, split, most) for m in modalities},
-        )
-
-
-def keyed(seed: int, scenes: np.ndarray, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Uniform and normal draws [B, size] that depend on the seed and the scene number alone."""
-    uniforms, normals = np.empty((2, len(scenes), size), np.float32)
-    for row, scene in enumerate(scenes):
-        generator = np.random.default_rng([seed, int(scene)])
-        uniforms[row] = generator.random(size, dtype=np.float32)
-        normals[row] = generator.standard_normal(size, dtype=np.float32)
-    return torch.from_numpy(uniforms), torch.from_numpy(normals)
-
-
-@torch.inference_mode()
-def generate(
-    vae: MultimodalVAE,
-    scenes: Scene,
-    given: Sequence[str],
-    *,
-    seed: int,
-    point: Literal["mean", "sample"] = "mean",
-    component: int | None = None,
-    missing: Literal["absent", "prior"] = "absent",
-) -> dict[str, np.ndarray]:
-    """What the VAE generates for every modality from the sensors in `given`.
-
-    Args:
-        seed: of the draws of random fusions, mixtures and samples; keyed by scene number.
-        point: of the posterior, which is decoded.
-        component: of a mixture, decoded for all scenes; None draws one a scene.
-        missing: a missing sensor has no expert (absent), or the prior for an expert.
-
-    Returns:
-        modality -> uint8 [N, H, W, C].
-    """
-    parts: list[dict[str, np.ndarray]] = []
-    for start in range(0, len(scenes.numbers), BATCH):
-        rows = slice(start, start + BATCH)
-        uniforms, normals = keyed(seed, scenes.numbers[rows], vae.params.latent)
-        decoded = vae.generate(
-            {m: torch.from_numpy(scenes.seen[m][rows]) for m in given},
-            point=point,
-            component=component,
-            missing=missing,
-            uniforms=uniforms,
-            normals=normals,
-        )
-        parts.append({m: to_uint8(x) for m, x in decoded.items()})
-    return {m: np.concatenate([part[m] for part in parts]) for m in parts[0]}
-
-
-@torch.inference_mode()
-def sampled(
-    vae: MultimodalVAE, modalities: Sequence[str], count: int, seed: int
-) -> dict[str, np.ndarray]:
-    """These modalities of `count` samples of the prior, keyed by their number.
-
-    Returns:
-        modality -> uint8 [count, H, W, C].
-    """
-    parts: list[dict[str, np.ndarray]] = []
-    for start in range(0, count, BATCH):
-        numbers = np.arange(start, min(start + BATCH, count))
-        z = keyed(seed, numbers, vae.params.latent)[1].to(vae.device)
-        parts.append(
-            {m: to_uint8(expected(vae.params.modalities[m], vae.decode(m, z))) for m in modalities}
-        )
-    return {m: np.concatenate([part[m] for part in parts]) for m in modalities}
+def scenes_of(
+    dataset: Dataset, split: str, modalities: Sequence[str], most: int | None = None
+) -> Items:
+    """The first `most` scenes of a split; their truths are tuples (boxes float32 [n, 4] xyxy in
+    pixels, classes [n])."""
+    return Items(
+        dataset.scenes(split)[:most],
+        {m: dataset.array(m, split, most) for m in modalities},
+        {m: dataset.boxes(m, split, most) for m in modalities},
+    )
 
 
 def pixel_errors(
@@ -247,7 +156,7 @@ class Judge:
     """
 
     detectors: dict[str, Detector]
-    scenes: Scene
+    scenes: Items
     n_classes: int
     copies: NDArray[np.int64]
 

@@ -16,16 +16,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from base import code
 from base.files import npz_bytes
 from detector.boxes import Detections, Truth
-from models.mixture import Draws
 from models.vae import MultimodalVAE
 from pipeline.run import Run
 from pipeline.running import stage
 from pipeline.scoring.bootstrap import copies, mean
+from pipeline.scoring.decoding import (
+    Items,
+    best_component,
+    components,
+    decode,
+    name_of,
+    sample,
+)
 from pipeline.scoring.mistakes import SURE, mistakes
 from pipeline.scoring.params import ScoreParams
 from pipeline.scoring.scenes import rendered
@@ -33,13 +39,11 @@ from pipeline.scoring.scores import (
     Judge,
     Part,
     Parts,
-    Scene,
     agreement,
     code_of,
     detector_file,
-    generate,
     load,
-    sampled,
+    scenes_of,
     subsets,
     summary,
 )
@@ -58,22 +62,6 @@ Subset = tuple[str, ...]
 def table_subsets(modalities: Sequence[str]) -> list[Subset]:
     """The subsets that Table III needs: all but one sensor, and all of them."""
     return [s for s in subsets(modalities) if len(s) >= len(modalities) - 1]
-
-
-def components(vae: MultimodalVAE, scenes: Scene, given: Sequence[str]) -> list[int]:
-    """The posterior's components that are alive given these sensors, seen on one scene."""
-    one = {m: torch.from_numpy(scenes.seen[m][:1]) for m in given}
-    draws = Draws(uniforms=torch.zeros(1, vae.params.latent))
-    with torch.inference_mode():
-        weight = vae.posterior(one, draws=draws).log_weight[:, 0, 0]
-    return [int(c) for c in weight.isfinite().nonzero().flatten()]
-
-
-def name_of(vae: MultimodalVAE, component: int | None, count: int) -> str | int | None:
-    """A component's modality if there is one component per modality, else its place."""
-    if component is None or count != len(vae.modalities):
-        return component
-    return vae.modalities[component]
 
 
 def picture_boxes(detections: list[Detections]) -> np.ndarray:
@@ -155,27 +143,26 @@ def tried(given: Subset, component: int) -> str:
     return f"validation-{'+'.join(given)}-{component}"
 
 
+def _tried(tries: Mapping[str, Part], given: Subset, component: int) -> float:
+    return float(tries[tried(given, component)]["quality"])
+
+
 def quality(
-    decode: Callable[..., dict[str, np.ndarray]], judge: Judge, given: Subset, component: int
+    generate: Callable[..., dict[str, np.ndarray]], judge: Judge, given: Subset, component: int
 ) -> Part:
     """The mAP@0.5 of a component.
 
     The mean is over what is generated: the modalities that are missing, or all if none is; those
     of which no scene shows an object have no mAP, and no say.
     """
-    generated = decode(judge.scenes, given, component=component)
+    generated = generate(judge.scenes, given, component=component)
     targets = [m for m in generated if m not in given] or list(generated)
     return {"quality": mean([judge.map50(m, judge.detect(m, generated[m])) for m in targets])[0]}
 
 
-def best_component(tries: Mapping[str, Part], given: Subset, live: Sequence[int]) -> int:
-    """The component with the best quality, of parts that `tried` names."""
-    return max(live, key=lambda c: float(tries[tried(given, c)]["quality"]))
-
-
 def joint_agreement(vae: MultimodalVAE, judge: Judge, params: ScoreParams) -> Part:
     """How far image and depth drawn from the prior show the same objects."""
-    drawn = sampled(vae, ("image", "depth"), params.samples, params.seed)
+    drawn = sample(vae, ("image", "depth"), params.samples, params.seed)
     found, reference = (judge.detect(m, x) for m, x in drawn.items())
     resampled = copies(params.samples, params.resamples, params.seed)
     return agreement(found, reference, judge.n_classes, resampled)
@@ -264,7 +251,7 @@ class Plan:
         return len(self.asked) + len(self.as_prior) + choices + once
 
 
-def planned(vae: MultimodalVAE, scenes: Scene, params: ScoreParams) -> Plan:
+def planned(vae: MultimodalVAE, scenes: Items, params: ScoreParams) -> Plan:
     """What `params` ask for of this model."""
     names = tuple(vae.modalities)
     everything = params.subsets == "all"
@@ -290,7 +277,7 @@ def planned(vae: MultimodalVAE, scenes: Scene, params: ScoreParams) -> Plan:
 def rules(
     run: Run,
     vae: MultimodalVAE,
-    scenes: Scene,
+    scenes: Items,
     params: ScoreParams,
     plan: Plan,
     chosen_on: int | None,
@@ -325,12 +312,12 @@ def main(run: Run) -> None:
     names = tuple(vae.modalities)
 
     def judge_of(split: str, most: int | None, resamples: int) -> Judge:
-        scenes = Scene.load(dataset, split, names, most)
+        scenes = scenes_of(dataset, split, names, most)
         drawn = copies(len(scenes.numbers), resamples, params.seed)
         return Judge(detectors, scenes, len(dataset.classes), drawn)
 
     judge = judge_of("test", params.scenes, params.resamples)
-    decode = partial(generate, vae, seed=params.seed, point=params.point)
+    generate = partial(decode, vae, seed=params.seed, point=params.point)
     plan = planned(vae, judge.scenes, params)
     parts = Parts(
         f"score-{run}",
@@ -345,12 +332,12 @@ def main(run: Run) -> None:
         chosen_on = len(held_out.scenes.numbers)
         tries = parts.all(
             {
-                tried(g, c): partial(quality, decode, held_out, g, c)
+                tried(g, c): partial(quality, generate, held_out, g, c)
                 for g in plan.chosen
                 for c in plan.live[g]
             }
         )
-        best = {g: best_component(tries, g, plan.live[g]) for g in plan.chosen}
+        best = {g: best_component(plan.live[g], partial(_tried, tries, g)) for g in plan.chosen}
 
     def entry(given: Subset, by_best: bool = False, **how: Any) -> Callable[[], Part]:
         # Table III looks at what is missing, and at everything if nothing is; so does the prior.
@@ -359,7 +346,7 @@ def main(run: Run) -> None:
         component = best[given] if by_best else None
 
         def make() -> Part:
-            generated = decode(judge.scenes, given, component=component, **how)
+            generated = generate(judge.scenes, given, component=component, **how)
             return scored(judge, generated, targets)
 
         return make
@@ -405,10 +392,8 @@ def main(run: Run) -> None:
         run.scores(stage.RESULTS),
         {
             **rules(run, vae, judge.scenes, params, plan, chosen_on),
-            "component": name_of(vae, component, len(plan.live[names])),
-            "components": {
-                "+".join(g): name_of(vae, c, len(plan.live[names])) for g, c in taken.items()
-            },
+            "component": name_of(vae, judge.scenes, component),
+            "components": {"+".join(g): name_of(vae, judge.scenes, c) for g, c in taken.items()},
             "subsets": {name: shown(found, names) for name, found in by_name.items()},
             "subsets_missing_as_prior": (
                 {name: shown(found, names) for name, found in prior.items()} or None

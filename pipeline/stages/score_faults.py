@@ -19,6 +19,7 @@ from base.files import npz_bytes
 from pipeline.run import Run
 from pipeline.running import stage
 from pipeline.scoring.bootstrap import copies
+from pipeline.scoring.decoding import Items, decode, named
 from pipeline.scoring.faults import degrade
 from pipeline.scoring.params import ScoreParams
 from pipeline.scoring.scenes import rendered
@@ -26,11 +27,10 @@ from pipeline.scoring.scores import (
     Figures,
     Judge,
     Parts,
-    Scene,
     code_of,
     detector_file,
-    generate,
     load,
+    scenes_of,
 )
 from scenegen.manifest import MANIFEST
 
@@ -61,14 +61,15 @@ def main(run: Run) -> None:
     names = tuple(vae.modalities)
     if len(names) < 2:
         stage.fail(f"{run}: has one sensor, {names[0]}; there is no other to rely on")
-    scenes = Scene.load(dataset, "test", names, faults.scenes)
+    scenes = scenes_of(dataset, "test", names, faults.scenes)
     drawn = copies(len(scenes.numbers), params.resamples, params.seed)
+    of_name = named(vae, scenes)
     judge = Judge(detectors, scenes, len(dataset.classes), drawn)
 
-    def scored(seen: Scene, given: tuple[str, ...]) -> Figures:
+    def scored(seen: Items, given: tuple[str, ...]) -> Figures:
         which = components.get("+".join(given))
-        component = names.index(which) if which in names else which
-        generated = generate(
+        component = None if which is None else of_name[which]
+        generated = decode(
             vae, seen, given, seed=params.seed, point=params.point, component=component
         )
         return {
@@ -79,7 +80,7 @@ def main(run: Run) -> None:
 
     def faulty(sensor: str, kind: str, severity: float) -> Figures:
         spoiled = degrade(kind, severity, sensor, scenes.seen[sensor], scenes.numbers, params.seed)
-        return scored(replace(scenes, seen=scenes.seen | {sensor: spoiled}), names)
+        return scored(replace(scenes, seen={**scenes.seen, sensor: spoiled}), names)
 
     others = {sensor: tuple(m for m in names if m != sensor) for sensor in names}
     makers = {

@@ -11,9 +11,8 @@ if __name__ == "__main__":
 
     start()
 
-from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,72 +22,76 @@ from base.progress import Progress
 from models.vae import MultimodalVAE
 from pipeline.run import Run
 from pipeline.running import stage
+from pipeline.scoring.decoding import (
+    Decoded,
+    Items,
+    best_component,
+    components,
+    decode,
+    name_of,
+    sample,
+)
 from pipeline.study import device
 from studies.cub import CUB
 from studies.cub.data import Pairs, Space, load, store
 from studies.cub.params import ScoreParams
-from studies.scoring import Decoded, best_component, decode, name_of, sample
 
 __all__ = ["main"]
 
 CAPTIONS = 12  # pictures whose generated captions are kept for the page
 
-Truth = Mapping[str, NDArray[Any]]  # image: features; ids: words
 
-
-def against_truth(space: Space, made: Decoded, truth: Truth) -> dict[str, float]:
+def against_truth(space: Space, made: Decoded, of: Items) -> dict[str, float]:
     """Each generated modality against the other's truth: mean cosine of the CCA."""
     scores = {}
     if "image" in made:
-        scores["image"] = space.score(made["image"], truth["ids"])
+        scores["image"] = space.score(made["image"], of.truths["image"])
     if "text" in made:
-        scores["text"] = space.score(truth["image"], space.language.nearest(made["text"]))
+        scores["text"] = space.score(of.truths["text"], space.language.nearest(made["text"]))
     return {name: round(value, 5) for name, value in scores.items()}
 
 
-def truth_of(pairs: Pairs, rows: NDArray[np.int64]) -> Truth:
-    """What these pairs really hold: features as models see them, and words."""
-    return {"image": pairs.seen(rows)["image"].astype(np.float32), "ids": pairs.captions(rows)}
+def items(pairs: Pairs, rows: NDArray[np.int64]) -> Items:
+    """These pairs. A picture's truth are the words, the words' truth the features as models see
+    them."""
+    seen = pairs.seen(rows)
+    truths = {"image": pairs.captions(rows), "text": seen["image"].astype(np.float32)}
+    return Items(rows, seen, truths)
 
 
 def score(
     vae: MultimodalVAE, space: Space, params: ScoreParams, train: Pairs, test: Pairs
 ) -> tuple[dict[str, object], NDArray[np.int32]]:
     """The scores of a model of both modalities, and the words it wrote for the test pictures."""
-    rows = test.drawn(params.pairs, params.seed)
-    seen, truth = test.seen(rows), truth_of(test, rows)
+    of = items(test, test.drawn(params.pairs, params.seed))
+    few = items(train, train.drawn(params.choose, params.seed))
     draw = partial(decode, vae, seed=params.seed, point=params.point)
 
-    def cross(missing: str) -> dict[str, float]:
-        pictures = draw({"text": seen["text"]}, missing=missing, rows=rows)
-        captions = draw({"image": seen["image"]}, missing=missing, rows=rows)
+    def cross(missing: Literal["absent", "prior"]) -> dict[str, float]:
+        pictures = draw(of, ["text"], missing=missing)
+        captions = draw(of, ["image"], missing=missing)
         return {
-            "text->image": against_truth(space, pictures, truth)["image"],
-            "image->text": against_truth(space, captions, truth)["text"],
+            "text->image": against_truth(space, pictures, of)["image"],
+            "image->text": against_truth(space, captions, of)["text"],
         }
 
+    def quality(component: int) -> float:
+        made = draw(few, vae.modalities, component=component)
+        return float(np.mean(list(against_truth(space, made, few).values())))
+
     bar = Progress(4, "scores, parts")
-    chosen = train.drawn(params.choose, params.seed)
-    few = truth_of(train, chosen)
-    component = best_component(
-        vae,
-        train.seen(chosen),
-        lambda made: list(against_truth(space, made, few).values()),
-        seed=params.seed,
-        point=params.point,
-        rows=chosen,
-    )
+    component = best_component(components(vae, few, vae.modalities), quality)
     bar.reach(1)
-    prior = sample(vae, params.samples, params.seed)
+    prior = sample(vae, vae.modalities, params.samples, params.seed)
     joint = round(space.score(prior["image"], space.language.nearest(prior["text"])), 5)
     bar.reach(2)
     scores = cross("absent")
     as_prior = cross("prior") if vae.objective_traits.missing_as_prior else None
     bar.reach(3)
-    both = against_truth(space, draw(seen, component=component, rows=rows), truth)
+    both = against_truth(space, draw(of, vae.modalities, component=component), of)
     # Of the first test pictures, which the page shows, whichever pairs are scored.
     shown = np.arange(0, test.ids.shape[0] * test.ids.shape[1], test.ids.shape[1])[:CAPTIONS]
-    written = draw({"image": test.seen(shown)["image"]}, rows=shown)["text"]
+    written = draw(items(test, shown), ["image"])["text"]
     bar.reach(4)
     bar.close()
     return {
@@ -96,7 +99,7 @@ def score(
         "cross": scores,
         "cross_missing_as_prior": as_prior,
         "all": both,
-        "component": name_of(vae, seen, component),
+        "component": name_of(vae, of, component),
     }, space.language.nearest(written)
 
 
@@ -114,9 +117,9 @@ def main(run: Run) -> None:
     written = np.zeros((0, test.ids.shape[-1]), np.int32)
     if len(vae.modalities) == 1:
         (name,) = vae.modalities
-        seen = {name: test.seen(rows)[name]}
-        made = decode(vae, seen, seed=params.seed, point=params.point, rows=rows)
-        scores = {"all": against_truth(space, made, truth_of(test, rows))}
+        of = items(test, rows)
+        made = decode(vae, of, [name], seed=params.seed, point=params.point)
+        scores = {"all": against_truth(space, made, of)}
     else:
         scores, written = score(vae, space, params, splits["train"], test)
     store(run.samples(CUB.data), captions=np.array(space.language.text(written)))

@@ -10,6 +10,7 @@ if __name__ == "__main__":
 import io
 from collections.abc import Mapping
 from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,13 +21,21 @@ from base.progress import Progress
 from models.vae import MultimodalVAE
 from pipeline.run import Run
 from pipeline.running import stage
+from pipeline.scoring.decoding import (
+    Decoded,
+    Items,
+    best_component,
+    components,
+    decode,
+    name_of,
+    sample,
+)
 from pipeline.study import device
 from studies.mnist_svhn import MNIST_SVHN
 from studies.mnist_svhn.classifier import DigitClassifier, classify
 from studies.mnist_svhn.pairs import Pairs, load
 from studies.mnist_svhn.params import ScoreParams
 from studies.mnist_svhn.train_classifier import path
-from studies.scoring import Decoded, best_component, decode, name_of, sample
 
 __all__ = ["as_pictures", "main"]
 
@@ -34,14 +43,18 @@ PICTURES = 20  # kept for the page
 CROSS = {"svhn": "mnist", "mnist": "svhn"}  # given: generated
 
 
-def as_pictures(modality: str, decoded: NDArray[np.floating]) -> NDArray[np.uint8]:
+def as_pictures(decoded: NDArray[Any]) -> NDArray[np.uint8]:
     """What a model decoded, as the classifier was trained: uint8 [N, h, w] or [N, H, W, 3]."""
-    if modality == "mnist":
-        side = round(decoded.shape[1] ** 0.5)
-        decoded = decoded.reshape(-1, side, side)
-    else:
-        decoded = decoded.transpose(0, 2, 3, 1)
-    return np.rint(decoded.clip(0, 1) * 255).astype(np.uint8)
+    if decoded.dtype == np.uint8:
+        return decoded
+    side = round(decoded.shape[1] ** 0.5)
+    return np.rint(decoded.reshape(-1, side, side).clip(0, 1) * 255).astype(np.uint8)
+
+
+def items(pairs: Pairs, most: int) -> Items:
+    """The first pairs; both of one show its class."""
+    labels = pairs.labels(most)
+    return Items(np.arange(len(labels)), pairs.seen(most), dict.fromkeys(CROSS, labels))
 
 
 class Judge:
@@ -54,43 +67,41 @@ class Judge:
             model.load_state_dict(MNIST_SVHN.read(path(modality), load_file))
             self.models[modality] = model.to(device).eval()
 
-    def classes(self, modality: str, decoded: NDArray[np.floating]) -> NDArray[np.int64]:
+    def classes(self, modality: str, decoded: NDArray[Any]) -> NDArray[np.int64]:
         """The class that each decoded picture shows [N]."""
-        return classify(self.models[modality], as_pictures(modality, decoded))
+        return classify(self.models[modality], as_pictures(decoded))
 
-    def accuracy(self, modality: str, decoded: Decoded, labels: NDArray[np.uint8]) -> float:
+    def accuracy(self, modality: str, decoded: Decoded, of: Items) -> float:
         """How many decoded pictures show their pair's class, percent."""
-        return round(100 * float((self.classes(modality, decoded[modality]) == labels).mean()), 3)
+        right = self.classes(modality, decoded[modality]) == of.truths[modality]
+        return round(100 * float(right.mean()), 3)
 
 
 def score(
     vae: MultimodalVAE, judge: Judge, params: ScoreParams, train: Pairs, test: Pairs
 ) -> tuple[dict[str, object], dict[str, Decoded]]:
     """The scores of a model of both modalities, and what it decoded, by what it was given."""
-    seen, labels = test.seen(params.pairs), test.labels(params.pairs)
+    of, few = items(test, params.pairs), items(train, params.choose)
     draw = partial(decode, vae, seed=params.seed, point=params.point)
 
-    def cross(missing: str) -> tuple[dict[str, float], dict[str, Decoded]]:
-        made = {given: draw({given: seen[given]}, missing=missing) for given in CROSS}
+    def cross(missing: Literal["absent", "prior"]) -> tuple[dict[str, float], dict[str, Decoded]]:
+        made = {given: draw(of, [given], missing=missing) for given in CROSS}
         return {
-            f"{given}->{target}": judge.accuracy(target, made[given], labels)
+            f"{given}->{target}": judge.accuracy(target, made[given], of)
             for given, target in CROSS.items()
         }, made
 
+    def quality(component: int) -> float:
+        made = draw(few, vae.modalities, component=component)
+        return float(np.mean([judge.accuracy(m, made, few) for m in made]))
+
     bar = Progress(4, "scores, parts")
-    few, few_labels = train.seen(params.choose), train.labels(params.choose)
-    component = best_component(
-        vae,
-        few,
-        lambda made: [judge.accuracy(m, made, few_labels) for m in made],
-        seed=params.seed,
-        point=params.point,
-    )
+    component = best_component(components(vae, few, vae.modalities), quality)
     bar.reach(1)
-    both = draw(seen, component=component)
-    accuracy = {m: judge.accuracy(m, both, labels) for m in vae.modalities}
+    both = draw(of, vae.modalities, component=component)
+    accuracy = {m: judge.accuracy(m, both, of) for m in vae.modalities}
     bar.reach(2)
-    prior = sample(vae, params.samples, params.seed)
+    prior = sample(vae, vae.modalities, params.samples, params.seed)
     agree = judge.classes("mnist", prior["mnist"]) == judge.classes("svhn", prior["svhn"])
     bar.reach(3)
     scores, made = cross("absent")
@@ -102,7 +113,7 @@ def score(
         "cross": scores,
         "cross_missing_as_prior": as_prior,
         "all": accuracy,
-        "component": name_of(vae, seen, component),
+        "component": name_of(vae, of, component),
     }, {**made, "both": both, "prior": prior}
 
 
@@ -112,7 +123,7 @@ def _kept(decoded: Mapping[str, Decoded]) -> bytes:
     np.savez_compressed(
         packed,
         **{
-            f"{given}/{m}": as_pictures(m, x[:PICTURES])
+            f"{given}/{m}": as_pictures(x[:PICTURES])
             for given, made in decoded.items()
             for m, x in made.items()
         },
@@ -131,16 +142,16 @@ def main(run: Run) -> None:
     scores: dict[str, object]
     if len(vae.modalities) == 1:
         (name,) = vae.modalities
-        seen = {name: test.seen(params.pairs)[name]}
-        made = decode(vae, seen, seed=params.seed, point=params.point)
-        scores = {"all": {name: judge.accuracy(name, made, test.labels(params.pairs))}}
+        of = items(test, params.pairs)
+        made = decode(vae, of, [name], seed=params.seed, point=params.point)
+        scores = {"all": {name: judge.accuracy(name, made, of)}}
         decoded = {"both": made}
     else:
         scores, decoded = score(vae, judge, params, load("train"), test)
     stage.write_bytes(run.samples(MNIST_SVHN.data), _kept(decoded))
     stage.write_json(
         run.scores(MNIST_SVHN.results),
-        {"run": str(run), "pairs": len(test.seen(params.pairs)["mnist"]), **scores},
+        {"run": str(run), "pairs": len(test.labels(params.pairs)), **scores},
     )
 
 

@@ -34,12 +34,21 @@ from models.params import Cell
 from models.vae import MultimodalVAE
 from pipeline.run import Run
 from pipeline.running import stage
-from pipeline.scoring import scores
+from pipeline.scoring import decoding, scores
 from pipeline.scoring.bootstrap import bounds, copies
+from pipeline.scoring.decoding import (
+    Items,
+    as_data,
+    best_component,
+    components,
+    decode,
+    keyed,
+    sample,
+)
 from pipeline.scoring.faults import FAULTS, degrade
 from pipeline.scoring.mistakes import SURE, mistakes
 from pipeline.scoring.params import ScoreParams
-from pipeline.scoring.scores import Judge, Scene, agreement, generate, pixel_errors, summary
+from pipeline.scoring.scores import Judge, agreement, pixel_errors, scenes_of, summary
 from pipeline.stages import score, score_faults, train_detector
 from pipeline.stages import summary as pipeline_summary
 from scenegen.dataset import MODALITIES, open_dataset
@@ -56,7 +65,7 @@ def judge(smoke: Path) -> Judge:
     dataset = open_dataset(smoke / "data/shapes3d")
     names = ("image", "depth", "radar")
     detectors = {m: load_detector(smoke / f"data/detectors/{m}.safetensors", "cpu") for m in names}
-    scenes = Scene.load(dataset, "test", names)
+    scenes = scenes_of(dataset, "test", names)
     drawn = copies(len(scenes.numbers), RESAMPLES, 0)
     return Judge(detectors, scenes, len(dataset.classes), drawn)
 
@@ -161,7 +170,7 @@ def test_agreement_takes_what_is_surely_in_the_reference_for_the_truth() -> None
 def test_errors_of_a_resample_are_those_of_the_scenes_in_it() -> None:
     """Two scenes, of which one is made as it was seen; resamples with three of either."""
     seen = np.zeros((2, 16, 16, 1), np.uint8)
-    scenes = Scene(np.arange(2), {"depth": seen}, {"depth": [sure_truth(LEFT)] * 2})
+    scenes = Items(np.arange(2), {"depth": seen}, {"depth": [sure_truth(LEFT)] * 2})
     judge = Judge({}, scenes, 1, np.array([[1, 1], [3, 1], [0, 4]]))
     told = judge.score(
         "depth", seen + np.array([0, 51], np.uint8).reshape(2, 1, 1, 1), [sure()] * 2
@@ -178,7 +187,7 @@ def sure_truth(*boxes: tuple[float, ...]) -> Truth:
 
 
 def test_draws_depend_on_the_seed_and_the_scene_alone() -> None:
-    for whole, one, other in zip(*(scores.keyed(s, np.array(n), 3) for s, n in (
+    for whole, one, other in zip(*(keyed(s, np.array(n), 3) for s, n in (
         (0, [4, 9]), (0, [9]), (1, [9])
     )), strict=True):  # fmt: skip
         assert torch.equal(whole[1:], one)
@@ -212,8 +221,8 @@ def test_no_figure_depends_on_the_batch(
     vae = MultimodalVAE.load(smoke / f"data/models/{cell}-0.safetensors", "cpu")
     made = []
     for batch in (256, 7):
-        monkeypatch.setattr(scores, "BATCH", batch)
-        made.append(generate(vae, judge.scenes, ("image", "radar"), seed=0, point="sample"))
+        monkeypatch.setattr(decoding, "BATCH", batch)
+        made.append(decode(vae, judge.scenes, ("image", "radar"), seed=0, point="sample"))
     for m in made[0]:
         # Sums of another order may round a pixel the other way.
         assert np.abs(made[0][m].astype(int) - made[1][m]).max() <= 1
@@ -236,11 +245,11 @@ def test_a_fault_of_no_severity_leaves_exactly_the_clean_score(
 ) -> None:
     vae = MultimodalVAE.load(smoke / "data/models/poe-ecg-0.safetensors", "cpu")
     scenes = judge.scenes
-    clean = generate(vae, scenes, vae.modalities, seed=0)
+    clean = decode(vae, scenes, vae.modalities, seed=0)
     for severity, same in ((0.0, True), (1.0, False)):
         spoiled = degrade(kind, severity, "depth", scenes.seen["depth"], scenes.numbers, 0)
-        faulty = replace(scenes, seen=scenes.seen | {"depth": spoiled})
-        made = generate(vae, faulty, vae.modalities, seed=0)
+        faulty = replace(scenes, seen={**scenes.seen, "depth": spoiled})
+        made = decode(vae, faulty, vae.modalities, seed=0)
         assert all(np.array_equal(made[m], clean[m]) for m in clean) == same
 
 
@@ -514,10 +523,10 @@ def test_the_best_component_has_the_best_precision_on_what_it_generates(
     monkeypatch.chdir(tmp_path)
     truths = [(np.array([[4, 4, 9, 9]], np.float32), np.array([0]))] * 8
     names = ("image", "depth", "radar")
-    scenes = Scene(np.arange(8), {}, dict.fromkeys(names, truths))
+    scenes = Items(np.arange(8), {}, dict.fromkeys(names, truths))
     judge = Judge(dict.fromkeys(names, Finds(truths)), scenes, 1, copies(8, 0, 0))
 
-    def decode(seen: Scene, asked: tuple[str, ...], *, component: int) -> dict[str, np.ndarray]:
+    def decode(seen: Items, asked: tuple[str, ...], *, component: int) -> dict[str, np.ndarray]:
         assert (seen, asked) == (scenes, given)
         found = FOUND[component]
         return {m: np.full((8, 16, 16, 1), found[m], np.uint8) for m in names}
@@ -526,7 +535,8 @@ def test_the_best_component_has_the_best_precision_on_what_it_generates(
     tries = parts.all(
         {score.tried(given, c): partial(score.quality, decode, judge, given, c) for c in live}
     )
-    assert score.best_component(tries, given, live) == best
+    chosen = best_component(live, lambda c: float(tries[score.tried(given, c)]["quality"]))
+    assert chosen == best
 
 
 def test_a_sensor_that_shows_no_object_has_no_say_in_the_choice() -> None:
@@ -534,15 +544,15 @@ def test_a_sensor_that_shows_no_object_has_no_say_in_the_choice() -> None:
     truths = [(np.array([[4, 4, 9, 9]], np.float32), np.array([0]))] * 8
     nothing = [(np.empty((0, 4), np.float32), np.empty(0, int))] * 8
     names = ("image", "depth", "radar")
-    scenes = Scene(np.arange(8), {}, {"image": truths, "depth": truths, "radar": nothing})
+    scenes = Items(np.arange(8), {}, {"image": truths, "depth": truths, "radar": nothing})
     judge = Judge(dict.fromkeys(names, Finds(truths)), scenes, 1, copies(8, 0, 0))
 
-    def decode(seen: Scene, asked: tuple[str, ...], *, component: int) -> dict[str, np.ndarray]:
+    def decode(seen: Items, asked: tuple[str, ...], *, component: int) -> dict[str, np.ndarray]:
         return {m: np.full((8, 16, 16, 1), FOUND[component][m], np.uint8) for m in names}
 
     live = (1, 0, 2)
-    tries = {score.tried(names, c): score.quality(decode, judge, names, c) for c in live}
-    assert score.best_component(tries, names, live) == 0
+    tries = {c: score.quality(decode, judge, names, c)["quality"] for c in live}
+    assert best_component(live, lambda c: float(tries[c])) == 0
 
 
 def test_a_mixture_crosses_by_a_component_a_scene_and_gains_by_its_best(smoke: Path) -> None:
@@ -555,7 +565,7 @@ def test_a_mixture_crosses_by_a_component_a_scene_and_gains_by_its_best(smoke: P
     assert told["synergy"]["image"]["mse"] != drawn["image"]["mse"]
 
     with np.load(smoke / "data/samples/moe-none-0.npz") as pictures:
-        uniforms = scores.keyed(0, pictures["scenes"], 1)[0][:, 0].numpy()
+        uniforms = keyed(0, pictures["scenes"], 1)[0][:, 0].numpy()
         for given in (("image", "depth"), ("image", "radar"), ("depth", "radar")):
             index = (uniforms * len(given)).astype(int)
             assert set(index) == {0, 1}
@@ -580,7 +590,7 @@ def quick(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_bytes_are_the_pictures_channel_by_channel() -> None:
     made = torch.tensor([[[[0.0, 1.0]], [[0.5, -3.0]], [[0.2, 7.0]]]])  # [1, C = 3, H = 1, W = 2]
-    assert scores.to_uint8(made).tolist() == [[[[0, 128, 51], [255, 0, 255]]]]
+    assert as_data(made).tolist() == [[[[0, 128, 51], [255, 0, 255]]]]
 
 
 def test_samples_of_the_prior_agree_when_both_modalities_show_the_same_objects(
@@ -604,7 +614,7 @@ def test_samples_of_the_prior_agree_when_both_modalities_show_the_same_objects(
 
     found = []
     for shift in (0, 1):
-        monkeypatch.setattr(score, "sampled", sensors(shift))
+        monkeypatch.setattr(score, "sample", sensors(shift))
         found.append(score.joint_agreement(vae, judge, params.model_copy(update={"samples": 40})))
     assert asked == [40, 40]
     same, other = (joint["map50"][0] for joint in found)
@@ -620,18 +630,18 @@ def test_samples_of_the_prior_are_keyed_by_their_number(
     smoke: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vae = MultimodalVAE.load(smoke / "data/models/poe-none-0.safetensors", "cpu")
-    whole = scores.sampled(vae, ("image", "radar"), 30, seed=0)
+    whole = sample(vae, ("image", "radar"), 30, seed=0)
     assert {m: x.shape[0] for m, x in whole.items()} == {"image": 30, "radar": 30}
-    z = scores.keyed(0, np.array([29]), vae.params.latent)[1]
+    z = keyed(0, np.array([29]), vae.params.latent)[1]
     with torch.inference_mode():
         last = likelihoods.expected(vae.params.modalities["radar"], vae.decode("radar", z))
-    assert np.abs(scores.to_uint8(last).astype(int) - whole["radar"][29:]).max() <= 1
-    monkeypatch.setattr(scores, "BATCH", 7)
-    fewer = scores.sampled(vae, ("image", "radar"), 20, seed=0)
+    assert np.abs(as_data(last).astype(int) - whole["radar"][29:]).max() <= 1
+    monkeypatch.setattr(decoding, "BATCH", 7)
+    fewer = sample(vae, ("image", "radar"), 20, seed=0)
     for m, x in fewer.items():
         # Sums of another order may round a pixel the other way.
         assert np.abs(x.astype(int) - whole[m][:20]).max() <= 1
-    assert not np.array_equal(scores.sampled(vae, ("image",), 20, seed=1)["image"], fewer["image"])
+    assert not np.array_equal(sample(vae, ("image",), 20, seed=1)["image"], fewer["image"])
 
 
 @pytest.mark.parametrize("module", [score, score_faults])
@@ -713,14 +723,14 @@ def test_every_faulty_condition_spoils_its_sensor_alone(
 ) -> None:
     """With a VAE that hands on what it is given, and nothing of what it is not."""
 
-    def handed_on(vae: MultimodalVAE, scenes: Scene, given: Any, **_: Any) -> dict[str, np.ndarray]:
+    def handed_on(vae: MultimodalVAE, scenes: Items, given: Any, **_: Any) -> dict[str, np.ndarray]:
         return {m: scenes.seen[m] * np.uint8(m in given) for m in vae.modalities}
 
     monkeypatch.setattr(score_faults, "generate", handed_on)
     score_faults.main(Run("poe-none", 0))
     dataset, names = open_dataset(stage.DATASET), MODALITIES
     faults = stage.section("score", ScoreParams).faults
-    scenes = Scene.load(dataset, "test", names, faults.scenes)
+    scenes = scenes_of(dataset, "test", names, faults.scenes)
     detectors = {m: load_detector(scores.detector_file(m)) for m in names}
 
     def expected(modality: str, pictures: np.ndarray) -> float:
@@ -782,7 +792,7 @@ def test_a_unimodal_vae_stands_beside_what_its_sensor_shows(smoke: Path, judge: 
     """The ceiling is on the scenes of the score and on the same resamples."""
     for m in judge.detectors:
         told = json.loads((smoke / f"results/scores/{m}-0.json").read_text())
-        scenes = Scene.load(open_dataset(smoke / "data/shapes3d"), "test", [m], told["scenes"])
+        scenes = scenes_of(open_dataset(smoke / "data/shapes3d"), "test", [m], told["scenes"])
         judge = replace(judge, scenes=scenes, copies=copies(told["scenes"], RESAMPLES, 0))
         found = judge.detect(m, scenes.seen[m])
         expected = mean_average_precision(found, scenes.truths[m], judge.n_classes)
@@ -848,11 +858,11 @@ def test_rce_draws_an_expert_for_every_element(quick: Path) -> None:
     score.main(Run("rce-none", 0))
     told = json.loads((quick / "results/scores/rce-none-0.json").read_text())
     assert (told["drawn_per_element"], told["mixture"], told["choosing"]) == (True, False, None)
-    scenes = Scene.load(open_dataset(stage.DATASET), "test", vae.modalities, 8)
+    scenes = scenes_of(open_dataset(stage.DATASET), "test", vae.modalities, 8)
     with np.load(quick / "data/samples/rce-none-0.npz") as kept:
-        again = generate(vae, scenes, ("depth", "radar"), seed=0)
+        again = decode(vae, scenes, ("depth", "radar"), seed=0)
         assert np.abs(kept["depth+radar/image"].astype(int) - again["image"]).max() <= 1
-    drawn = generate(vae, scenes, ("depth", "radar"), seed=1)
+    drawn = decode(vae, scenes, ("depth", "radar"), seed=1)
     assert not np.array_equal(drawn["image"], again["image"])
     fused = json.loads((quick / "results/scores/poe-none-0.json").read_text())
     assert fused["drawn_per_element"] is False
@@ -877,7 +887,7 @@ def test_lcd_is_scored_with_the_prior_for_a_missing_sensor_too(quick: Path) -> N
     told = json.loads((quick / "results/scores/poe-lcd-0.json").read_text())
     as_prior, names = told["subsets_missing_as_prior"], vae.modalities
     assert set(as_prior) == {"image+depth", "image+radar", "depth+radar"}
-    scenes = Scene.load(open_dataset(stage.DATASET), "test", names, 8)
+    scenes = scenes_of(open_dataset(stage.DATASET), "test", names, 8)
     moved = []
     for subset, row in as_prior.items():
         seen = {m: torch.from_numpy(scenes.seen[m]) for m in subset.split("+")}
@@ -889,7 +899,7 @@ def test_lcd_is_scored_with_the_prior_for_a_missing_sensor_too(quick: Path) -> N
             precision = 1 / posterior.var[0, 0]
             z = posterior.mean[0, 0] * precision / (precision + 1)
             decoded = likelihoods.expected(vae.params.modalities[target], vae.decode(target, z))
-            made = scores.to_uint8(decoded)
+            made = as_data(decoded)
         expected = pixel_errors(made, scenes.seen[target])
         absent = told["subsets"][subset][target]
         for name in ("mse", "ssim"):
@@ -953,10 +963,10 @@ def test_the_tables_columns_alone_are_the_same_figures(project: Path, cell: str)
 
 def test_components_alive_are_those_of_the_sensors_given(smoke: Path, judge: Judge) -> None:
     vae = MultimodalVAE.load(smoke / "data/models/moe-none-0.safetensors", "cpu")
-    assert score.components(vae, judge.scenes, ("image", "radar")) == [0, 2]
-    assert score.components(vae, judge.scenes, vae.modalities) == [0, 1, 2]
+    assert components(vae, judge.scenes, ("image", "radar")) == [0, 2]
+    assert components(vae, judge.scenes, vae.modalities) == [0, 1, 2]
     poe = MultimodalVAE.load(smoke / "data/models/poe-none-0.safetensors", "cpu")
-    assert score.components(poe, judge.scenes, ("image",)) == [0]
+    assert components(poe, judge.scenes, ("image",)) == [0]
 
 
 def test_the_worst_scene_is_that_with_most_missed_or_made_up() -> None:

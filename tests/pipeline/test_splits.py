@@ -15,7 +15,7 @@ from models.training import train
 from pipeline import presets
 from pipeline.run import Run
 from pipeline.running import stage
-from pipeline.scoring.scores import Judge, Scene
+from pipeline.scoring.scores import Judge, scenes_of
 from pipeline.stages import score, score_faults, train_detector, train_vae
 from scenegen.dataset import MODALITIES, open_dataset
 from scenegen.generate import render_dataset
@@ -155,7 +155,7 @@ def test_scores_are_of_the_first_test_scenes_and_components_of_validation(tiny: 
 
 @pytest.mark.parametrize("split", NUMBERS)
 def test_what_is_judged_is_what_the_sensors_saw_of_these_scenes(tiny: Tiny, split: str) -> None:
-    scenes, numbers = Scene.load(open_dataset(stage.DATASET), split, MODALITIES, 3), NUMBERS
+    scenes, numbers = scenes_of(open_dataset(stage.DATASET), split, MODALITIES, 3), NUMBERS
     assert scenes.numbers.tolist() == numbers[split][:3]
     for modality in MODALITIES:
         seen = tiny.seen(modality, numbers[split][:3])

@@ -10,8 +10,10 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from pipeline.scoring.decoding import as_data
 from studies.mnist_svhn.classifier import classify, fit
 from studies.mnist_svhn.params import ClassifierParams, EmbeddedParams
 from studies.mnist_svhn.score import as_pictures
@@ -238,8 +240,8 @@ def test_the_judge_tells_real_digits_and_is_decided_by_its_seed() -> None:
 def test_decoded_pictures_are_those_the_judges_were_trained_on() -> None:
     digit = np.arange(64, dtype=np.float32).reshape(1, 64) / 63
     np.testing.assert_array_equal(
-        as_pictures("mnist", digit)[0], np.rint(digit.reshape(8, 8) * 255).astype(np.uint8)
+        as_pictures(digit)[0], np.rint(digit.reshape(8, 8) * 255).astype(np.uint8)
     )
     street = np.zeros((1, 3, 16, 16), np.float32)
     street[0, 2, 5, 7] = 2.0
-    assert as_pictures("svhn", street)[0, 5, 7].tolist() == [0, 0, 255]
+    assert as_pictures(as_data(torch.from_numpy(street)))[0, 5, 7].tolist() == [0, 0, 255]
