@@ -179,9 +179,11 @@ def status(options: Options) -> None:
 
 
 def readme(options: Options) -> None:
-    """Copy the committed table into README.md."""
+    """Write the table of the run in `results/` into README.md."""
+    from pipeline.reporting.short_table import short_table
+
     path = Path("README.md")
-    table = stage.read(Path("results/table3.md"), read_text)
+    table = short_table(Path("results"))
     text = stage.read(
         path, lambda file: with_table(read_text(file), table), "git checkout README.md"
     )
@@ -273,7 +275,7 @@ def _parser() -> argparse.ArgumentParser:
     what = "validate params.yaml, DEVICE, WORKERS and the code of the cells"
     one = add("check", check, what, "check")
     one.add_argument("--dvc", action="store_true", help="also that DVC can work in this folder")
-    add("readme", readme, "copy the committed table into README.md", "readme")
+    add("readme", readme, "write the table of results/ into README.md", "readme")
     return parser
 
 

@@ -27,7 +27,7 @@ from tests.detector.drawn import CLASSES, draw
 
 EXAMPLE = re.search(
     r"^```python\n(\"\"\"Of every.+?)^```",
-    (ROOT / "docs/reference/detector.md").read_text(),
+    (ROOT / "docs/guide/detector.md").read_text(),
     re.M | re.S,
 )
 SECTION = {

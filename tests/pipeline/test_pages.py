@@ -166,6 +166,11 @@ def object_class(shown: str, project: Path) -> None:
         assert trained.load(project / f"data/detectors/{m}.safetensors").classes[4:] == ("disc",)
 
 
+def detector(shown: str, project: Path) -> None:
+    assert ran(shown) == {"check", "train_detector@depth"}
+    assert trained.load(project / "data/detectors/depth.safetensors").params.network == "cells"
+
+
 def share(shown: str, project: Path) -> None:
     model = project.parent / "colleague/data/models/poe-ecg-0.safetensors"
     assert model.exists()
@@ -286,6 +291,7 @@ PROMISES: dict[str, Callable[[str, Path], None]] = {
     "fusion.md": fusion,
     "scenes.md": scenes,
     "object-class.md": object_class,
+    "detector.md": detector,
     "share.md": share,
     "experiments.md": experiments,
     "machines.md": machines,
@@ -414,7 +420,7 @@ def test_what_ci_cannot_run_says_so() -> None:
 
 def test_the_picture_of_the_pipeline_is_dvcs_own_with_its_stages_grouped() -> None:
     """It draws no arrow that DVC does not, and leaves out those alone that others imply."""
-    page = (PAGES / "experiments.md").read_text()
+    page = (ROOT / "docs/reference/pipeline.md").read_text()
     picture = next(b.text for b in blocks(page) if b.kind == "mermaid")
     drawn = set(re.findall(r"^  (\w+) --> (\w+)$", picture, re.MULTILINE))
     dag = run(ROOT, "dvc", "dag", "--md", "dvc.yaml").stdout

@@ -1,0 +1,61 @@
+"""The README's table: what each method reaches when sensors are there, missing or faulty."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from pipeline.running import stage
+
+__all__ = ["short_table"]
+
+HEADINGS = ("one missing", "only one there", "none missing", "one faulty")
+
+
+def short_table(results: Path) -> str:
+    """Markdown, a row per cell: mAP@0.5 as mean over the generated sensors (and seeds).
+
+    Args:
+        results: the folder of a finished run, with `table3.json`, `faults.json` and `scores/`.
+    """
+    table = stage.read_json(results / "table3.json")
+    faults = stage.read_json(results / "faults.json")
+    faulty = {row["cell"]: row["faulty"] for row in faults["rows"]}
+    lines = [f"| method | {' | '.join(HEADINGS)} |", f"|---|{'---:|' * len(HEADINGS)}"]
+    scores: list[Any] = []
+    for cell in (row["cell"] for row in table["rows"]):
+        files = [results / f"scores/{cell}-{seed}.json" for seed in table["seeds"]]
+        scores = [stage.read_json(file) for file in files]
+        lacking = len(scores[0]["modalities"]) - 1
+        figures = (
+            _generated(scores, sensors=lacking),
+            _generated(scores, sensors=1),
+            _mean(entry["map50"] for score in scores for entry in score["synergy"].values()),
+            _mean([faulty.get(cell)]),
+        )
+        lines.append(f"| `{cell}` | {' | '.join(figures)} |")
+    sensors = ", ".join(scores[0]["modalities"])
+    legend = (
+        f"mAP@0.5 (1 is best), mean over {sensors}; {scores[0]['scenes']} test scenes, "
+        f"{faults['scenes']} for the last column; seeds: {', '.join(map(str, table['seeds']))}."
+    )
+    return "\n".join([*lines, "", legend, ""])
+
+
+def _generated(scores: Sequence[Any], sensors: int) -> str:
+    """The mean over every sensor that is generated from as many others."""
+    return _mean(
+        entry["map50"]
+        for score in scores
+        for given, entries in score["subsets"].items()
+        for target, entry in entries.items()
+        if len(seen := given.split("+")) == sensors and target not in seen
+    )
+
+
+def _mean(values: Iterable[float | None]) -> str:
+    """Two digits, or a dash where there is none or one is undefined."""
+    known = list(values)
+    return "–" if not known or None in known else f"{mean(v for v in known if v is not None):.2f}"
