@@ -30,10 +30,10 @@ $(VENV)/test-ready: requirements-test.txt $(VENV)/ready
 	@touch $@
 
 test: $(VENV)/test-ready  ## run every test (a real smoke run of the pipeline is among them)
-	python -m pytest -n logical --maxprocesses 4 --dist loadscope
+	python -m pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 check: lint  ## format, rules, types and the tests that take no run of the pipeline: 2 minutes
-	python -m pytest -n logical --maxprocesses 4 --dist loadscope -m "not slow"
+	python -m pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder -m "not slow"
 
 lint: $(VENV)/test-ready  ## check format, rules and types
 	ruff format --check .

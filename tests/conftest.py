@@ -35,13 +35,44 @@ SLOW = {
     "installed",
     "archive",
 }
+SHARED = {"smoke", "studies_smoke"}  # runs of the pipeline, one for all processes
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests that `make check` leaves to `make test`: by fixture here, others by their mark."""
+    """Which tests `make check` leaves to `make test`, and how they are shared out side by side.
+
+    By fixture here, others by their mark. One test of the smoke run comes first and the others
+    last, so that a second process has enough to do while the first runs the pipeline.
+    """
+    units: dict[str, list[pytest.Item]] = {}  # of tests that stay together
+    needed: dict[str, set[str]] = {}
     for item in items:
-        if SLOW & set(getattr(item, "fixturenames", ())):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if SLOW & fixtures:
             item.add_marker(pytest.mark.slow)
+        unit = item.nodeid
+        if own := _made_by_each_process(item):
+            unit = f"{own.baseid}:{own.argname}"
+            item.add_marker(pytest.mark.xdist_group(unit))
+        units.setdefault(unit, []).append(item)
+        needed.setdefault(unit, set()).update(fixtures & SHARED)
+    of = {
+        run: [unit for unit in units if needed[unit] and max(needed[unit]) == run] for run in SHARED
+    }
+    plain = [unit for unit in units if not needed[unit]]
+    first, second = (of[run] for run in sorted(SHARED))
+    order = [*first[:1], *plain, *second[:1], *first[1:], *second[1:]]
+    items[:] = [item for unit in order for item in units[unit]]
+
+
+def _made_by_each_process(item: pytest.Item) -> pytest.FixtureDef[object] | None:
+    """The first of a test's fixtures that several tests of a process share, and no others."""
+    found = getattr(item, "_fixtureinfo", None)
+    for name, (*_, one) in found.name2fixturedefs.items() if found else ():
+        ours = one.baseid.startswith("tests") and name not in SHARED
+        if ours and one.scope in ("module", "session"):
+            return one  # type: ignore[no-any-return]
+    return None
 
 
 def shipped(name: str) -> str:

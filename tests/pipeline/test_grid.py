@@ -536,10 +536,8 @@ def test_repro_beside_train_is_refused_and_takes_nothing_from_it(
             assert f"python -m pipeline train, {name}" in beside.stderr
             assert curve.exists()
             log = project / grid.LOGS / f"{name}.log"
-            deadline = time.monotonic() + 120
             while locked(project)[name] == before:
                 assert train.poll() is None, log.read_text()
-                assert time.monotonic() < deadline
                 time.sleep(0.5)
         finally:
             train.terminate()
@@ -573,7 +571,7 @@ def test_an_interrupted_train_stops_what_runs_and_says_what_is_kept(
     log = project / grid.LOGS / "train_unimodal@image-0.log"
     command = [sys.executable, "-m", "pipeline", "train", "--jobs", "1"]
     with subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True) as train:
-        while not (log.exists() and "steps/s" in log.read_text()):
+        while not (log.exists() and " steps, " in log.read_text()):
             assert train.poll() is None
             time.sleep(0.2)
         train.terminate()
