@@ -37,9 +37,10 @@ def short_table(results: Path) -> str:
         )
         lines.append(f"| `{cell}` | {' | '.join(figures)} |")
     sensors = ", ".join(scores[0]["modalities"])
+    seeds = "one seed" if len(table["seeds"]) == 1 else f"{len(table['seeds'])} seeds"
     legend = (
-        f"mAP@0.5 (1 is best), mean over {sensors}; {scores[0]['scenes']} test scenes, "
-        f"{faults['scenes']} for the last column; seeds: {', '.join(map(str, table['seeds']))}."
+        f"mAP@0.5 of a detector on what is generated (1 is best), mean over {sensors}; {seeds}, "
+        f"{scores[0]['scenes']} test scenes, {faults['scenes']} for the last column."
     )
     return "\n".join([*lines, "", legend, ""])
 
