@@ -4,6 +4,8 @@ A result is decided by the module that makes it and by all modules of this proje
 directly or through others. Those of the rooms in `SILENT` are left out: they talk, lock, draw
 progress, read params and write files, and no byte of a result hangs on them. A module counts by its
 syntax tree without docstrings, so that comments, docstrings and layout change nothing.
+
+What a stage takes of a study by name, as `study.part("loader")`, is that study's module.
 """
 
 from __future__ import annotations
@@ -11,44 +13,51 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["deciding", "digest", "loaded"]
+__all__ = ["deciding", "digest", "loaded", "study_of"]
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("base", "benchmarks", "detector", "models", "pipeline", "scenegen", "studies")
 SILENT = ("base", "pipeline.running", "pipeline.study")
+STUDY = "shapes3d"  # the root's, where a command names none
 
 
-def digest(*modules: str, root: Path = ROOT) -> str:
+def study_of(words: Sequence[str]) -> str:
+    """The study that a stage's command line is about, of `--study NAME`."""
+    return words[words.index("--study") + 1] if "--study" in words[:-1] else STUDY
+
+
+def digest(*modules: str, root: Path = ROOT, study: str = STUDY) -> str:
     """SHA-256, as hex digits, of the code that decides what these modules make.
 
     Args:
         modules: dotted names, as `models.training`.
         root: the folder that the names start from.
+        study: whose modules those are that stages take by name.
 
     Raises:
         ValueError: names the file that is not Python.
     """
     found = hashlib.sha256()
-    for name in deciding(*modules, root=root):
+    for name in deciding(*modules, root=root, study=study):
         tree = _without_docstrings(_parsed(_file(name, root)))
         found.update(f"{name} {_plain(tree)!r}\n".encode())
     return found.hexdigest()
 
 
 @functools.cache
-def loaded(*modules: str) -> str:
+def loaded(*modules: str, study: str = STUDY) -> str:
     """The digest as it was when this process first asked, which is what Python has loaded.
 
     A module asks as it is imported. Files that change later are the next process's.
     """
-    return digest(*modules)
+    return digest(*modules, study=study)
 
 
-def deciding(*modules: str, root: Path = ROOT) -> list[str]:
+def deciding(*modules: str, root: Path = ROOT, study: str = STUDY) -> list[str]:
     """Dotted names of the modules that decide what these ones make, sorted."""
     found: set[str] = set()
     todo = [name for module in modules for name in _modules(module, root)]
@@ -56,7 +65,7 @@ def deciding(*modules: str, root: Path = ROOT) -> list[str]:
         name = todo.pop()
         if name not in found:
             found.add(name)
-            imported = _imported(name, _file(name, root))
+            imported = _imported(name, _file(name, root), study)
             todo += [one for other in imported for one in _modules(other, root)]
     return sorted(found)
 
@@ -80,7 +89,7 @@ def _modules(name: str, root: Path) -> Iterable[str]:
             yield one
 
 
-def _imported(name: str, file: Path) -> set[str]:
+def _imported(name: str, file: Path, study: str) -> set[str]:
     """Dotted names that a module may import, among them those of functions and classes."""
     package = name.split(".") if file.name == "__init__.py" else name.split(".")[:-1]
     names: set[str] = set()
@@ -91,7 +100,17 @@ def _imported(name: str, file: Path) -> set[str]:
             above = package[: len(package) - node.level + 1] if node.level else []
             module = ".".join([*above, *filter(None, [node.module])])
             names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+        elif part := _part(node):
+            names.add(f"studies.{study}.{part}")
     return names
+
+
+def _part(node: ast.AST) -> str | None:
+    """The name in a call such as `study.part("loader")`."""
+    match node:
+        case ast.Call(func=ast.Attribute(attr="part"), args=[ast.Constant(value=str() as name)]):
+            return name
+    return None
 
 
 def _parsed(file: Path) -> ast.Module:

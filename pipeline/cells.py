@@ -13,20 +13,23 @@ from base import code
 from base.files import remove, write_bytes
 from base.params import Section
 from detector import kinds
-from models.params import Cell
+from models.params import Cell, VAEParams, check_cell
 from pipeline.running.stage import shown
-from scenegen.dataset import MODALITIES
 
-__all__ = ["GridParams", "checked", "unread", "write_checked"]
+__all__ = ["GridParams", "check_cells", "checked", "write_checked"]
 
 # Of a cell: it becomes arguments and files, whose names a seed and suffixes end, up to 255 letters.
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 
 
 class GridParams(Section):
-    """Which cells (fusion x objective) are trained, with which seeds."""
+    """Which cells (fusion x objective) are trained, with which seeds.
+
+    And how the unimodal VAEs are, which synergy is measured against.
+    """
 
     cells: dict[str, Cell] = Field(min_length=1, description="name: {fusion, objective, options}")
+    unimodal: Cell = Field(description="of the VAEs of one modality: samples K and other options")
     seeds: list[int] = Field(min_length=1, description="one training per cell and seed; 0 or more")
 
     @field_validator("seeds")
@@ -39,7 +42,7 @@ class GridParams(Section):
     @field_validator("cells")
     @classmethod
     def _names_make_file_names(cls, cells: dict[str, Cell]) -> dict[str, Cell]:
-        taken = dict.fromkeys([*MODALITIES, "unimodal"])
+        taken = {"unimodal": None}
         for name in cells:
             if not NAME.fullmatch(name) or name.lower() in taken:
                 raise ValueError(
@@ -70,10 +73,11 @@ def checked(
         File below the folder of what is checked -> its content.
     """
     stages = YAML(typ="safe").load(definition.read_text(encoding="utf-8"))["stages"]
+    commands = {name: body["cmd"].split() for name, body in stages.items()}
     return {
         **{
-            f"code/{name}": f"{code.digest(body['cmd'].split()[2])}\n".encode()
-            for name, body in stages.items()
+            f"code/{name}": f"{code.digest(words[2], study=code.study_of(words))}\n".encode()
+            for name, words in commands.items()
         },
         **{f"cells/{name}": code_of(cell) for name, cell in cells.items()},
         **{
@@ -104,7 +108,35 @@ def write_checked(
             write_bytes(path, content)
 
 
-def unread(cell: Cell) -> str | None:
+def check_cells(vae: VAEParams, grid: GridParams) -> None:
+    """Refuse cells that have a modality's name, contradict the `vae:` section or set what nothing
+    of them reads.
+
+    Raises:
+        ValueError: names the key, its value and what is allowed.
+    """
+    plain = Cell()
+    if (grid.unimodal.fusion, grid.unimodal.objective) != (plain.fusion, plain.objective):
+        raise ValueError(
+            f"grid.unimodal: with one modality there is only fusion {plain.fusion}, "
+            f"objective {plain.objective}"
+        )
+    taken = {modality.lower() for modality in vae.modalities}
+    for key, cell in (
+        *((f"cells.{name}", cell) for name, cell in grid.cells.items()),
+        ("unimodal", grid.unimodal),
+    ):
+        if key.removeprefix("cells.").lower() in taken:
+            raise ValueError(f"grid.{key}: is the name of a modality; choose another")
+        try:
+            check_cell(vae, cell)
+        except ValueError as error:
+            raise ValueError(f"grid.{key}: {error}") from None
+        if wrong := _unread(cell):
+            raise ValueError(f"grid.{key}.{wrong}")
+
+
+def _unread(cell: Cell) -> str | None:
     """What is wrong with a cell that sets an option which nothing of it reads; None if all are.
 
     Those of its entries a cell checks itself; a model's file holds every key of a cell.

@@ -11,8 +11,8 @@ from pydantic import model_validator
 
 from base.params import Section
 from detector.params import Detectors
-from models.params import VAEParams, check_cell
-from pipeline.cells import GridParams, unread
+from models.params import VAEParams
+from pipeline.cells import GridParams, check_cells
 from pipeline.reporting.params import ReportParams
 from pipeline.running.stage import PARAMS, shown, whole
 from pipeline.scoring.params import ScoreParams
@@ -41,13 +41,7 @@ class Params(Section):
                 f"vae.modalities = {shown(sorted(self.vae.modalities))}: "
                 f"must be {sorted(MODALITIES)}"
             )
-        for name, cell in self.grid.cells.items():
-            try:
-                check_cell(self.vae, cell)
-            except ValueError as error:
-                raise ValueError(f"grid.cells.{name}: {error}") from None
-            if wrong := unread(cell):
-                raise ValueError(f"grid.cells.{name}.{wrong}")
+        check_cells(self.vae, self.grid)
         if len(split_scenes("validation", self.scenes.count)) < 2:
             raise ValueError(
                 f"scenes.count = {self.scenes.count}: must be 21 or more, "

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pipeline.run import Run
 from pipeline.running import stage
 
-__all__ = ["OTHERS", "ROOT", "STUDIES", "Study", "device"]
+__all__ = ["OTHERS", "ROOT", "STUDIES", "Study", "asked_run", "device"]
 
 FOLDER = Path(__file__).parents[1] / "studies"
 
@@ -34,6 +34,37 @@ def device() -> str:
     import torch  # seconds that checks and reports do without
 
     return stage.device() or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def asked_run(about: str | None, of: Study | None = None) -> tuple[Study, Run]:
+    """The study and the run that a stage's command line names.
+
+    One line and exit code 2 if the study's params ask for no such run.
+
+    Args:
+        about: what the stage does.
+        of: the only study that the stage knows; it then has no option `--study`.
+    """
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("run", help="a cell or a modality, and its seed, as in poe-ecg-0")
+    if of is None:
+        parser.add_argument(
+            "--study", choices=STUDIES, default=ROOT.name, help="whose (default: %(default)s)"
+        )
+    options = parser.parse_args()
+    study = of or STUDIES[options.study]
+    grid = study.section("grid", stage.Runs)
+    names = (*grid.cells, *study.modalities)
+    try:
+        run = Run.parse(options.run)
+    except ValueError:
+        run = None
+    if run is None or run.cell not in names or run.seed not in grid.seeds:
+        stage.fail(
+            f"{stage.cut(options.run)}: not a run of {study.params}; a run is NAME-SEED, NAME one "
+            f"of {stage.cut(', '.join(names), 300)}, SEED one of {stage.cut(str(grid.seeds))}"
+        )
+    return study, run
 
 
 class Modalities(BaseModel):
@@ -123,12 +154,6 @@ class Study:
     def running(self, name: str, kept: Callable[[], str]) -> AbstractContextManager[None]:
         """One run of the study's stage `name`, as `stage.running`."""
         return stage.running(self.scope + name, kept, self.again, self.params)
-
-    def asked_run(self, about: str | None) -> Run:
-        """The run that a stage's command line names, as `stage.asked_run`."""
-        parser = argparse.ArgumentParser(description=about)
-        run: Run = stage.asked_run(parser, self.params, self.modalities).run
-        return run
 
     def read(self, path: Path, how: Callable[[Path], Found]) -> Found:
         """As `stage.read`, of what this study's stages write."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import json
 import math
@@ -28,8 +27,6 @@ from ruamel.yaml.nodes import Node
 from base import checkpoints, code, lockfile
 from base.files import as_json, explained, remove, write_bytes, write_json
 from base.process import end_with, heed_no_more, interrupted, listen
-from pipeline.run import Run
-from scenegen.dataset import MODALITIES
 
 __all__ = [
     "CHECKPOINTS",
@@ -41,7 +38,6 @@ __all__ = [
     "RESULTS",
     "RUNS",
     "Runs",
-    "asked_run",
     "checkpoint_kept",
     "cut",
     "device",
@@ -209,33 +205,6 @@ class Runs(BaseModel):
     seeds: list[int] = Field(min_length=1)
 
 
-def asked_run(
-    parser: argparse.ArgumentParser, path: Path = PARAMS, alone: Iterable[str] = MODALITIES
-) -> argparse.Namespace:
-    """The options of a command line whose argument, `run`, becomes a `Run`.
-
-    One line and exit code 2 if the params ask for no such run.
-
-    Args:
-        alone: the modalities, which have runs of their own.
-    """
-    parser.add_argument("run", help="a cell or a modality, and its seed, as in poe-ecg-0")
-    options = parser.parse_args()
-    grid = section("grid", Runs, path)
-    names = (*grid.cells, *alone)
-    try:
-        run = Run.parse(options.run)
-    except ValueError:
-        run = None
-    if run is None or run.cell not in names or run.seed not in grid.seeds:
-        fail(
-            f"{cut(options.run)}: not a run of {path}; a run is NAME-SEED, NAME one of "
-            f"{cut(', '.join(names), 300)}, SEED one of {cut(str(grid.seeds))}"
-        )
-    options.run = run
-    return options
-
-
 # --- the environment ---------------------------------------------------------------------------
 
 
@@ -358,7 +327,8 @@ def _refuse_other_code(name: str) -> None:
     script = getattr(sys.modules["__main__"], "__spec__", None)
     if {"DVC_STAGE", PARENT}.isdisjoint(os.environ) or script is None or not file.exists():
         return  # by hand, so that nothing is recorded
-    if file.read_text(encoding="utf-8").strip() != code.digest(script.name):
+    now = code.digest(script.name, study=code.study_of(sys.argv))
+    if file.read_text(encoding="utf-8").strip() != now:
         fail(f"{name}: its code was edited after `check` looked at it; run the same again")
 
 

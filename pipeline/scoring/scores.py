@@ -42,6 +42,7 @@ from pipeline.run import Run
 from pipeline.running import stage
 from pipeline.scoring.bootstrap import bounds, known
 from pipeline.scoring.decoding import Items
+from pipeline.study import ROOT
 from scenegen.dataset import Dataset
 
 __all__ = [
@@ -232,7 +233,7 @@ def load(run: Run, classes: Sequence[str]) -> tuple[MultimodalVAE, dict[str, Det
     """
     model, again = run.model(stage.DATA), "; `dvc repro` makes it anew"
     vae = _open(model, MultimodalVAE.load)
-    cell, names = vae.cell, tuple(stage.MODALITIES)
+    cell, names = vae.cell, ROOT.modalities
     if run.cell in names:
         names = (run.cell,)
     else:

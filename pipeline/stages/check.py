@@ -23,7 +23,6 @@ from models.params import Cell
 from pipeline import params
 from pipeline.cells import write_checked
 from pipeline.running.stage import PARAMS, fail
-from scenegen.dataset import MODALITIES
 from scenegen.params import SceneParams
 from scenegen.sight import blind_sensor
 
@@ -40,8 +39,10 @@ def check_sensors(scenes: SceneParams) -> None:
 
 def looked_up(config: params.Params) -> tuple[dict[str, Cell], dict[str, str]]:
     """What a stage finds by a name in params: the cells, and each modality's kind of detector."""
-    kinds = {modality: getattr(config.detector, modality).network for modality in MODALITIES}
-    return {**config.grid.cells, "unimodal": Cell()}, kinds
+    kinds = {
+        modality: getattr(config.detector, modality).network for modality in config.vae.modalities
+    }
+    return {**config.grid.cells, "unimodal": config.grid.unimodal}, kinds
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ if __name__ == "__main__":
 
     start()
 
-import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,7 +46,7 @@ from pipeline.scoring.scores import (
     subsets,
     summary,
 )
-from scenegen.dataset import MODALITIES
+from pipeline.study import ROOT, asked_run
 from scenegen.manifest import MANIFEST
 
 __all__ = ["main"]
@@ -412,8 +411,7 @@ def main(run: Run) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    asked = stage.asked_run(parser).run
-    alone = "_unimodal" if asked.cell in MODALITIES else ""
+    _, asked = asked_run(__doc__, ROOT)
+    alone = "_unimodal" if ROOT.alone(asked) else ""
     with stage.running(f"score{alone}@{asked}", lambda: stage.PARTS_KEPT):
         main(asked)

@@ -7,7 +7,6 @@ if __name__ == "__main__":
 
     start()
 
-import argparse
 import json
 from dataclasses import replace
 from functools import partial
@@ -32,6 +31,7 @@ from pipeline.scoring.scores import (
     load,
     scenes_of,
 )
+from pipeline.study import ROOT, asked_run
 from scenegen.manifest import MANIFEST
 
 __all__ = ["main"]
@@ -114,7 +114,6 @@ def main(run: Run) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    asked = stage.asked_run(parser).run
+    _, asked = asked_run(__doc__, ROOT)
     with stage.running(f"score_faults@{asked}", lambda: stage.PARTS_KEPT):
         main(asked)

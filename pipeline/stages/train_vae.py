@@ -8,7 +8,6 @@ if __name__ == "__main__":
 
     start()
 
-import argparse
 import contextlib
 import shutil
 from collections.abc import Callable
@@ -25,8 +24,7 @@ from models.training import DivergedError, train
 from models.vae import MultimodalVAE
 from pipeline.run import Run
 from pipeline.running import stage
-from pipeline.scoring.scenes import rendered
-from scenegen.dataset import MODALITIES
+from pipeline.study import Study, asked_run
 
 __all__ = ["main"]
 
@@ -80,32 +78,34 @@ def curves(folder: Path) -> Callable[[dict[str, float]], None]:
     return log
 
 
-def main(run: Run, cell: Cell, modalities: tuple[str, ...]) -> None:
-    """Train the model of `run`."""
-    params, device = stage.section("vae", VAEParams), stage.device()
-    params = params.model_copy(update={"modalities": {m: params.modalities[m] for m in modalities}})
-    dataset = rendered()
-    validation = {m: dataset.array(m, "validation") for m in modalities}
-    model = run.model(stage.DATA)
+def main(study: Study, run: Run) -> None:
+    """Train one model and write it, its curves and what the training took."""
+    params, alone = study.section("vae", VAEParams), study.alone(run)
+    cell = study.section("grid.unimodal" if alone else f"grid.cells.{run.cell}", Cell)
+    names = (run.cell,) if alone else tuple(params.modalities)
+    params = params.model_copy(update={"modalities": {m: params.modalities[m] for m in names}})
+    seen, held_out = study.part("loader").training()
+    data = {m: seen[m] for m in names}
+    model = run.model(study.data)
     try:
         summary = train(
             params,
             cell,
-            {m: dataset.array(m, "train") for m in modalities},
-            validation,
+            data,
+            {m: held_out.get(m, x[:0]) for m, x in data.items()},
             seed=run.seed,
             out=model,
-            checkpoints=run.checkpoints(stage.CHECKPOINTS),
-            device=device,
-            log=curves(run.curves(stage.DATA)),
+            checkpoints=run.checkpoints(study.checkpoints),
+            device=stage.device(),
+            log=curves(run.curves(study.data)),
             keep=True,
         )
     except (DivergedError, ValueError) as error:
         stage.fail(f"{run}: {error}")
-    vae = MultimodalVAE.load(model, device)
-    few = {m: torch.from_numpy(x[:4]) for m, x in validation.items()}
+    vae = MultimodalVAE.load(model, stage.device())
+    few = {m: torch.from_numpy(x[:4]) for m, x in data.items()}
     stage.write_json(
-        run.training(stage.RESULTS),
+        run.training(study.results),
         {
             "loss": summary["loss"],
             "validation_loss": summary["validation_loss"],
@@ -115,24 +115,15 @@ def main(run: Run, cell: Cell, modalities: tuple[str, ...]) -> None:
             **passes(vae, few),
         },
     )
-    shutil.rmtree(run.checkpoints(stage.CHECKPOINTS), ignore_errors=True)
+    shutil.rmtree(run.checkpoints(study.checkpoints), ignore_errors=True)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--modality", choices=MODALITIES, help="train its unimodal VAE")
-    chosen = stage.asked_run(parser)
-    run, asked = chosen.run, chosen.run.cell
-    if chosen.modality != (asked if asked in MODALITIES else None):
-        stage.fail(f"{run}: a modality's run needs --modality {asked}, a cell's none")
-    if chosen.modality:
-        name, cell = "train_unimodal", Cell()  # with one expert, the plain VAE
-    else:
-        name, cell = "train_vae", stage.section(f"grid.cells.{asked}", Cell)
-    with stage.running(
-        f"{name}@{run}",
+    study, asked = asked_run(__doc__)
+    with study.running(
+        f"{'train_unimodal' if study.alone(asked) else 'train_vae'}@{asked}",
         lambda: stage.checkpoint_kept(
-            run.checkpoints(stage.CHECKPOINTS), "one every vae.training.checkpoint_every steps"
+            asked.checkpoints(study.checkpoints), "one every vae.training.checkpoint_every steps"
         ),
     ):
-        main(run, cell, (chosen.modality,) if chosen.modality else MODALITIES)
+        main(study, asked)

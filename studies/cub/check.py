@@ -12,8 +12,7 @@ from pydantic import model_validator
 from base import lockfile
 from base.params import Section
 from models.params import VAEParams
-from pipeline.cells import write_checked
-from studies.checked import StudyGrid, check_cells
+from pipeline.cells import GridParams, check_cells, write_checked
 from studies.cub import CUB
 from studies.cub.params import (
     CCAParams,
@@ -26,6 +25,8 @@ from studies.cub.params import (
 
 __all__ = ["Params", "main"]
 
+MODALITIES = ("image", "text")
+
 
 class Params(Section):
     """The whole of studies/cub/params.yaml."""
@@ -35,13 +36,16 @@ class Params(Section):
     text: TextParams
     cca: CCAParams
     vae: VAEParams
-    grid: StudyGrid
+    grid: GridParams
     score: ScoreParams
     report: ReportParams
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Params:
-        check_cells(CUB, self.vae, self.grid)
+        if set(self.vae.modalities) != set(MODALITIES):
+            names = sorted(self.vae.modalities)
+            raise ValueError(f"vae.modalities = {names}: must be {sorted(MODALITIES)}")
+        check_cells(self.vae, self.grid)
         width = 2048 if self.features.extractor == "resnet101" else self.features.size
         if self.cca.size > min(width, self.text.size):
             raise ValueError(

@@ -16,8 +16,8 @@ from PIL import Image
 
 from pipeline.run import Run
 from studies.cub import CUB
-from studies.cub.data import load
 from studies.cub.layout import picture
+from studies.cub.loader import load
 from studies.cub.paper import PAPER_SAMPLES, TABLE2, TRUTH, UNIMODAL
 from studies.cub.params import DataParams, ReportParams
 from studies.findings import findings

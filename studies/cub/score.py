@@ -31,9 +31,9 @@ from pipeline.scoring.decoding import (
     name_of,
     sample,
 )
-from pipeline.study import device
+from pipeline.study import asked_run, device
 from studies.cub import CUB
-from studies.cub.data import Pairs, Space, load, store
+from studies.cub.loader import Pairs, Space, load, store
 from studies.cub.params import ScoreParams
 
 __all__ = ["main"]
@@ -130,7 +130,7 @@ def main(run: Run) -> None:
 
 
 if __name__ == "__main__":
-    asked = CUB.asked_run(__doc__)
+    _, asked = asked_run(__doc__, CUB)
     alone = "_unimodal" if CUB.alone(asked) else ""
     with CUB.running(f"score{alone}@{asked}", lambda: "the model is kept, this score begins anew"):
         main(asked)

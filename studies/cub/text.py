@@ -18,7 +18,7 @@ from base.progress import Progress
 from pipeline.running import stage
 from studies.cub import CUB, cca
 from studies.cub.captions import learn, tokens
-from studies.cub.data import FEATURES, LANGUAGE, PROJECTION, store
+from studies.cub.loader import FEATURES, LANGUAGE, PROJECTION, store
 from studies.cub.params import CCAParams, TextParams
 
 __all__ = ["main"]

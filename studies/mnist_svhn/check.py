@@ -12,12 +12,13 @@ from pydantic import model_validator
 from base import lockfile
 from base.params import Section
 from models.params import VAEParams
-from pipeline.cells import write_checked
-from studies.checked import StudyGrid, check_cells
+from pipeline.cells import GridParams, check_cells, write_checked
 from studies.mnist_svhn import MNIST_SVHN
 from studies.mnist_svhn.params import ClassifierParams, DataParams, ReportParams, ScoreParams
 
 __all__ = ["Params", "main"]
+
+MODALITIES = ("mnist", "svhn")
 
 
 class Params(Section):
@@ -26,13 +27,16 @@ class Params(Section):
     data: DataParams
     classifier: ClassifierParams
     vae: VAEParams
-    grid: StudyGrid
+    grid: GridParams
     score: ScoreParams
     report: ReportParams
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Params:
-        check_cells(MNIST_SVHN, self.vae, self.grid)
+        if set(self.vae.modalities) != set(MODALITIES):
+            names = sorted(self.vae.modalities)
+            raise ValueError(f"vae.modalities = {names}: must be {sorted(MODALITIES)}")
+        check_cells(self.vae, self.grid)
         return self
 
 

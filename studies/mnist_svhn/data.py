@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.running import stage
 from studies.mnist_svhn import MNIST_SVHN
-from studies.mnist_svhn.pairs import FILE, Pairs
+from studies.mnist_svhn.loader import FILE, Pairs
 from studies.mnist_svhn.params import DataParams
 from studies.mnist_svhn.sources import embedded, from_files, pair
 from studies.rawfiles import RawFileError

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pipeline.run import Run
 from studies.findings import findings
 from studies.mnist_svhn import MNIST_SVHN
-from studies.mnist_svhn.pairs import load
+from studies.mnist_svhn.loader import load
 from studies.mnist_svhn.paper import PAPER_SAMPLES, TABLE1, UNIMODAL
 from studies.mnist_svhn.params import DataParams, ReportParams
 from studies.page import cells, importance_note, read_scores, write_page

@@ -30,10 +30,10 @@ from pipeline.scoring.decoding import (
     name_of,
     sample,
 )
-from pipeline.study import device
+from pipeline.study import asked_run, device
 from studies.mnist_svhn import MNIST_SVHN
 from studies.mnist_svhn.classifier import DigitClassifier, classify
-from studies.mnist_svhn.pairs import Pairs, load
+from studies.mnist_svhn.loader import Pairs, load
 from studies.mnist_svhn.params import ScoreParams
 from studies.mnist_svhn.train_classifier import path
 
@@ -156,7 +156,7 @@ def main(run: Run) -> None:
 
 
 if __name__ == "__main__":
-    asked = MNIST_SVHN.asked_run(__doc__)
+    _, asked = asked_run(__doc__, MNIST_SVHN)
     alone = "_unimodal" if MNIST_SVHN.alone(asked) else ""
     with MNIST_SVHN.running(
         f"score{alone}@{asked}", lambda: "the model is kept, this score begins anew"

@@ -17,7 +17,7 @@ from pipeline.running import stage
 from pipeline.study import device
 from studies.mnist_svhn import MNIST_SVHN
 from studies.mnist_svhn.classifier import classify, fit
-from studies.mnist_svhn.pairs import load
+from studies.mnist_svhn.loader import load
 from studies.mnist_svhn.params import ClassifierParams
 
 __all__ = ["main", "path"]

@@ -81,6 +81,31 @@ def test_an_import_in_any_form_is_followed(project: Path, line: str) -> None:
     assert "room.other" not in code.deciding("room.make", root=project)
 
 
+@pytest.mark.parametrize(("study", "counts"), [("birds", True), ("digits", False)])
+def test_what_a_stage_takes_of_a_study_by_name_is_that_studys(
+    project: Path, monkeypatch: pytest.MonkeyPatch, study: str, counts: bool
+) -> None:
+    """A change in one study's loader makes that study stale alone."""
+    monkeypatch.setattr(code, "ROOMS", ("base", "room", "studies"))
+    for name in ("birds", "digits"):
+        folder = project / "studies" / name
+        folder.mkdir(parents=True)
+        (folder / "loader.py").write_text("COUNT = 1\n")
+    with open(project / "room/make.py", "a") as file:
+        file.write("def make(study): return study.part('loader').COUNT\n")
+    before = code.digest("room.make", root=project, study=study)
+    edit(project, "studies/birds/loader.py", "1", "2")
+    assert (code.digest("room.make", root=project, study=study) != before) == counts
+    assert f"studies.{study}.loader" in code.deciding("room.make", root=project, study=study)
+
+
+def test_a_command_names_its_study() -> None:
+    assert code.study_of(["python", "-m", "pipeline.stages.train_vae", "${key}", "--study", "cub"])
+    command = ["python", "-m", "pipeline.stages.train_vae", "${key}"]
+    assert code.study_of(command) == "shapes3d"
+    assert code.study_of([*command, "--study", "cub"]) == "cub"
+
+
 def test_a_package_of_others_in_the_same_folder_is_not_read(project: Path) -> None:
     """As where the project is installed: torch is no code of ours."""
     (project / "numeric").mkdir()

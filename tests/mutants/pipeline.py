@@ -6,6 +6,7 @@ from tests.mutants import Mutant
 
 SPLITS = "tests/pipeline/test_splits.py"
 SCORES = "tests/pipeline/test_scores.py"
+LOADER = "../studies/shapes3d/loader.py"
 TESTS = {
     "*": (SPLITS,),
     "scoring/bootstrap.py": ("tests/pipeline/test_table3.py", SCORES, "-k", "table3 or resample"),
@@ -21,13 +22,13 @@ TESTS = {
 MUTANTS = (
     Mutant(
         "a VAE trained on the test split",
-        "stages/train_vae.py",
-        '{m: dataset.array(m, "train") for m in modalities}',
-        '{m: dataset.array(m, "test") for m in modalities}',
+        LOADER,
+        'dataset.array(m, "train")',
+        'dataset.array(m, "test")',
     ),
     Mutant(
         "a VAE's validation on the test split",
-        "stages/train_vae.py",
+        LOADER,
         'dataset.array(m, "validation")',
         'dataset.array(m, "test")',
     ),

@@ -150,18 +150,6 @@ UNKNOWN = [
         "pipeline.stages.train_vae poe-none-00",
         ("poe-none-00: not a run of params.yaml; ", *PIPELINE),
     ),
-    (
-        "pipeline.stages.train_vae image-0",
-        ("image-0: a modality's run needs --modality image, a cell's",),
-    ),
-    (
-        "pipeline.stages.train_vae poe-none-0 --modality image",
-        ("poe-none-0: a modality's run needs ",),
-    ),
-    (
-        "pipeline.stages.train_vae depth-0 --modality image",
-        ("depth-0: a modality's run needs --modality",),
-    ),
     ("pipeline.stages.score poe-none", ("poe-none: not a run of params.yaml; ", *PIPELINE)),
     ("pipeline.stages.score x", ("x: not a run of params.yaml; ", *PIPELINE)),
     (
@@ -169,9 +157,15 @@ UNKNOWN = [
         ("../poe-none-0: not a run of params.yaml; ", *PIPELINE),
     ),
     ("pipeline.stages.score_faults -- -0", ("-0: not a run of params.yaml; ", *PIPELINE)),
-    ("studies.cub.train nope-0", ("nope-0: not a run of studies/cub/params.yaml; ", "image, text")),
+    (
+        "pipeline.stages.train_vae nope-0 --study cub",
+        ("nope-0: not a run of studies/cub/params.yaml; ", "image, text"),
+    ),
     ("studies.cub.score text-9", ("text-9: not a run of studies/cub/params.yaml; ",)),
-    ("studies.mnist_svhn.train x", ("x: not a run of studies/mnist_svhn/params.yaml; ",)),
+    (
+        "pipeline.stages.train_vae x --study mnist_svhn",
+        ("x: not a run of studies/mnist_svhn/params.yaml; ",),
+    ),
     ("studies.mnist_svhn.score image-0", ("image-0: not a run of studies/mnist_svhn/params.yaml",)),
 ]
 

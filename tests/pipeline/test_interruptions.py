@@ -228,7 +228,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         "pipeline.stages.train_detector radar",
         "pipeline.stages.score moe-none-0",
         "pipeline.stages.score_faults moe-none-0",
-        "studies.mnist_svhn.train mnist-0",
+        "pipeline.stages.train_vae mnist-0 --study mnist_svhn",
         "studies.cub.score image-0",
     ],
 )

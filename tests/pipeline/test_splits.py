@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from detector import trained, training
-from models.params import Cell
 from models.training import train
 from pipeline import presets
 from pipeline.run import Run
 from pipeline.running import stage
 from pipeline.scoring.scores import Judge, scenes_of
 from pipeline.stages import score, score_faults, train_detector, train_vae
+from pipeline.study import ROOT as STUDY
 from scenegen.dataset import MODALITIES, open_dataset
 from scenegen.generate import render_dataset
 from scenegen.params import SceneParams
@@ -95,7 +95,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
         files = sorted(stage.DATASET.glob("shard-*.npy"))
         made = Tiny(np.concatenate([np.load(file) for file in files]), [], [], [])
         patch.setattr(train_vae, "train", _watched(train, made.vaes))
-        train_vae.main(Run("moe-none", 0), Cell(fusion="moe"), MODALITIES)
+        train_vae.main(STUDY, Run("moe-none", 0))
         patch.setattr(training, "train", _watched(training.train, made.detectors))
         patch.setattr(trained.Detector, "detect", _watched(trained.Detector.detect, made.detectors))
         precision = _watched(train_detector.mean_average_precision, made.detectors)

@@ -25,7 +25,7 @@ from base.progress import Progress
 from scenegen.layout import record_dtype
 from scenegen.manifest import Shard, make_manifest
 from scenegen.params import CLASSES
-from studies.cub import cca, data, features, scenes, text
+from studies.cub import cca, features, loader, scenes, text
 from studies.cub.captions import END, Language, learn, sif_weights, tokens
 from studies.cub.features import SmallCNN, as_input, extract, fit_small, resnet
 from studies.cub.layout import ARCHIVE, Counts, picture, provide_cub, read
@@ -543,17 +543,17 @@ def test_the_fields_recipe_embeds_fasttexts_own_vectors_less_the_direction_about
 
 
 def language_of(folder: Path, captions: np.ndarray, pictures: np.ndarray, test: np.ndarray) -> (
-    tuple[dict[str, np.ndarray], dict[str, np.ndarray], data.Space]
+    tuple[dict[str, np.ndarray], dict[str, np.ndarray], loader.Space]
 ):  # fmt: skip
     """What the stage `text` stores for these captions [N, 10] and features."""
-    data.store(data.FEATURES, features=pictures, test=test, captions=captions,
+    loader.store(loader.FEATURES, features=pictures, test=test, captions=captions,
                paths=np.array(["-"] * len(test)))  # fmt: skip
     text.main()
     stored = []
-    for file in (data.LANGUAGE, data.PROJECTION):
+    for file in (loader.LANGUAGE, loader.PROJECTION):
         with np.load(folder / file) as arrays:
             stored.append({name: arrays[name] for name in arrays.files})
-    return stored[0], stored[1], data.load()[0]
+    return stored[0], stored[1], loader.load()[0]
 
 
 def test_the_test_split_teaches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

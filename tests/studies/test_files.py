@@ -22,11 +22,13 @@ from ruamel.yaml import YAML
 from torchvision.models import resnet101
 
 from pipeline import presets
+from pipeline.run import Run
+from pipeline.stages import train_vae
 from pipeline.study import OTHERS
 from studies.cub import features
 from studies.cub.layout import Counts
 from studies.mnist_svhn import data
-from studies.mnist_svhn.pairs import FILE
+from studies.mnist_svhn.loader import FILE
 from studies.mnist_svhn.sources import from_files
 from studies.rawfiles import RawFile
 from tests.conftest import ROOT, shipped
@@ -60,10 +62,14 @@ def papers(folder: Path, study: str, cut: Mapping[str, Any]) -> None:
 def stages(study: str, *names: str) -> None:
     """Run the named stages of a study in this process, each of a grid for every run."""
     grid = YAML(typ="safe").load(Path(f"studies/{study}/params.yaml").read_text())["grid"]
-    runs = [f"{name}-{seed}" for name in (*OTHERS[study].modalities, *grid["cells"])
+    runs = [Run(name, seed) for name in (*OTHERS[study].modalities, *grid["cells"])
             for seed in grid["seeds"]]  # fmt: skip
-    of = {"train": runs, "score": runs, "train_classifier": OTHERS[study].modalities}
+    of = {"score": runs, "train_classifier": OTHERS[study].modalities}
     for name in names:
+        if name == "train":
+            for run in runs:
+                train_vae.main(OTHERS[study], run)
+            continue
         main: Callable[..., None] = importlib.import_module(f"studies.{study}.{name}").main
         for run in of.get(name, [None]):
             main() if run is None else main(run)

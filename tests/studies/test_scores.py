@@ -28,13 +28,13 @@ from pipeline.study import device
 from studies.cub import cca
 from studies.cub import score as cub
 from studies.cub.captions import END, Language
-from studies.cub.data import Pairs as Captioned
-from studies.cub.data import Space
+from studies.cub.loader import Pairs as Captioned
+from studies.cub.loader import Space
 from studies.cub.params import ScoreParams as CubScoreParams
 from studies.cub.report import measured as cub_measured
 from studies.mnist_svhn import score as digits
 from studies.mnist_svhn.classifier import DigitClassifier
-from studies.mnist_svhn.pairs import Pairs
+from studies.mnist_svhn.loader import Pairs
 from studies.mnist_svhn.params import ScoreParams
 from studies.mnist_svhn.report import measured
 from studies.mnist_svhn.train_classifier import path

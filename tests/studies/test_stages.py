@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 
 from pipeline.run import Run
-from studies.cub import data, text
+from pipeline.stages import train_vae
+from pipeline.study import OTHERS
+from studies.cub import loader, text
 from studies.cub import report as cub_report
 from studies.cub import score as cub_score
-from studies.cub import train as cub_train
 from studies.mnist_svhn import report as mnist_report
 from studies.mnist_svhn import score as mnist_score
-from studies.mnist_svhn import train as mnist_train
-from studies.mnist_svhn.pairs import FILE
+from studies.mnist_svhn.loader import FILE
 from tests.conftest import ROOT, run, shipped
 
 HERE = {"PYTHONPATH": str(ROOT), "DEVICE": "cpu"}
@@ -112,8 +112,8 @@ def birds(folder: Path) -> None:
     draws = np.random.default_rng(0)
     words = ("red", "blue", "bird", "wing", "beak", "tail")
     said = [[" ".join(draws.choice(words, 4)) for _ in range(10)] for _ in range(20)]
-    data.store(
-        folder / data.FEATURES,
+    loader.store(
+        folder / loader.FEATURES,
         features=draws.normal(size=(20, 64)).astype(np.float32),
         test=np.arange(20) % 4 == 0,
         captions=np.array(said),
@@ -139,7 +139,7 @@ def test_a_killed_training_goes_on_to_the_same_bytes_and_shows_how_far_it_is(
             *([("  size: 10  ", "  size: 4   ")] if study == "cub" else []),
         )  # fmt: skip
         KILLED[study](folder)
-        command = (sys.executable, "-m", f"studies.{study}.train", "poe-ecg-0")
+        command = (sys.executable, "-m", "pipeline.stages.train_vae", "poe-ecg-0", "--study", study)
         model = folder / f"data/studies/{study}/models/poe-ecg-0.safetensors"
         if name == "broken":
             checkpoints = folder / f".cache/checkpoints/{study}/poe-ecg-0"
@@ -154,14 +154,18 @@ def test_a_killed_training_goes_on_to_the_same_bytes_and_shows_how_far_it_is(
         done = run(folder, *command, **HERE)
         said.append(done.stdout)
         assert re.search(r"^poe\+ecg: 100/100 steps, [\d.]+/s, 0 s left", done.stderr, re.M)
-        curves = folder / f"data/studies/{study}/curves/poe-ecg-0.json"
-        left.append((model.read_bytes(), curves.read_bytes()))
+        curves = sorted((folder / f"data/studies/{study}/curves/poe-ecg-0").rglob("*.tsv"))
+        assert curves
+        left.append((model.read_bytes(), [curve.read_bytes() for curve in curves]))
     broken, whole = said
     resumed = re.fullmatch(r"poe\+ecg: goes on from step (\d+)\n", broken)
     assert resumed, broken
     assert 10 <= int(resumed[1]) < 100
     assert whole == ""
     assert left[0] == left[1]
+
+
+TRAIN_MNIST = ("pipeline.stages.train_vae", "mnist-0", "--study", "mnist_svhn")
 
 
 def test_an_interrupted_training_names_its_checkpoint(tmp_path: Path) -> None:
@@ -175,7 +179,7 @@ def test_an_interrupted_training_names_its_checkpoint(tmp_path: Path) -> None:
     def ready() -> bool:
         return any(kept.glob("*/*.checkpoint"))
 
-    said = interrupted(folder, ready, signal.SIGINT, "studies.mnist_svhn.train", "mnist-0")
+    said = interrupted(folder, ready, signal.SIGINT, *TRAIN_MNIST)
     last = said.splitlines()[-1]
     assert "mnist_svhn/train_unimodal@mnist-0: interrupted; the checkpoint in .cache" in last
     assert last.endswith("To go on: dvc repro studies/mnist_svhn/dvc.yaml")
@@ -230,12 +234,13 @@ HALVES = [
     ("mnist_svhn", mnist_report.main, "studies/mnist_svhn/results/scores/mnist-0.json"),
     ("mnist_svhn", partial(mnist_score.main, Run("moe-none", 0)),
      "data/studies/mnist_svhn/models/moe-none-0.safetensors"),
-    ("mnist_svhn", partial(mnist_train.main, Run("moe-none", 0)),
+    ("mnist_svhn", partial(train_vae.main, OTHERS["mnist_svhn"], Run("moe-none", 0)),
      "data/studies/mnist_svhn/pairs.npz"),
     ("cub", cub_report.main, "studies/cub/results/scores/image-0.json"),
     ("cub", partial(cub_score.main, Run("moe-none", 0)),
      "data/studies/cub/models/moe-none-0.safetensors"),
-    ("cub", partial(cub_train.main, Run("moe-none", 0)), "data/studies/cub/language.npz"),
+    ("cub", partial(train_vae.main, OTHERS["cub"], Run("moe-none", 0)),
+     "data/studies/cub/language.npz"),
     ("cub", text.main, "data/studies/cub/features.npz"),
 ]  # fmt: skip
 

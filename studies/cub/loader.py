@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from studies.cub import CUB
 from studies.cub.captions import Language
 from studies.cub.cca import Projection
 
-__all__ = ["LANGUAGE", "PROJECTION", "Pairs", "Space", "load", "store"]
+__all__ = ["LANGUAGE", "PROJECTION", "Pairs", "Space", "load", "store", "training"]
 
 LANGUAGE, PROJECTION = CUB.data / "language.npz", CUB.data / "cca.npz"
 FEATURES = CUB.data / "features.npz"
@@ -107,3 +108,8 @@ def load() -> tuple[Space, dict[str, Pairs]]:
         for split, rows in (("train", ~test), ("test", test))
     }
     return space, splits
+
+
+def training() -> tuple[Mapping[str, NDArray[np.floating]], Mapping[str, NDArray[np.floating]]]:
+    """What models are trained on, and validated on: nothing, as the paper trains on all pairs."""
+    return load()[1]["train"].seen(), {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from studies.mnist_svhn import MNIST_SVHN
 
-__all__ = ["FILE", "Pairs", "load"]
+__all__ = ["FILE", "Pairs", "load", "training"]
 
 FILE = MNIST_SVHN.data / "pairs.npz"
 
@@ -50,3 +51,8 @@ def load(split: str, path: Path = FILE) -> Pairs:
     return Pairs(
         **{n.removeprefix(f"{split}_"): x for n, x in MNIST_SVHN.read_arrays(path, names).items()}
     )
+
+
+def training() -> tuple[Mapping[str, NDArray[np.uint8]], Mapping[str, NDArray[np.uint8]]]:
+    """What models are trained on, and validated on: nothing, as the paper trains on all pairs."""
+    return load("train").seen(), {}
