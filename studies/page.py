@@ -5,22 +5,38 @@ from __future__ import annotations
 import base64
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from numpy.typing import NDArray
 
 from models import objectives
 from models.params import Cell
+from pipeline.reporting.findings import findings
+from pipeline.reporting.table import (
+    UNDEFINED,
+    Row,
+    as_markdown,
+    build,
+    keys,
+    written,
+)
 from pipeline.reporting.tables import as_csv
 from pipeline.run import Run
 from pipeline.running import stage
 from pipeline.study import Study
-from studies.findings import Finding
-from studies.table import Column, Row, as_markdown, figure, legend
 
-__all__ = ["cells", "importance_note", "read_scores", "write_page"]
+__all__ = [
+    "average",
+    "importance_note",
+    "measured",
+    "read_scores",
+    "shown",
+    "table_of",
+    "write_page",
+]
 
 
 def cells(grid: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
@@ -30,6 +46,17 @@ def cells(grid: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
         name: (cell.get("fusion", usual["fusion"]), cell.get("objective", usual["objective"]))
         for name, cell in grid["cells"].items()
     }
+
+
+def average(values: Iterable[float | None]) -> float | None:
+    """Mean over the figures that are defined; None if none is."""
+    there = [value for value in values if value is not None]
+    return statistics.fmean(there) if there else None
+
+
+def shown(value: float | None, form: str) -> str:
+    """A figure, or a dash where none is defined."""
+    return "–" if value is None else form.format(value)
 
 
 def importance_note(grid: Mapping[str, Any], samples: int) -> str:
@@ -53,6 +80,46 @@ def read_scores(study: Study, names: Iterable[str], seeds: Sequence[int]) -> dic
     }
 
 
+def table_of(
+    study: Study, grid: Mapping[str, Any], scores: Mapping[str, Sequence[Any]]
+) -> list[Row]:
+    """The study's table, from its score files."""
+    paper = study.part("paper")
+    return build(
+        cells(grid),
+        {
+            (cell, seed): measured(scores[cell][place])
+            for cell in grid["cells"]
+            for place, seed in enumerate(grid["seeds"])
+        },
+        {
+            seed: {
+                name: value
+                for m in study.modalities
+                for name, value in measured(scores[m][place]).items()
+            }
+            for place, seed in enumerate(grid["seeds"])
+        },
+        {
+            (cell, seed): study.read_json(Run(cell, seed).training(study.results))
+            for cell in grid["cells"]
+            for seed in grid["seeds"]
+        },
+        paper.COLUMNS,
+        paper.TABLE,
+    )
+
+
+def measured(score: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
+    """The figures of one trained model by the names of the table's sources, without resamples."""
+    cross = {name.replace("->", "/"): value for name, value in score.get("cross", {}).items()}
+    every = {f"synergy/{m}": value for m, value in score["all"].items()}
+    return {
+        name: np.array([np.nan if value is None else value], np.float64)
+        for name, value in {"joint": score.get("joint"), **cross, **every}.items()
+    }
+
+
 def _costs(study: Study, names: Iterable[str], seeds: Sequence[int]) -> dict[str, dict[str, float]]:
     """Parameters, steps and seconds of each model, the mean over seeds."""
     costs = {}
@@ -71,8 +138,6 @@ def write_page(
     grid: Mapping[str, Any],
     table: str,
     rows: Sequence[Row],
-    columns: Sequence[Column],
-    found: Sequence[Finding],
     pictures: Mapping[str, tuple[str, bytes]],
     *,
     data: str,
@@ -92,7 +157,11 @@ def write_page(
         words: what else the template needs.
     """
     names = [*study.modalities, *grid["cells"]]
-    explained = f"{note} {legend(rows, columns)}".strip()
+    if len(grid["seeds"]) > 1:
+        note += " ± is the deviation over seeds; which pairs are tested is the same for all."
+    paper = study.part("paper")
+    columns = [column for column in paper.COLUMNS if column.printed]
+    found = findings(rows, paper.CLAIMS)
     template = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -104,10 +173,10 @@ def write_page(
         rows=rows,
         columns=columns,
         findings=found,
-        figure=figure,
+        figure=written,
         origin=origin,
         lead=lead,
-        note=explained,
+        note=f"{note} {UNDEFINED}".strip(),
         costs=_costs(study, names, grid["seeds"]),
         pictures=[
             (caption, "data:image/png;base64," + base64.b64encode(png).decode())
@@ -116,16 +185,20 @@ def write_page(
         **words,
     )
     # Tables are copied elsewhere without the page, so each says for itself whose data it shows.
-    told = as_csv([{**row, "data": data} for row in rows])
+    flat = [{**row.flat(), "data": data} for row in rows]
+    told = as_csv(flat, [*keys(columns), "data"])
     stage.write_bytes(study.results / f"{table}.csv", told.encode())
+    legend = (
+        f"{lead} In brackets the paper's; all→: the gain over the VAE of that modality alone, in "
+        f"percent of its figure. {note}".strip()
+    )
     stage.write_bytes(
         study.results / f"{table}.md",
-        f"{origin}\n\n{as_markdown(rows, columns)}\n{lead} In brackets the paper's; all→: the gain "
-        f"over the VAE of that modality alone, in percent of its figure. {explained}\n".encode(),
+        f"{origin}\n\n{as_markdown(rows, columns, legend)}".encode(),
     )
     stage.write_json(
         study.results / f"{table}.json",
-        {"data": data, "rows": list(rows), "findings": [asdict(f) for f in found]},
+        {"data": data, "rows": flat, "findings": [f._asdict() for f in found]},
     )
     for name, (_, png) in pictures.items():
         stage.write_bytes(study.results / name, png)

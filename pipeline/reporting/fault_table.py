@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.reporting.table3 import COST_HEADINGS, UNDEFINED, behind, over, spent
+from pipeline.reporting.table import COST_HEADINGS, UNDEFINED, format_cost, gaps_to_best, over
 from pipeline.scoring.bootstrap import Values, bounds, known, mean
 from pipeline.scoring.params import FaultParams
 
@@ -122,6 +122,7 @@ def summarise(
     `targets` are those that are, `undefined` the others. What is not defined at all is None.
     """
     rows: list[Row] = []
+    compared: dict[str, dict[str, Values]] = {"faulty": {}, "kept": {}}
     for cell, (fusion, objective) in cells.items():
         found = figures[cell]
         clean = _mean(found, "clean")
@@ -138,6 +139,7 @@ def summarise(
         faulty, left_out = mean(list(spoiled.values())), mean(list(without.values()))
         worst = min(spoiled, key=lambda condition: np.nan_to_num(spoiled[condition][0], nan=np.inf))
         kept = np.divide(100 * faulty, clean, out=np.full_like(clean, np.nan), where=clean > 0)
+        compared["faulty"][cell], compared["kept"][cell] = faulty, kept
         rows.append(
             {
                 "cell": cell,
@@ -157,13 +159,13 @@ def summarise(
                 "worst_case": f"{worst[0]} {worst[1]} {worst[2]:g}",
                 **{k: v for m in OTHERS for k, v in _over_conditions(found, faults, m).items()},
                 **costs[cell],
-                "figures": {"faulty": faulty, "kept": kept},
                 "behind": {},
             }
         )
-    for metric in ("faulty", "kept"):
-        behind(rows, metric)
-    return [{name: value for name, value in row.items() if name != "figures"} for row in rows]
+    for metric, values in compared.items():
+        for cell, gap in gaps_to_best(values).items():
+            next(row for row in rows if row["cell"] == cell)["behind"][metric] = gap
+    return rows
 
 
 def as_markdown(rows: Sequence[Row], faults: FaultParams, decoded: str) -> str:
@@ -171,7 +173,7 @@ def as_markdown(rows: Sequence[Row], faults: FaultParams, decoded: str) -> str:
 
     Args:
         rows: from `summarise`.
-        decoded: from `table3.decoding`.
+        decoded: from `table.decoding`.
     """
     lines = [
         "| objective | fusion | clean | one sensor faulty | to the best | kept (%) "
@@ -213,7 +215,7 @@ def _line(row: Row) -> str:
         count("better_without"),
         count("better_with"),
         worst,
-        spent(row),
+        format_cost(row),
     ]
     return f"| {' | '.join(shown)} |"
 

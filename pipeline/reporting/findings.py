@@ -1,23 +1,46 @@
-"""The run against the paper, in words."""
+"""The run against the paper, in words. Claims are a study's data; the verdict on each is made here.
+
+A claim orders pairs of figures. A row's *share* in a column is its figure over the best row's.
+"""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.reporting import paper, table3
+from pipeline.reporting.table import Column, Figure, Row, over
 from pipeline.scoring.bootstrap import Values, bounds, mean
-from scenegen.dataset import MODALITIES
 
-__all__ = ["averaged", "crossed", "findings", "frontier", "levels", "recipe"]
+__all__ = [
+    "Claim",
+    "Finding",
+    "Pair",
+    "averaged",
+    "beats",
+    "crossed",
+    "direction_fails",
+    "findings",
+    "frontier",
+    "gains",
+    "having",
+    "levels",
+    "loses",
+    "mends",
+    "recipe",
+    "share_of_best",
+]
 
-Row = dict[str, Any]
 FAILS = 0.6  # a direction fails below this share of the column's best
+MENDED = 0.15  # what the weaker direction's share must gain over no cross generation
+LOSES = 10.0  # points by which a mean gain must be below the median of the others'
 FIGURES = {"synergy": "gain", "cross": "cross"}  # a mean's name -> its figures' in a row
+
+Which = Callable[[Row], bool]
 
 
 class Pair(NamedTuple):
@@ -38,116 +61,205 @@ class Pair(NamedTuple):
         """Whether the difference is more than chance."""
         return self.told and abs(self.x - self.y) >= self.spread
 
-    def show(self, metric: str, between: str) -> str:
+    def show(self, form: str, between: str) -> str:
         """Both figures in words."""
-        return f"{self.a} {_show(self.x, metric)} {between} {self.b} {_show(self.y, metric)}"
+        return f"{self.a} {_show(self.x, form)} {between} {self.b} {_show(self.y, form)}"
 
 
-def _show(value: float, metric: str) -> str:
-    text = f"{value:+z.1f} %" if metric.startswith("synergy") else f"{value:.2f}"
-    return text.replace("-", "−")
+@dataclass(frozen=True)
+class Claim:
+    """What the paper concludes: the sentence, and the pairs of figures that it orders.
+
+    Attributes:
+        form: how these figures are written.
+        only: the rows it is about; the best of a column is among them.
+        detail: figures that the finding tells beside those that decide.
+    """
+
+    text: str
+    pairs: Callable[[Sequence[Row]], Sequence[Pair]]
+    form: str = "{:.2f}"
+    only: Which = bool
+    detail: Callable[[Sequence[Row]], str] | None = None
 
 
-def _pairs(
-    rows: Sequence[Row],
-    metric: str,
-    upper: Callable[[Row], bool],
-    lower: Callable[[Row], bool],
-    same_fusion: bool = False,
-) -> Iterator[Pair]:
-    """Every (upper, lower) pair of rows whose figures are known."""
-    for a in (row for row in rows if upper(row) and row[metric] is not None):
-        for b in (row for row in rows if lower(row) and row[metric] is not None):
-            if not same_fusion or a["fusion"] == b["fusion"]:
-                spread = math.hypot(a[f"{metric}_std"] or 0, b[f"{metric}_std"] or 0)
-                yield Pair(a["cell"], a[metric], b["cell"], b[metric], spread, _told(a, metric, b))
+class Finding(NamedTuple):
+    """A claim, its verdict, and the sentence with the figures that decide."""
+
+    claim: str
+    verdict: str
+    sentence: str
 
 
-def _told(a: Row, metric: str, b: Row | None = None, share: float = 1.0) -> bool:
+def _show(value: float, form: str) -> str:
+    return form.format(value).replace("-", "−")
+
+
+def having(fusions: Sequence[str] | None = None, objectives: Sequence[str] | None = None) -> Which:
+    """The rows of these fusions and objectives; None is all."""
+    return lambda row: (
+        (fusions is None or row.fusion in fusions)
+        and (objectives is None or row.objective in objectives)
+    )
+
+
+def beats(
+    key: str, upper: Which, lower: Which, same_fusion: bool = False
+) -> Callable[[Sequence[Row]], list[Pair]]:
+    """Every row of one kind above every row of another, of those whose figures are known."""
+
+    def pairs(rows: Sequence[Row]) -> list[Pair]:
+        there = _there(rows, key)
+        return [
+            Pair(a.cell, x, b.cell, y, _spread(a, b, key=key), _told(a, key, b))
+            for a, x in there
+            if upper(a)
+            for b, y in there
+            if lower(b) and (not same_fusion or a.fusion == b.fusion)
+        ]
+
+    return pairs
+
+
+def gains(key: str, which: Which) -> Callable[[Sequence[Row]], list[Pair]]:
+    """Every such row's gain is above 0."""
+    return lambda rows: [
+        Pair(row.cell, x, "the unimodal VAE", 0.0, _spread(row, key=key), _told(row, key))
+        for row, x in _there(rows, key)
+        if which(row)
+    ]
+
+
+def share_of_best(
+    key: str, heading: str, which: Which, works: bool
+) -> Callable[[Sequence[Row]], list[Pair]]:
+    """Every such row's figure against the share of the column's best below which it fails."""
+
+    def pairs(rows: Sequence[Row]) -> list[Pair]:
+        there = _there(rows, key)
+        if not there:
+            return []
+        best, most = max(there, key=lambda found: found[1])
+        least = (f"{FAILS:g} times {best.cell}’s figure,", FAILS * most)
+        found = []
+        for row, x in there:
+            if which(row):
+                own = (f"{row.cell}: {heading}", x)
+                first, second = (own, least) if works else (least, own)
+                found.append(Pair(*first, *second, told=_told(row, key, best, FAILS)))
+        return found
+
+    return pairs
+
+
+def direction_fails(
+    keys: Sequence[str], which: Which
+) -> tuple[Callable[[Sequence[Row]], list[Pair]], Callable[[Sequence[Row]], str]]:
+    """At least one direction of every such row fails: the pairs, and every share in words."""
+
+    def pairs(rows: Sequence[Row]) -> list[Pair]:
+        shares = _shares(rows, keys)
+        return [
+            Pair("the share below which one fails", FAILS, row.cell, min(shares[row.cell].values()))
+            for row in rows
+            if which(row) and row.cell in shares
+        ]
+
+    def detail(rows: Sequence[Row]) -> str:
+        shares, told = _shares(rows, keys), []
+        for row in rows:
+            if which(row) and row.cell in shares:
+                own = shares[row.cell]
+                figures = ", ".join(f"{k.removeprefix('cross_')} {own[k]:.2f}" for k in own)
+                count = sum(share < FAILS for share in own.values())
+                told.append(
+                    f"{row.cell} {figures} ({('none fails', 'one fails', 'both fail')[count]})"
+                )
+        return f"What is generated, over the best row’s: {'; '.join(told)}." if told else ""
+
+    return pairs, detail
+
+
+def mends(
+    keys: Sequence[str], which: Which, without: Which
+) -> Callable[[Sequence[Row]], list[Pair]]:
+    """The weaker direction of every such row is better than all of those without."""
+
+    def pairs(rows: Sequence[Row]) -> list[Pair]:
+        shares = {cell: min(each.values()) for cell, each in _shares(rows, keys).items()}
+        base = [shares[row.cell] for row in rows if without(row) and row.cell in shares]
+        least = max(base, default=math.nan) + MENDED
+        return [
+            Pair(f"the weaker share of {row.cell}", shares[row.cell], "the least to mend it", least)
+            for row in rows
+            if base and which(row) and row.cell in shares
+        ]
+
+    return pairs
+
+
+def loses(keys: Sequence[str], which: Which) -> Callable[[Sequence[Row]], list[Pair]]:
+    """The mean gain of such a row is the least, and far below the median of the others."""
+
+    def pairs(rows: Sequence[Row]) -> list[Pair]:
+        mean_of = {
+            row.cell: statistics.fmean(values)
+            for row in rows
+            if len(values := [x for key in keys for _, x in _there([row], key)]) == len(keys)
+        }
+        lost = [row.cell for row in rows if which(row) and row.cell in mean_of]
+        left = [row.cell for row in rows if not which(row) and row.cell in mean_of]
+        if not lost or not left:
+            return []
+        worst = min(lost, key=lambda cell: mean_of[cell])
+        least = statistics.median(mean_of[cell] for cell in left) - LOSES
+        return [
+            Pair(f"the median of the others less {LOSES:g}:", least, worst, mean_of[worst]),
+            *(Pair(cell, mean_of[cell], worst, mean_of[worst]) for cell in left),
+        ]
+
+    return pairs
+
+
+def _there(rows: Sequence[Row], key: str) -> list[tuple[Row, float]]:
+    """The rows that have this figure, and the figure."""
+    found = [(row, row.figures.get(key, Figure(None)).value) for row in rows]
+    return [(row, value) for row, value in found if value is not None]
+
+
+def _spread(*rows: Row, key: str) -> float:
+    """The joint deviation over seeds."""
+    return math.hypot(*(row.figures[key].deviation or 0 for row in rows))
+
+
+def _told(a: Row, key: str, b: Row | None = None, share: float = 1.0) -> bool:
     """Whether the interval of a's figure less `share` of b's (or 0) leaves out 0.
 
     One that is not defined, as where the sensor's own VAE finds nothing in a resample, tells
-    nothing.
+    nothing. Scores without resamples have no interval, and are told apart by the seeds alone.
     """
-    if "figures" not in a:
-        return True
-    low, high = bounds(a["figures"][metric] - (share * b["figures"][metric] if b else 0))
-    return low is not None and high is not None and not low <= 0 <= high
+    gap = a.figures[key].resamples
+    if b is not None:
+        gap = gap - share * b.figures[key].resamples
+    low, high = bounds(gap)
+    return len(gap) < 2 or (low is not None and high is not None and not low <= 0 <= high)
 
 
-def _none(row: Row) -> bool:
-    return row["objective"] == "none" and row["fusion"] in ("poe", "bce", "rbcm")
+def _shares(rows: Sequence[Row], keys: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Cell -> column -> share, of the rows that have all of them."""
+    there = [{row.cell: x for row, x in _there(rows, key)} for key in keys]
+    whole = [row.cell for row in rows if all(row.cell in column for column in there)]
+    best = [max((column[cell] for cell in whole), default=0.0) for column in there]
+    return {
+        cell: {
+            key: column[cell] / most if most > 0 else 0.0
+            for key, column, most in zip(keys, there, best, strict=True)
+        }
+        for cell in whole
+    }
 
 
-def _explicit(row: Row) -> bool:
-    return row["objective"] in ("ecg", "lcd")
-
-
-def _moe(row: Row) -> bool:
-    return bool(row["fusion"] == "moe")
-
-
-def _rce(row: Row) -> bool:
-    return bool(row["fusion"] == "rce" and row["objective"] == "none")
-
-
-def _shares(rows: Sequence[Row], metric: str, heading: str, works: bool) -> list[Pair]:
-    """Each untrained direction against the share of the column's best below which it fails."""
-    known = [row for row in rows if row[metric] is not None]
-    if not known:
-        return []
-    best = max(known, key=lambda r: float(r[metric]))
-    least = (f"{FAILS:g} times {best['cell']}’s figure,", FAILS * best[metric])
-    found = []
-    for row in filter(_none, known):
-        own = (f"{row['cell']}: {heading}", row[metric])
-        first, second = (own, least) if works else (least, own)
-        found.append(Pair(*first, *second, told=_told(row, metric, best, FAILS)))
-    return found
-
-
-def _claims(
-    rows: Sequence[Row], modalities: Sequence[str]
-) -> Iterator[tuple[str, str, list[Pair]]]:
-    """What the paper concludes from Table III: the sentence, its metric, the pairs it orders."""
-    rows = [row for row in rows if (row["fusion"], row["objective"]) in paper.TABLE3]
-    heads = table3.headings(modalities)
-    for metric in ("cross_depth", "cross_image"):
-        name = heads[metric]
-        text = f"Training for cross generation (ecg, lcd) beats training without it on {name}."
-        yield text, metric, list(_pairs(rows, metric, _explicit, _none, same_fusion=True))
-    name = heads["cross_depth"]
-    text = f"rce beats the other fusions on {name} when none is trained for cross generation."
-    others = _pairs(rows, "cross_depth", _rce, lambda row: _moe(row) or _none(row))
-    yield text, "cross_depth", list(others)
-    text = f"Without cross generation, the depth from the other sensors ({name}) fails."
-    yield text, "cross_depth", _shares(rows, "cross_depth", name, works=False)
-    name = heads["cross_image"]
-    text = f"Without cross generation, the image from the other sensors ({name}) still works."
-    yield text, "cross_image", _shares(rows, "cross_image", name, works=True)
-    for target in ("image", "depth"):
-        metric, text = f"synergy_{target}", f"moe has the lowest synergy gain on the {target}."
-        yield text, metric, list(_pairs(rows, metric, lambda row: not _moe(row), _moe))
-        text = f"Every method but moe gains over the unimodal VAE on the {target}."
-        gains = [
-            Pair(
-                row["cell"],
-                row[metric],
-                "the unimodal VAE",
-                0.0,
-                row[f"{metric}_std"] or 0,
-                _told(row, metric),
-            )
-            for row in rows
-            if not _moe(row) and row[metric] is not None
-        ]
-        yield text, metric, gains
-    text = "Cross generation costs a little synergy on the depth: none is above ecg and lcd."
-    pairs = _pairs(rows, "synergy_depth", _none, _explicit, same_fusion=True)
-    yield text, "synergy_depth", list(pairs)
-
-
-def _verdict(metric: str, pairs: Sequence[Pair]) -> tuple[str, str]:
+def _verdict(form: str, pairs: Sequence[Pair]) -> tuple[str, str]:
     """(verdict, sentence with the figures that decide).
 
     "disagrees" if a comparison surely goes the other way, "agrees" if all surely go the paper's,
@@ -158,24 +270,26 @@ def _verdict(metric: str, pairs: Sequence[Pair]) -> tuple[str, str]:
     by_margin = sorted(pairs, key=lambda pair: pair.x - pair.y)
     broken = [pair for pair in by_margin if pair.x <= pair.y and pair.sure]
     if broken:
-        shown = "; ".join(pair.show(metric, "is not above") for pair in broken[:3])
+        shown = "; ".join(pair.show(form, "is not above") for pair in broken[:3])
         return "disagrees", f"Not here in {len(broken)} of {len(pairs)} comparisons: {shown}."
     unsure = [pair for pair in by_margin if not pair.sure]
     if unsure:
-        shown = "; ".join(pair.show(metric, "beside") for pair in unsure[:3])
+        shown = "; ".join(pair.show(form, "beside") for pair in unsure[:3])
         return "unsure", f"May be chance in {len(unsure)} of {len(pairs)} comparisons: {shown}."
     closest = " is the closest case" if len(pairs) > 1 else ""
-    return "agrees", f"Here too ({by_margin[0].show(metric, 'above')}{closest})."
+    return "agrees", f"Here too ({by_margin[0].show(form, 'above')}{closest})."
 
 
-def findings(
-    rows: Sequence[Row], modalities: Sequence[str] = MODALITIES
-) -> list[tuple[str, str, str]]:
-    """(the paper's claim, verdict, sentence), what disagrees first."""
-    claims = _claims(rows, modalities)
-    found = [(text, *_verdict(metric, pairs)) for text, metric, pairs in claims]
+def findings(rows: Sequence[Row], claims: Sequence[Claim]) -> list[Finding]:
+    """The verdict on each of the paper's claims, what disagrees first."""
+    found = []
+    for claim in claims:
+        of = [row for row in rows if claim.only(row)]
+        verdict, sentence = _verdict(claim.form, claim.pairs(of))
+        more = claim.detail(of) if claim.detail else ""
+        found.append(Finding(claim.text, verdict, f"{sentence} {more}".strip()))
     order = ["disagrees", "unsure", "agrees", "untested"]
-    return sorted(found, key=lambda item: order.index(item[1]))
+    return sorted(found, key=lambda finding: order.index(finding.verdict))
 
 
 def _apart(a: float, b: float, least: float) -> bool:
@@ -186,29 +300,29 @@ def _apart(a: float, b: float, least: float) -> bool:
     return round(a - b, 2) > least
 
 
-def levels(rows: Sequence[Row], modalities: Sequence[str] = MODALITIES) -> Iterator[str]:
+def levels(rows: Sequence[Row], columns: Sequence[Column]) -> Iterator[str]:
     """Per column of the paper: how far the figures are off, and how many orderings are the same."""
-    heads = table3.headings(modalities)
-    for metric in paper.COLUMNS:
-        both = [r for r in rows if r[f"{metric}_diff"] is not None]
+    for column in columns:
+        both = [
+            (row.cell, figure.value, figure.paper)
+            for row in rows
+            if (figure := row.figures.get(column.key))
+            and figure.value is not None
+            and figure.paper is not None
+        ]
         if not both:
             continue
-        gap = statistics.fmean(r[f"{metric}_diff"] for r in both)
-        worst = max(both, key=lambda r: abs(r[f"{metric}_diff"]))
-        least = 5 if metric.startswith("synergy") else 0.05
-        told = [
-            (a, b)
-            for a in both
-            for b in both
-            if _apart(a[f"{metric}_paper"], b[f"{metric}_paper"], least)
-        ]
-        same = sum(a[metric] > b[metric] for a, b in told)
+        gap = statistics.fmean(here - theirs for _, here, theirs in both)
+        cell, own, printed = max(both, key=lambda found: abs(found[1] - found[2]))
+        least = 5 if column.over else 0.05
+        told = [(a, b) for _, a, x in both for _, b, y in both if _apart(x, y, least)]
+        same = sum(a > b for a, b in told)
         side = "above" if gap > 0 else "below"
         size = f"{abs(gap):.1f} points" if least > 1 else f"{abs(gap):.2f}"
         text = (
-            f"{heads[metric]}: over {len(both)} methods on average {size} {side} the paper, "
-            f"furthest off {worst['cell']} ({_show(worst[metric], metric)}, the paper "
-            f"{_show(worst[f'{metric}_paper'], metric)})."
+            f"{column.heading}: over {len(both)} methods on average {size} {side} the paper, "
+            f"furthest off {cell} ({_show(own, column.form)}, the paper "
+            f"{_show(printed, column.form)})."
         )
         if told:
             unit = "5 points" if least > 1 else "0.05"
@@ -219,17 +333,18 @@ def levels(rows: Sequence[Row], modalities: Sequence[str] = MODALITIES) -> Itera
         yield text
 
 
-def recipe(rows: Sequence[Row]) -> str | None:
-    """Which method is as good as `paper.PLAIN` on synergy and as `paper.CROSSING` on cross
-    generation, for less.
+def recipe(rows: Sequence[Row], ends: tuple[str, str]) -> str | None:
+    """Which method is as good as one end on synergy and as the other on cross generation, for less.
+
+    Args:
+        ends: the objectives without and with cross generation.
 
     Compared are means over the sensors that have a figure, in mAP, on the same resamples; "as good"
     is a difference whose interval reaches 0. Only methods of at most twice the passes (encodes and
     decodes) of a single ELBO are asked. None if there is no row to compare with.
     """
     rows = _defined(rows)
-    plain = [row for row in rows if row["objective"] == paper.PLAIN]
-    crossing = [row for row in rows if row["objective"] == paper.CROSSING]
+    plain, crossing = ([row for row in rows if row.objective == end] for end in ends)
     if not plain or not crossing:
         return None
     best_plain = max(plain, key=lambda row: float(_mean(row, "gain")[0]))
@@ -239,7 +354,7 @@ def recipe(rows: Sequence[Row]) -> str | None:
     if not cheap:
         return f"No cell costs at most {most} passes, twice those of a single ELBO."
     gaps = {
-        row["cell"]: (
+        row.cell: (
             _mean(row, "gain") - _mean(best_plain, "gain"),
             _mean(row, "cross") - _mean(best_crossing, "cross"),
         )
@@ -258,20 +373,20 @@ def recipe(rows: Sequence[Row]) -> str | None:
     good = [cell for cell, both in gaps.items() if not any(missed(gap) for gap in both)]
     nearest = max(good or gaps, key=lambda cell: min(float(gap[0]) for gap in gaps[cell]))
     synergy, cross = (show(gap) for gap in gaps[nearest])
-    ends = f"the best of {paper.PLAIN} on synergy and as {paper.CROSSING} on cross generation"
+    both = f"the best of {ends[0]} on synergy and as {ends[1]} on cross generation"
     found = (
-        f"{', '.join(good)}: as good as {ends}"
+        f"{', '.join(good)}: as good as {both}"
         if good
-        else f"none of {len(gaps)} cells is at once as good as {ends}; the nearest is {nearest}"
+        else f"none of {len(gaps)} cells is at once as good as {both}; the nearest is {nearest}"
     )
     return (
         f"For at most {most} passes, twice those of a single ELBO, {found}. {nearest}: synergy "
-        f"{synergy} mAP against {best_plain['cell']}, cross generation {cross} against "
-        f"{best_crossing['cell']} (means {averaged(rows)})."
+        f"{synergy} mAP against {best_plain.cell}, cross generation {cross} against "
+        f"{best_crossing.cell} (means {averaged(rows)})."
     )
 
 
-def frontier(rows: Sequence[Row]) -> list[Row]:
+def frontier(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The cells that none of at most their passes beats on synergy and cross generation, the
     cheapest first.
 
@@ -291,7 +406,7 @@ def frontier(rows: Sequence[Row]) -> list[Row]:
 
     found = []
     for row in sorted((row for row in rows if not beaten(row)), key=_passes):
-        shown = {"cell": row["cell"], "passes": _passes(row)}
+        shown: dict[str, Any] = {"cell": row.cell, "passes": _passes(row)}
         for name, kind in FIGURES.items():
             values = _mean(row, kind)
             low, high = bounds(values)
@@ -309,13 +424,13 @@ def crossed(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
     for row in _defined(rows):
         for name, kind in FIGURES.items():
             value = float(_mean(row, kind)[0])
-            of = found[name].setdefault(row["fusion"], {})
-            of[row["objective"]] = max(value, of.get(row["objective"], value))
+            of = found[name].setdefault(row.fusion, {})
+            of[row.objective] = max(value, of.get(row.objective, value))
     return found
 
 
 def _passes(row: Row) -> float:
-    return float(row["encodes"] + row["decodes"])
+    return float(row.cost["encodes"] + row.cost["decodes"])
 
 
 def _mean(row: Row, kind: str) -> Values:
@@ -324,14 +439,14 @@ def _mean(row: Row, kind: str) -> Values:
 
 
 def _of_sensors(row: Row, kind: str) -> list[Values]:
-    return [values for name, values in row["figures"].items() if name.startswith(f"{kind}_")]
+    return [f.resamples for name, f in row.figures.items() if name.startswith(f"{kind}_")]
 
 
 def averaged(rows: Sequence[Row]) -> str:
     """Over which sensors the means of `recipe`, `frontier` and `crossed` are, in words."""
-    figures = {k: v for k, v in rows[0]["figures"].items() if k.startswith("cross_")}
-    named = {name.removeprefix("cross_"): np.isfinite(v[0]) for name, v in figures.items()}
-    return table3.over([m for m in named if named[m]], [m for m in named if not named[m]])
+    figures = {k: v for k, v in rows[0].figures.items() if k.startswith("cross_")}
+    named = {name.removeprefix("cross_"): f.value is not None for name, f in figures.items()}
+    return over([m for m in named if named[m]], [m for m in named if not named[m]])
 
 
 def _elbo(row: Row) -> int:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from base.files import as_json
 from pipeline import params
 from pipeline.params import Params
-from pipeline.reporting import fault_table, figures, paper, table3
+from pipeline.reporting import fault_table, figures, table
 from pipeline.reporting.figures import Line, Overview, Point, Sprite, Style, Survival
 from pipeline.reporting.findings import averaged, crossed, findings, frontier, levels, recipe
 from pipeline.reporting.tables import as_csv
@@ -35,13 +35,15 @@ from pipeline.scoring.bootstrap import Values, bounds, known, mean
 from pipeline.scoring.faults import FAULTS
 from pipeline.scoring.mistakes import SURE
 from pipeline.scoring.params import FaultParams
+from pipeline.study import ROOT
 from scenegen.dataset import MODALITIES, open_dataset
 
 __all__ = ["main"]
 
 DATA, RESULTS = stage.DATA, stage.RESULTS
-CROSS = {m: table3.others(MODALITIES, m) for m in ("image", "depth")}  # Fig. 4's: all others
-LETTERS = table3.letters(MODALITIES)
+CROSS = {m: table.others(MODALITIES, m) for m in ("image", "depth")}  # Fig. 4's: all others
+LETTERS = table.letters(MODALITIES)
+COLUMNS = table.columns_of(LETTERS)
 SHOWN = {  # metrics of the subset matrix
     "map50": "mAP@0.5",
     "map50_95": "mAP@0.5:0.95",
@@ -267,7 +269,7 @@ def _unimodal(inputs: Inputs) -> dict[str, Row]:
             **_over_seeds([float(values[0]) for values in seeds]),
             "lo": low,
             "hi": high,
-            "paper": paper.UNIMODAL.get(modality),
+            "paper": ROOT.part("paper").UNIMODAL.get(modality),
             "ceiling": known(ceiling[0]),
             "ceiling_lo": least,
             "ceiling_hi": most,
@@ -385,21 +387,22 @@ def _faulty(inputs: Inputs) -> dict[str, dict[str, Values]]:
     }
 
 
-def _trade_off(rows: Sequence[Row], looks: dict[str, Style]) -> list[str]:
+def _trade_off(rows: Sequence[table.Row], looks: dict[str, Style]) -> list[str]:
     """The scatter of this run and, for the same cells, of the paper."""
-    most = max(row["train_seconds"] for row in rows) or 1.0
+    most = max(row.cost["train_seconds"] for row in rows) or 1.0
     charts = []
-    for title, suffix in (("This run", ""), ("The paper", "_paper")):
+    for title, part in (("This run", "value"), ("The paper", "paper")):
         points = []
         for row in rows:
-            figures_of = [row[metric + suffix] for metric in paper.COLUMNS]
-            if any(value is None for value in figures_of):
+            shown = [getattr(row.figures[key], part) for key in ROOT.part("paper").COLUMNS]
+            if any(value is None for value in shown):
                 continue
-            cross, synergy = statistics.fmean(figures_of[:2]), statistics.fmean(figures_of[2:])
-            spent = f", {row['train_seconds']:.0f} s to train" if not suffix else ""
-            note = f"cross {cross:.2f}, synergy {synergy:+z.1f} %{spent}"
-            area = row["train_seconds"] / most if not suffix else 0.1
-            points.append(Point(row["cell"], looks[row["cell"]], cross, synergy, area, note))
+            cross, synergy = statistics.fmean(shown[:2]), statistics.fmean(shown[2:])
+            seconds, here = row.cost["train_seconds"], part == "value"
+            note = f"cross {cross:.2f}, synergy {synergy:+z.1f} %"
+            note += f", {seconds:.0f} s to train" if here else ""
+            area = seconds / most if here else 0.1
+            points.append(Point(row.cell, looks[row.cell], cross, synergy, area, note))
         charts.append(figures.scatter(points, title) if points else "")
     return charts
 
@@ -523,7 +526,7 @@ def _painter(
 def _page(
     config: Params,
     inputs: Inputs,
-    rows: Sequence[Row],
+    rows: Sequence[table.Row],
     unimodal: dict[str, Row],
     gains: list[Row],
     faulty: dict[str, dict[str, Values]],
@@ -532,7 +535,7 @@ def _page(
 ) -> str:
     """report.html: everything inlined. `cheapest`: the recipe and the frontier."""
     cells, least = _cells(config), config.report.confidence
-    looks, sheets = figures.styles(cells), _sheets(inputs)
+    looks, sheets, paper = figures.styles(cells), _sheets(inputs), ROOT.part("paper")
     matrices = {cell: _matrix(inputs, cell) for cell in cells}
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parents[1] / "reporting"),
@@ -547,16 +550,19 @@ def _page(
         inputs=inputs,
         near=config.scenes.radar.reach[0],
         any_score=next(iter(inputs.scores.values())),
-        rows=rows,
+        rows=[row.flat() for row in rows],
         cells=cells,
         aliases=paper.ALIASES,
         letters=LETTERS,
-        headings=table3.headings(MODALITIES),
+        headings={c.key: c.heading for c in COLUMNS if c.printed},
         paper_columns=paper.COLUMNS,
         modalities=MODALITIES,
         cross=CROSS,
-        claims=findings(rows),
-        levels=[*levels(rows), *filter(None, cheapest[:1])],
+        claims=findings(rows, paper.claims(COLUMNS)),
+        levels=[
+            *levels(rows, [c for c in COLUMNS if c.key in paper.COLUMNS]),
+            *filter(None, cheapest[:1]),
+        ],
         averaged=averaged(rows),
         frontier=cheapest[1],
         crossed=crossed(rows),
@@ -571,8 +577,8 @@ def _page(
         },
         shown=SHOWN,
         faulty=survived,
-        targets=table3.over(survived[0]["targets"], survived[0]["undefined"]),
-        undefined=table3.UNDEFINED,
+        targets=table.over(survived[0]["targets"], survived[0]["undefined"]),
+        undefined=table.UNDEFINED,
         fault_kinds={k: (FAULTS[k].__doc__ or "").strip() for k in config.score.faults.kinds},
         survival=_survival(faulty, config.score.faults, looks),
         agreement={cell: _agreement(inputs, cell) for cell in cells},
@@ -627,28 +633,34 @@ def _overview(inputs: Inputs, least: float) -> bytes:
 
 def main() -> None:
     """Read params and results, write both tables, the page and the picture."""
-    config = params.load()
+    config, paper = params.load(), ROOT.part("paper")
     inputs = _read(config)
     cells, faults = _cells(config), config.score.faults
-    rows = table3.build(
+    rows = table.build(
         cells,
-        {key: figures for key, figures in inputs.resampled.items() if key[0] in cells},
-        {(m, s): v[f"synergy/{m}"] for (m, s), v in inputs.resampled.items() if m in MODALITIES},
+        {key: found for key, found in inputs.resampled.items() if key[0] in cells},
+        {
+            seed: {f"synergy/{m}": inputs.resampled[m, seed][f"synergy/{m}"] for m in MODALITIES}
+            for seed in config.grid.seeds
+        },
         {key: score["cost"] for key, score in inputs.scores.items()},
+        COLUMNS,
+        paper.TABLE,
     )
     scenes = next(iter(inputs.scores.values()))["scenes"]
     unimodal, gains = _unimodal(inputs), _gains(inputs, cells)
-    decoded = table3.decoding(list(inputs.scores.values()))
-    table = table3.as_markdown(rows, unimodal, scenes, len(config.grid.seeds), decoded)
-    stage.write_bytes(RESULTS / "table3.csv", as_csv(rows, table3.columns(MODALITIES)).encode())
-    stage.write_bytes(RESULTS / "table3.md", table.encode())
-    named = [{"cell": cell, **row} for cell, row in zip(cells, rows, strict=True)]
-    cheapest = recipe(named), frontier(named)
+    decoded = table.decoding(list(inputs.scores.values()))
+    legend = table.legend_of(unimodal, scenes, len(config.grid.seeds), paper.SENSORS)
+    told = table.as_markdown(rows, COLUMNS, legend, decoded)
+    written = [row.flat() for row in rows]
+    stage.write_bytes(RESULTS / "table3.csv", as_csv(written, table.keys(COLUMNS)).encode())
+    stage.write_bytes(RESULTS / "table3.md", told.encode())
+    cheapest = recipe(rows, paper.ENDS), frontier(rows)
     stage.write_json(
         RESULTS / "table3.json",
         {
             "seeds": config.grid.seeds,
-            "rows": [{k: v for k, v in row.items() if k != "figures"} for row in named],
+            "rows": written,
             "unimodal": unimodal,
             "gains": gains,
             "recipe": cheapest[0],
@@ -666,11 +678,12 @@ def main() -> None:
     stage.write_json(RESULTS / "faults.json", {**faults.model_dump(), "rows": survived})
     stage.write_bytes(
         RESULTS / "report.html",
-        _page(config, inputs, named, unimodal, gains, faulty, survived, cheapest).encode(),
+        _page(config, inputs, rows, unimodal, gains, faulty, survived, cheapest).encode(),
     )
     stage.write_bytes(RESULTS / "overview.png", _overview(inputs, config.report.confidence))
-    wrong = [text for text, verdict, _ in findings(named) if verdict == "disagrees"]
-    print(table + "".join(f"not as in the paper: {text}\n" for text in wrong))
+    claims = findings(rows, paper.claims(COLUMNS))
+    wrong = [claim for claim, verdict, _ in claims if verdict == "disagrees"]
+    print(told + "".join(f"not as in the paper: {text}\n" for text in wrong))
     print(f"To look at: {RESULTS / 'report.html'}")
 
 

@@ -9,7 +9,6 @@ if __name__ == "__main__":
 
 import io
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -18,36 +17,17 @@ from pipeline.run import Run
 from studies.cub import CUB
 from studies.cub.layout import picture
 from studies.cub.loader import load
-from studies.cub.paper import PAPER_SAMPLES, TABLE2, TRUTH, UNIMODAL
+from studies.cub.paper import PAPER_SAMPLES, TRUTH, UNIMODAL
 from studies.cub.params import DataParams, ReportParams
-from studies.findings import findings
-from studies.page import cells, importance_note, read_scores, write_page
-from studies.table import Column, Synergy, average, build, shown
+from studies.page import average, importance_note, read_scores, shown, table_of, write_page
 
-__all__ = ["COLUMNS", "main", "measured"]
+__all__ = ["main"]
 
-COLUMNS = (
-    Column("cross_image", "C→I", "{:.2f}"),
-    Column("cross_text", "I→C", "{:.2f}"),
-    Column("synergy_image", "all→I (%)", "{:+z.1f}"),
-    Column("synergy_text", "all→C (%)", "{:+z.1f}"),
-)
 ORIGIN = {
     "embedded": "Embedded study (scenes rendered here, captions from a grammar): not the paper's "
     "data. The paper's figures are its own, on CUB Image-Captions.",
     "files": "Made on the files of CUB Image-Captions. The paper's figures are its own.",
 }
-
-
-def measured(
-    score: dict[str, Any], alone: dict[str, float | None]
-) -> dict[str, float | Synergy | None]:
-    """The four figures of one trained model."""
-    return {
-        "cross_image": score["cross"]["text->image"],
-        "cross_text": score["cross"]["image->text"],
-        **{f"synergy_{m}": Synergy(score["all"][m], alone[m]) for m in CUB.modalities},
-    }
 
 
 def strip(paths: list[Path], side: int = 128) -> bytes:
@@ -63,19 +43,8 @@ def main() -> None:
     grid = CUB.grid()
     data, report = CUB.section("data", DataParams), CUB.section("report", ReportParams)
     scores = read_scores(CUB, [*CUB.modalities, *grid["cells"]], grid["seeds"])
-    alone = [
-        {m: scores[m][place]["all"][m] for m in CUB.modalities}
-        for place in range(len(grid["seeds"]))
-    ]
-    rows = build(
-        cells(grid),
-        {
-            name: [measured(s, a) for s, a in zip(scores[name], alone, strict=True)]
-            for name in grid["cells"]
-        },
-        COLUMNS,
-        TABLE2,
-    )
+    alone = {m: average(score["all"][m] for score in scores[m]) for m in CUB.modalities}
+    rows = table_of(CUB, grid, scores)
     truth = CUB.read_json(CUB.results / "truth.json")
     space, splits = load()
     test = splits["test"]
@@ -86,15 +55,13 @@ def main() -> None:
         written[name] = [str(line) for line in kept["captions"][:count]]
     given = space.language.text(test.ids[:count, 0])
     embedded = data.source == "embedded"
-    mean = {m: shown(average(a[m] for a in alone), "{:.3f}") for m in CUB.modalities}
+    mean = {m: shown(alone[m], "{:.3f}") for m in CUB.modalities}
     own = {split: shown(cosine, "{:.2f}") for split, cosine in truth.items()}
     write_page(
         CUB,
         grid,
         "table2",
         rows,
-        COLUMNS,
-        findings(rows, ("cross_image", "cross_text"), ("synergy_image", "synergy_text")),
         {
             "pictures.png": (
                 "Test pictures, of classes no model has seen; the captions below are generated "

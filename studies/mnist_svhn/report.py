@@ -8,30 +8,20 @@ if __name__ == "__main__":
     start()
 
 import io
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.run import Run
-from studies.findings import findings
 from studies.mnist_svhn import MNIST_SVHN
 from studies.mnist_svhn.loader import load
-from studies.mnist_svhn.paper import PAPER_SAMPLES, TABLE1, UNIMODAL
+from studies.mnist_svhn.paper import PAPER_SAMPLES, UNIMODAL
 from studies.mnist_svhn.params import DataParams, ReportParams
-from studies.page import cells, importance_note, read_scores, write_page
-from studies.table import Column, Synergy, average, build, shown
+from studies.page import average, importance_note, read_scores, shown, table_of, write_page
 
-__all__ = ["COLUMNS", "main", "measured"]
+__all__ = ["main"]
 
-COLUMNS = (
-    Column("joint", "joint"),
-    Column("cross_mnist", "S→M"),
-    Column("cross_svhn", "M→S"),
-    Column("synergy_mnist", "all→M (%)", "{:+z.1f}"),
-    Column("synergy_svhn", "all→S (%)", "{:+z.1f}"),
-)
 ORIGIN = {
     "embedded": "Embedded study (scikit-learn's digits, street numbers drawn here): not the "
     "paper's data. The paper's figures are its own, on MNIST-SVHN.",
@@ -39,18 +29,6 @@ ORIGIN = {
 }
 TILE, GAP, LABEL = 48, 2, 110  # pixels of the contact sheets
 Picture = NDArray[np.uint8]
-
-
-def measured(
-    score: dict[str, Any], alone: dict[str, float | None]
-) -> dict[str, float | Synergy | None]:
-    """The five figures of one trained model."""
-    return {
-        "joint": score["joint"],
-        "cross_mnist": score["cross"]["svhn->mnist"],
-        "cross_svhn": score["cross"]["mnist->svhn"],
-        **{f"synergy_{m}": Synergy(score["all"][m], alone[m]) for m in MNIST_SVHN.modalities},
-    }
 
 
 def sheet(lines: dict[str, Picture]) -> bytes:
@@ -102,32 +80,19 @@ def main() -> None:
     data = MNIST_SVHN.section("data", DataParams)
     report = MNIST_SVHN.section("report", ReportParams)
     scores = read_scores(MNIST_SVHN, [*MNIST_SVHN.modalities, *grid["cells"]], grid["seeds"])
-    alone = [
-        {m: scores[m][place]["all"][m] for m in MNIST_SVHN.modalities}
-        for place in range(len(grid["seeds"]))
-    ]
-    rows = build(
-        cells(grid),
-        {
-            name: [measured(s, a) for s, a in zip(scores[name], alone, strict=True)]
-            for name in grid["cells"]
-        },
-        COLUMNS,
-        TABLE1,
-    )
+    alone = {m: average(score["all"][m] for score in scores[m]) for m in MNIST_SVHN.modalities}
+    rows = table_of(MNIST_SVHN, grid, scores)
     judges = {
         m: MNIST_SVHN.read_json(MNIST_SVHN.results / f"classifiers/{m}.json")["accuracy"]
         for m in MNIST_SVHN.modalities
     }
     embedded = data.source == "embedded"
-    mean = {m: shown(average(a[m] for a in alone), "{:.1f}") for m in MNIST_SVHN.modalities}
+    mean = {m: shown(alone[m], "{:.1f}") for m in MNIST_SVHN.modalities}
     write_page(
         MNIST_SVHN,
         grid,
         "table1",
         rows,
-        COLUMNS,
-        findings(rows, ("cross_mnist", "cross_svhn"), ("synergy_mnist", "synergy_svhn")),
         pictures(list(grid["cells"]), grid["seeds"][0], report.examples),
         data=data.source,
         origin=ORIGIN[data.source],

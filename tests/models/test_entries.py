@@ -228,7 +228,7 @@ ENGINE = [
     *(ROOT / "pipeline").rglob("*.j2"),
     *(ROOT / "studies").rglob("*.j2"),
 ]
-DATA = ("paper.py", "findings.py")  # what the paper found, and its claims
+DATA = ("paper.py", "claims.py")  # what the paper found, and its claims
 WORDS = ("code", "none", "split")  # which are more than names of entries
 
 

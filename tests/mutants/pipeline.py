@@ -9,11 +9,11 @@ SCORES = "tests/pipeline/test_scores.py"
 LOADER = "../studies/shapes3d/loader.py"
 TESTS = {
     "*": (SPLITS,),
-    "scoring/bootstrap.py": ("tests/pipeline/test_table3.py", SCORES, "-k", "table3 or resample"),
+    "scoring/bootstrap.py": ("tests/pipeline/test_table.py", SCORES, "-k", "table or resample"),
     "scoring/scores.py": (SCORES, SPLITS, "-k", "agreement or errors or bytes or splits"),
     "scoring/decoding.py": (SCORES, "-k", "best_component or draws"),
     "stages/score.py": (SCORES, SPLITS, "-k", "worst_scene or splits"),
-    "reporting/table3.py": ("tests/pipeline/test_table3.py",),
+    "reporting/table.py": ("tests/pipeline/test_table.py",),
     "scoring/faults.py": ("tests/pipeline/test_faults.py",),
     "reporting/fault_table.py": ("tests/pipeline/test_faults.py",),
     "scoring/mistakes.py": ("tests/pipeline/test_report.py", "-k", "mistakes"),
@@ -119,13 +119,13 @@ MUTANTS = (
     ),
     Mutant(
         "the synergy's sign",
-        "reporting/table3.py",
-        'gain = joint[f"synergy/{target}"] - alone[target]',
-        'gain = alone[target] - joint[f"synergy/{target}"]',
+        "reporting/table.py",
+        "gain: Values = score - alone",
+        "gain: Values = alone - score",
     ),
     Mutant(
         "a deviation over seeds as if they were all",
-        "reporting/table3.py",
+        "reporting/table.py",
         "statistics.stdev(",
         "statistics.pstdev(",
     ),

@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from pipeline.reporting import fault_table, table3
+from pipeline.reporting import fault_table
+from pipeline.reporting.table import UNDEFINED
 from pipeline.reporting.tables import as_csv
 from pipeline.scoring.faults import FAULTS, degrade
 from pipeline.scoring.params import FaultParams
@@ -202,7 +203,7 @@ def test_a_run_of_which_nothing_is_defined_shows_dashes_and_why() -> None:
     row, text = table({name: np.full_like(values, np.nan) for name, values in found.items()})
     assert (row["clean"], row["faulty"], row["kept"], row["worst"]) == (None,) * 4
     assert text.splitlines()[2].startswith("| none | poe |" + " – |" * 9 + " 1 |")
-    assert table3.UNDEFINED in text
+    assert UNDEFINED in text
     assert "of 0 of 3 sensors" in text
 
 

@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,17 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from pipeline.reporting import paper, table3
-from pipeline.reporting.findings import _told, averaged, crossed, findings, frontier, levels, recipe
+from pipeline.reporting import findings as engine
+from pipeline.reporting import table
+from pipeline.reporting.findings import Finding, _told, averaged, crossed, frontier, levels
+from pipeline.reporting.table import Figure, Row, columns_of, letters
 from pipeline.scoring.mistakes import mistakes
 from scenegen.dataset import MODALITIES
+from studies.shapes3d import paper
 from tests.conftest import run
 
 METRICS = paper.COLUMNS
+COLUMNS = columns_of(letters(MODALITIES))
 TABLES = [f"{name}.{kind}" for name in ("table3", "faults") for kind in ("csv", "md", "json")]
 WRITTEN = (*TABLES, "report.html", "overview.png")
 
@@ -48,7 +53,7 @@ def test_the_table_has_every_column_and_one_row_per_cell(smoke: Path) -> None:
     with open(smoke / "results/table3.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     wanted = [(cell["fusion"], cell["objective"]) for cell in cells(smoke).values()]
-    assert list(rows[0]) == table3.columns(MODALITIES)
+    assert list(rows[0]) == table.keys(COLUMNS)
     assert [(row["fusion"], row["objective"]) for row in rows] == wanted
     summary = json.loads((smoke / "results/table3.json").read_text())
     assert [row["cell"] for row in summary["rows"]] == list(cells(smoke))
@@ -179,7 +184,7 @@ def test_the_table_stands_beside_the_papers_with_differences(smoke: Path) -> Non
     for row in told:
         shown = table.split(f'<th scope="row">{row["cell"]}')[1].split("</tr>")[0]
         cells_of = iter(re.findall(r"<td[^>]*>(.*?)</td>", shown, re.DOTALL))
-        for metric in table3.headings(MODALITIES):
+        for metric in (column.key for column in COLUMNS if column.printed):
             assert _shows(next(cells_of), row[metric])
             if metric in paper.COLUMNS:
                 theirs, difference = next(cells_of).split("<span")
@@ -321,18 +326,31 @@ def test_a_missing_input_is_one_line(project: Path, folder: str) -> None:
     assert str(gone.relative_to(project)) in done.stderr
 
 
-def rows_like_the_paper(sign: float) -> list[dict[str, Any]]:
-    """A run whose figures are the paper's own, or their opposites."""
+def rows_like_the_paper(sign: float, **changed: float | None) -> list[Row]:
+    """A run whose figures are the paper's own, or their opposites; `changed` is every row's."""
 
     def shown(metric: str, value: float) -> float:
         return 1 - value if sign < 0 and metric.startswith("cross") else sign * value
 
     return [
-        {"cell": f"{fusion}-{objective}", "fusion": fusion, "objective": objective}
-        | {metric: shown(metric, value) for metric, value in figures.items()}
-        | {f"{metric}_std": None for metric in figures}
-        for (fusion, objective), figures in paper.TABLE3.items()
+        Row(
+            f"{fusion}-{objective}",
+            fusion,
+            objective,
+            {m: Figure(changed.get(m, shown(m, value)), paper=value) for m, value in own.items()},
+        )
+        for (fusion, objective), own in paper.TABLE.items()
     ]
+
+
+def findings(rows: list[Row], columns: tuple[table.Column, ...] = COLUMNS) -> list[Finding]:
+    """The verdicts on what the paper concludes."""
+    return engine.findings(rows, paper.claims(columns))
+
+
+def recipe(rows: list[Row]) -> str | None:
+    """The method that is as good at both ends for less."""
+    return engine.recipe(rows, paper.ENDS)
 
 
 @pytest.mark.parametrize(("sign", "verdict"), [(1.0, "agrees"), (-1.0, "disagrees")])
@@ -341,18 +359,27 @@ def test_the_words_follow_the_numbers(sign: float, verdict: str) -> None:
 
 
 def test_what_may_be_chance_is_said_to_be_unsure() -> None:
-    rows = rows_like_the_paper(1.0)
     draws = np.random.default_rng(0)
-    for row in rows:  # so uncertain that no difference of two methods can be told from none
-        row["figures"] = {m: row[m] + np.append(0, draws.normal(0, 99, 1000)) for m in METRICS}
+    rows = [  # so uncertain that no difference of two methods can be told from none
+        replace(
+            row,
+            figures={
+                m: replace(f, resamples=f.value + np.append(0, draws.normal(0, 99, 1000)))
+                for m, f in row.figures.items()
+            },
+        )
+        for row in rows_like_the_paper(1.0)
+    ]
     assert {found for _, found, _ in findings(rows)} == {"unsure"}
 
 
 def test_a_direction_fails_only_far_below_the_best() -> None:
-    rows = rows_like_the_paper(1.0)
-    for row in rows:
-        if row["objective"] == "none" and row["fusion"] in ("poe", "bce", "rbcm"):
-            row["cross_depth"] = 0.6  # below the image, but two thirds of the best
+    rows = [
+        replace(row, figures={**row.figures, "cross_depth": Figure(0.6)})  # two thirds of the best
+        if row.objective == "none" and row.fusion in ("poe", "bce", "rbcm")
+        else row
+        for row in rows_like_the_paper(1.0)
+    ]
     verdicts = {text: found for text, found, _ in findings(rows)}
     assert (
         verdicts["Without cross generation, the depth from the other sensors (I+R→D) fails."]
@@ -362,13 +389,13 @@ def test_a_direction_fails_only_far_below_the_best() -> None:
 
 def test_a_claim_of_a_run_with_a_fourth_sensor_names_all_others() -> None:
     four = (*MODALITIES, "normals")
-    claims = [text for text, *_ in findings(rows_like_the_paper(1.0), four)]
+    claims = [text for text, *_ in findings(rows_like_the_paper(1.0), columns_of(letters(four)))]
     assert "Without cross generation, the depth from the other sensors (I+R+N→D) fails." in claims
     assert not any("I+R→D" in text for text in claims)
 
 
 def test_a_column_without_figures_is_untested() -> None:
-    rows = [row | {"cross_depth": None} for row in rows_like_the_paper(1.0)]
+    rows = rows_like_the_paper(1.0, cross_depth=None)
     verdicts = {found for text, found, _ in findings(rows) if "I+R→D" in text}
     assert verdicts == {"untested"}
 
@@ -377,22 +404,20 @@ def test_a_column_without_figures_is_untested() -> None:
 def test_pairs_are_counted_in_the_decimals_that_the_paper_prints(rbcm: float, pairs: int) -> None:
     """0.75 and 0.70 differ by 0.05 and no more, whatever floating point says."""
     rows = [
-        {"cell": cell, "cross_image": value, "cross_image_paper": value, "cross_image_diff": 0.0}
-        | {f"{metric}_diff": None for metric in METRICS if metric != "cross_image"}
-        for cell, value in (("rbcm-none", rbcm), ("poe-none", 0.70))
+        Row(f"{fusion}-none", fusion, "none", {"cross_image": Figure(value, paper=value)})
+        for fusion, value in (("rbcm", rbcm), ("poe", 0.70))
     ]
-    (told,) = levels(rows)
+    (told,) = levels(rows, COLUMNS)
     assert ("Of 1 pairs" in told) == bool(pairs)
 
 
 def test_the_papers_own_table_has_so_many_pairs() -> None:
     """Counted by hand in hundredths."""
-    rows = rows_like_the_paper(1.0)
-    for row in rows:
-        row.update({f"{m}_paper": row[m] for m in METRICS} | {f"{m}_diff": 0.0 for m in METRICS})
-    counted = [re.search(r"Of (\d+) pairs", told) for told in levels(rows)]
+    paper_columns = [column for column in COLUMNS if column.key in METRICS]
+    told = levels(rows_like_the_paper(1.0), paper_columns)
+    counted = [re.search(r"Of (\d+) pairs", text) for text in told]
     hundredths = [
-        [round(100 * paper.TABLE3[cell][metric]) for cell in paper.TABLE3] for metric in METRICS
+        [round(100 * paper.TABLE[cell][metric]) for cell in paper.TABLE] for metric in METRICS
     ]
     least = (5, 5, 500, 500)
     assert [int(found[1]) for found in counted if found] == [
@@ -401,22 +426,23 @@ def test_the_papers_own_table_has_so_many_pairs() -> None:
     ]
 
 
-def row_of(cell: str, gain: float, cross: float, passes: int) -> dict[str, Any]:
+def row_of(cell: str, gain: float, cross: float, passes: int) -> Row:
     """A row whose resamples scatter by 0.01."""
     draws = np.random.default_rng(len(cell))
     kinds = {"gain": gain, "cross": cross}
-    return {
-        "cell": cell,
-        "fusion": cell.split("-")[0],
-        "objective": cell.split("-")[1],
-        "encodes": 3,
-        "decodes": passes - 3,
-        "figures": {
-            f"{kind}_{m}": value + np.append(0, draws.normal(0, 0.01, 1000))
-            for kind, value in kinds.items()
-            for m in MODALITIES
-        },
+    figures = {
+        f"{kind}_{m}": Figure(value, resamples=value + np.append(0, draws.normal(0, 0.01, 1000)))
+        for kind, value in kinds.items()
+        for m in MODALITIES
     }
+    fusion, objective = cell.split("-")[:2]
+    return Row(cell, fusion, objective, figures, cost={"encodes": 3, "decodes": passes - 3})
+
+
+def without_figures(rows: list[Row], *keys: str) -> list[Row]:
+    """The rows, of which these figures are undefined."""
+    nothing = Figure(None, resamples=np.full(1001, np.nan))
+    return [replace(row, figures={**row.figures, **dict.fromkeys(keys, nothing)}) for row in rows]
 
 
 @pytest.mark.parametrize(
@@ -451,17 +477,14 @@ def test_a_sensor_without_figures_is_left_out_of_the_means_and_they_say_so() -> 
     ]
     assert averaged(rows) == "over image, depth, radar"
     whole = recipe(rows), crossed(rows)
-    for row in rows:
-        for kind in ("gain", "cross"):
-            row["figures"][f"{kind}_radar"] = np.full(1001, np.nan)
+    rows = without_figures(rows, "gain_radar", "cross_radar")
     told = recipe(rows)
     assert told is not None
     assert "poe-new: as good as" in told
     assert told.endswith("(means of 2 of 3 sensors (image, depth)).")
     assert [row["cell"] for row in frontier(rows)] == ["poe-new"]
     assert crossed(rows)["cross"]["poe"] == pytest.approx(whole[1]["cross"]["poe"], abs=0.02)
-    for row in rows:
-        row["figures"] = {name: np.full(1001, np.nan) for name in row["figures"]}
+    rows = without_figures(rows, *rows[0].figures)
     assert (recipe(rows), frontier(rows)) == (None, [])
     assert crossed(rows) == {"synergy": {}, "cross": {}}
     assert averaged(rows) == "of 0 of 3 sensors (none has a figure)"
@@ -472,7 +495,7 @@ def test_a_recipe_is_cheap_by_one_elbo_and_not_by_the_cheapest_cell() -> None:
     told = recipe(rows)
     assert told is not None
     assert "at most 12 passes, twice those of a single ELBO, moe-none: as good as" in told
-    rows[0]["decodes"] = 10
+    rows[0] = replace(rows[0], cost={"encodes": 3, "decodes": 10})
     assert recipe(rows) == "No cell costs at most 12 passes, twice those of a single ELBO."
 
 
@@ -550,16 +573,17 @@ def test_fusions_are_crossed_with_objectives(smoke: Path) -> None:
 
 
 def test_a_claim_that_the_cells_cannot_tell_is_said_to_be_untested() -> None:
-    only = [row for row in rows_like_the_paper(1.0) if row["cell"] == "moe-none"]
+    only = [row for row in rows_like_the_paper(1.0) if row.cell == "moe-none"]
     assert {found for _, found, _ in findings(only)} == {"untested"}
 
 
 def test_a_gain_that_some_resamples_do_not_define_tells_nothing() -> None:
     """A sensor's own VAE finds nothing in one of them: no interval, hence no certainty."""
     figures = np.linspace(1.0, 2.0, 101)
-    assert _told({"figures": {"gain": figures}}, "gain")
+    row = Row("a", "poe", "none", {"gain": Figure(1.0, resamples=figures)})
+    assert _told(row, "gain")
     figures[50] = np.nan
-    assert not _told({"figures": {"gain": figures}}, "gain")
+    assert not _told(row, "gain")
 
 
 BOX = [10.0, 10.0, 20.0, 20.0]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from pipeline.reporting.table3 import columns
+from pipeline.reporting.table import columns_of, keys, letters
 from tests.conftest import run
 
 CELLS = ("moe-none", "poe-none", "poe-ecg")
@@ -30,7 +30,7 @@ def test_every_stage_left_its_outputs(smoke: Path) -> None:
 def test_the_table_has_the_papers_columns_and_one_row_per_cell(smoke: Path) -> None:
     with open(smoke / "results/table3.csv") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == columns(MODALITIES)
+    assert list(rows[0]) == keys(columns_of(letters(MODALITIES)))
     assert [f"{r['fusion']}-{r['objective']}" for r in rows] == list(CELLS)
     assert rows[1]["cross_image_paper"] == "0.7"
     for row in rows:

@@ -4,105 +4,120 @@ from __future__ import annotations
 
 import pytest
 
-from studies.cub.paper import TABLE2
-from studies.findings import findings
-from studies.mnist_svhn.paper import TABLE1
-from studies.table import Row
+from pipeline.reporting.findings import Finding, findings
+from pipeline.reporting.table import Figure, Row
+from studies.cub import paper as cub
+from studies.mnist_svhn import paper as mnist_svhn
 
-KEYS = {
-    "mnist_svhn": (TABLE1, ("cross_mnist", "cross_svhn"), ("synergy_mnist", "synergy_svhn")),
-    "cub": (TABLE2, ("cross_image", "cross_text"), ("synergy_image", "synergy_text")),
+PAPERS = {"mnist_svhn": mnist_svhn, "cub": cub}
+CROSS = {"mnist_svhn": ("cross_mnist", "cross_svhn"), "cub": ("cross_image", "cross_text")}
+SYNERGY = {
+    "mnist_svhn": ("synergy_mnist", "synergy_svhn"),
+    "cub": ("synergy_image", "synergy_text"),
 }
+FIRST_WORDS = ["Without", "rce", "ecg", "rmd", "lcd", "moe"]
 
 
-def rows(study: str, **changed: float) -> list[Row]:
+def row(fusion: str, objective: str, figures: dict[str, float | None]) -> Row:
+    shown = {key: Figure(value) for key, value in figures.items()}
+    return Row(f"{fusion}-{objective}", fusion, objective, shown)
+
+
+def rows(study: str, **changed: float | None) -> list[Row]:
     """The paper's table as a study's rows; `changed` replaces figures of every row."""
-    return [
-        {"cell": f"{fusion}-{objective}", "fusion": fusion, "objective": objective}
-        | figures
-        | changed
-        for (fusion, objective), figures in KEYS[study][0].items()
-    ]
+    return [row(*cell, figures | changed) for cell, figures in PAPERS[study].TABLE.items()]
 
 
-@pytest.mark.parametrize("study", KEYS)
+def found(study: str, table: list[Row]) -> list[Finding]:
+    """The findings, in the order of the claims."""
+    claims = PAPERS[study].CLAIMS
+    order = [claim.text for claim in claims]
+    return sorted(findings(table, claims), key=lambda finding: order.index(finding.claim))
+
+
+def verdicts(study: str, table: list[Row]) -> list[str]:
+    return [finding.verdict for finding in found(study, table)]
+
+
+@pytest.mark.parametrize("study", PAPERS)
 def test_the_papers_own_tables_bear_out_its_findings(study: str) -> None:
-    _, cross, synergy = KEYS[study]
-    found = findings(rows(study), cross, synergy)
-    assert [f.claim.split()[0] for f in found] == ["Without", "rce", "ecg", "rmd", "lcd", "moe"]
-    assert all(f.holds for f in found)
+    told = found(study, rows(study))
+    assert [f.claim.split()[0] for f in told] == FIRST_WORDS
+    assert {f.verdict for f in told} == {"agrees"}
 
 
 def test_a_table_in_which_all_are_alike_bears_out_none() -> None:
-    _, cross, synergy = KEYS["mnist_svhn"]
-    alike = rows("mnist_svhn", **dict.fromkeys((*cross, *synergy), 50.0))
-    alike.sort(key=lambda row: row["fusion"] != "moe")  # the first of equals is not the least
-    assert [f.holds for f in findings(alike, cross, synergy)] == [False] * 6
+    alike = rows("mnist_svhn", **dict.fromkeys(CROSS["mnist_svhn"] + SYNERGY["mnist_svhn"], 50.0))
+    alike.sort(key=lambda row: row.fusion != "moe")  # the first of equals is not the least
+    assert verdicts("mnist_svhn", alike) == ["disagrees"] * 6
 
 
-@pytest.mark.parametrize("study", KEYS)
+@pytest.mark.parametrize("study", PAPERS)
 @pytest.mark.parametrize(
-    ("gains", "holds"),
+    ("gains", "verdict"),
     [
-        ((-60.0, 20.0), True),  # the mean counts: at one modality alone it may gain
-        ((-60.0, 60.0), False),  # a mean gain of 0, where another row's is less
-        ((-15.0, -5.0), False),  # the least, but within 10 points of the others' median
-        ((500.0, 500.0), False),
-        ((None, -99.0), None),
+        ((-60.0, 20.0), "agrees"),  # the mean counts: at one modality alone it may gain
+        ((-60.0, 60.0), "disagrees"),  # a mean gain of 0, where another row's is less
+        ((-15.0, -5.0), "disagrees"),  # the least, but within 10 points of the others' median
+        ((500.0, 500.0), "disagrees"),
+        ((None, -99.0), "untested"),
     ],
 )
 def test_moe_loses_synergy_only_if_its_mean_gain_is_the_least(
-    study: str, gains: tuple[float | None, float | None], holds: bool | None
+    study: str, gains: tuple[float | None, float | None], verdict: str
 ) -> None:
-    _, cross, synergy = KEYS[study]
     table = [
-        {"cell": f"{fusion}-none", "fusion": fusion, "objective": "none"}
-        | dict.fromkeys(cross, 50.0)
-        | dict(zip(synergy, own, strict=True))
+        row(
+            fusion,
+            "none",
+            dict.fromkeys(CROSS[study], 50.0) | dict(zip(SYNERGY[study], own, strict=True)),
+        )
         for fusion, own in (("rce", (5.0, 5.0)), ("moe", gains), ("poe", (-10.0, -1.0)))
     ]
-    if holds is None:
+    if verdict == "untested":
         table = table[:2]
-    found = findings(table, cross, synergy)[-1]
-    assert found.claim.startswith("moe loses synergy")
-    assert found.holds is holds
+    last = found(study, table)[-1]
+    assert last.claim.startswith("moe loses synergy")
+    assert last.verdict == verdict
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "said", "holds"),
+    ("first", "second", "said", "verdict"),
     [
-        (50.0, 10.0, "mnist 0.50, svhn 0.10 (both fail)", True),
-        (90.0, 10.0, "mnist 0.90, svhn 0.10 (one fails)", True),
-        (90.0, 80.0, "mnist 0.90, svhn 0.80 (none fails)", False),
+        (50.0, 10.0, "mnist 0.50, svhn 0.10 (both fail)", "agrees"),
+        (90.0, 10.0, "mnist 0.90, svhn 0.10 (one fails)", "agrees"),
+        (90.0, 80.0, "mnist 0.90, svhn 0.80 (none fails)", "disagrees"),
     ],
 )
 def test_both_directions_are_shown_and_how_many_fail(
-    first: float, second: float, said: str, holds: bool
+    first: float, second: float, said: str, verdict: str
 ) -> None:
-    _, cross, synergy = KEYS["mnist_svhn"]
-    table = rows("mnist_svhn", **dict.fromkeys(cross, 100.0))
-    for row in table:
-        if row["objective"] == "none" and row["fusion"] in ("poe", "bce", "rbcm"):
-            row |= dict(zip(cross, (first, second), strict=True))
-    found = findings(table, cross, synergy)[0]
-    assert f"poe-none {said}; bce-none {said}" in found.figures
-    assert found.holds is holds
+    keys = CROSS["mnist_svhn"]
+    plain = dict(zip(keys, (first, second), strict=True))
+    table = [
+        row(*cell, dict.fromkeys(keys, 100.0) | (plain if _plain(*cell) else {}))
+        for cell in mnist_svhn.TABLE
+    ]
+    first_found = found("mnist_svhn", table)[0]
+    assert f"poe-none {said}; bce-none {said}" in first_found.sentence
+    assert first_found.verdict == verdict
+
+
+def _plain(fusion: str, objective: str) -> bool:
+    return objective == "none" and fusion in ("poe", "bce", "rbcm")
 
 
 def test_what_cannot_be_told_is_not_claimed() -> None:
-    _, cross, synergy = KEYS["cub"]
-    few = [row | {"synergy_text": None} for row in rows("cub") if row["objective"] == "ecg"]
-    assert [f.holds for f in findings(few, cross, synergy)] == [None, None, None]
+    few = [one for one in rows("cub", synergy_text=None) if one.objective == "ecg"]
+    assert verdicts("cub", few) == ["untested"] * 6
 
 
 def test_a_row_without_a_figure_is_passed_over() -> None:
-    _, cross, synergy = KEYS["cub"]
-    table = rows("cub")
-    lcd = next(row for row in table if row["objective"] == "lcd")
-    lcd["cross_text"] = None
-    found = findings(table, cross, synergy)
-    assert [f.claim.split()[0] for f in found] == ["Without", "rce", "ecg", "rmd", "moe"]
-    assert all(f.holds for f in found)
-    for row in table:
-        row["cross_image"] = None
-    assert [f.holds for f in findings(table, cross, synergy)] == [None, True]
+    table = [
+        row(*cell, figures | ({"cross_text": None} if cell[1] == "lcd" else {}))
+        for cell, figures in cub.TABLE.items()
+    ]
+    told = dict(zip(FIRST_WORDS, verdicts("cub", table), strict=True))
+    assert told.pop("lcd") == "untested"
+    assert set(told.values()) == {"agrees"}
+    assert verdicts("cub", rows("cub", cross_image=None)) == ["untested"] * 5 + ["agrees"]

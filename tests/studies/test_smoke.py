@@ -18,10 +18,9 @@ from safetensors import safe_open
 from models.params import Cell
 from pipeline import presets
 from pipeline.study import OTHERS
-from studies import table
 from studies.__main__ import main as studies_command
-from studies.cub.paper import TABLE2
-from studies.mnist_svhn.paper import TABLE1
+from studies.cub.paper import TABLE as TABLE2
+from studies.mnist_svhn.paper import TABLE as TABLE1
 from tests.conftest import ROOT, clone, run, shipped
 from tests.pipeline.test_report import browse
 from tests.pipeline.test_stages import leaves
@@ -277,7 +276,7 @@ def test_every_table_says_which_data_it_was_made_on(
         "pairs": 5, "joint": 1.0, "all": both,
         "cross": {f"{first}->{second}": 0.2, f"{second}->{first}": 0.3},
     }  # fmt: skip
-    model = {"parameters": 7, "steps": 3, "train_seconds": 1.0}
+    model = {"parameters": 7, "steps": 3, "train_seconds": 1.0, "encodes": 2, "decodes": 2}
     files = {f"scores/{run}-0.json": score for run in ("poe-ecg", first, second)}
     files |= {f"models/{run}-0.json": model for run in ("poe-ecg", first, second)}
     files |= {f"classifiers/{m}.json": {"accuracy": 90.0} for m in (first, second)}
@@ -312,50 +311,3 @@ def test_every_table_says_which_data_it_was_made_on(
     page = (results / "report.html").read_text()
     assert whose in page
     assert ("This is not the paper" in page) == (source == "embedded")
-
-
-def one_row(*seeds: float | table.Synergy | None) -> tuple[table.Row, str]:
-    """The row of a cell with this metric at each seed, and the figure it shows."""
-    column = table.Column("a", "A")
-    (row,) = table.build(
-        {"c": ("poe", "none")}, {"c": [{"a": seed} for seed in seeds]}, [column],
-        {("poe", "none"): {"a": 5.0}},
-    )  # fmt: skip
-    return row, table.figure(row, column)
-
-
-def test_a_row_is_the_mean_and_deviation_over_seeds() -> None:
-    row, shown = one_row(1.0, 3.0)
-    assert (row["a"], row["a_std"], row["a_paper"]) == (2.0, pytest.approx(2**0.5), 5.0)
-    assert shown == "2.0 ± 1.4 (5.0)"
-
-
-def test_a_gain_is_that_of_the_mean_score_over_the_mean_unimodal_score() -> None:
-    row, shown = one_row(table.Synergy(3.0, 2.0))
-    assert (row["a"], row["a_std"], shown) == (50.0, None, "50.0 (5.0)")
-    # 5 over 4, where the mean of the two gains, 200 and 0, is 100.
-    row, shown = one_row(table.Synergy(3.0, 1.0), table.Synergy(7.0, 7.0))
-    assert (row["a"], row["a_std"]) == (pytest.approx(25.0), pytest.approx(200 / 2**0.5))
-    # A seed that has no gain of its own counts in both means all the same.
-    row, shown = one_row(table.Synergy(3, 1), table.Synergy(2, 2), table.Synergy(1, -1))
-    assert (row["a"], row["a_std"]) == (pytest.approx(200.0), pytest.approx(200 / 2**0.5))
-    assert shown == "200.0 ± 141.4 [2 of 3 seeds] (5.0)"
-    _, shown = one_row(table.Synergy(3, 1), table.Synergy(1, -1))
-    assert shown == "– [1 of 2 seeds] (5.0)"
-    assert one_row(table.Synergy(3.0, 0.0))[1] == "– (5.0)"
-
-
-@pytest.mark.parametrize("undefined", [None, float("nan")])
-def test_a_seed_without_a_figure_is_left_out_and_the_table_says_so(undefined: float | None) -> None:
-    assert one_row(1.0, undefined, 3.0)[1] == "2.0 ± 1.4 [2 of 3 seeds] (5.0)"
-    assert one_row(undefined)[1] == "– (5.0)"
-    _, shown = one_row(table.Synergy(3.0, 1.0), table.Synergy(undefined, 1.0))
-    assert shown == "200.0 [1 of 2 seeds] (5.0)"
-    assert one_row(table.Synergy(3.0, undefined))[1] == "– (5.0)"
-
-
-def test_the_legend_says_what_the_table_shows() -> None:
-    column = table.Column("a", "A")
-    assert table.legend([one_row(1.0)[0]], [column]) == ""
-    assert table.legend([one_row(1.0, 3.0)[0]], [column]).startswith("± is the deviation over")
-    assert table.legend([one_row(None)[0]], [column]).startswith("–: not defined")
