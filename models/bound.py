@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from models.mixture import Mixture, gaussian_log_prob
+from models.mixture import Mixture, gaussian, gaussian_log_prob
 from models.params import Cell
 from models.plan import Plan
 
@@ -55,23 +56,28 @@ def elbo(
     """
     weight = posterior.weight
     fit = (weight * log_p).sum(1)  # [M, T, B]
-    zero = torch.zeros_like(z[0, 0])
-    kl = _kl(cell, z, posterior, zero, zero + 1)
-    penalty = plan.beta * cell.beta * kl
+    zero = torch.zeros_like(z[0])
+    prior = gaussian(zero, zero + 1)
+    kl = _kl(cell, z, posterior, prior)
+    penalty: Tensor = plan.beta * cell.beta * kl
     for expert, factor in plan.cross.items():
-        single = (experts[0][expert], experts[1][expert])
-        penalty = penalty + factor * _kl(cell, z, posterior, *single)
+        single = gaussian(experts[0][None, expert], experts[1][None, expert])
+        penalty = penalty + factor * _kl(cell, z, posterior, single)
+    for (term, other), share in plan.links.items():
+        to = (prior if other is None else posterior).term(other or 0)
+        one: Tensor = share * _kl(cell, z[:, term, None], posterior.term(term), to)
+        penalty = penalty + F.pad(one, (0, 0, term, len(kl) - 1 - term))
     return fit.sum(0) - kl_weight * penalty, fit, kl
 
 
-def _kl(cell: Cell, z: Tensor, posterior: Mixture, mean: Tensor, var: Tensor) -> Tensor:
-    """KL(q || N(mean, var)) [T, B]: analytic, or log q - log p at the drawn points."""
+def _kl(cell: Cell, z: Tensor, posterior: Mixture, other: Mixture) -> Tensor:
+    """KL(q || other) [T, B]: analytic, or log q - log other at the drawn points."""
     one = len(posterior.mean) == 1
     if cell.gradient == "standard" and (one or cell.kl == "bound"):
-        return posterior.kl_bound(mean, var)
+        return posterior.kl_bound(other)
     q = posterior.detached() if cell.gradient == "stl" else posterior
     log_q = q.log_prob(z) if cell.kl == "sampled" else q.component_log_prob(z)
-    return (posterior.weight * (log_q - gaussian_log_prob(z, mean, var))).sum(0)
+    return (posterior.weight * (log_q - other.log_prob(z))).sum(0)
 
 
 def importance_weighted(

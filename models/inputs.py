@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from models.params import ModalityParams
 
-__all__ = ["checked", "prepared"]
+__all__ = ["checked", "encodable", "prepared"]
 
 
 def prepared(name: str, x: Tensor, params: ModalityParams, weight: Tensor) -> Tensor:
@@ -38,6 +39,14 @@ def prepared(name: str, x: Tensor, params: ModalityParams, weight: Tensor) -> Te
     if not x.is_floating_point():
         raise ValueError(f"{name}: dtype {x.dtype}, expected uint8 or floating point")
     return x.to(wide)
+
+
+def encodable(x: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
+    """What an encoder reads of a prepared batch: categories as one-hot vectors, channels first."""
+    if not classes:
+        return x.to(dtype)
+    hot = F.one_hot(x, classes).to(dtype)
+    return hot.movedim(-1, 1) if hot.ndim == 4 else hot
 
 
 def checked(

@@ -156,9 +156,26 @@ class Mixture:
         ]
         return torch.stack(each).logsumexp(0)
 
-    def kl_bound(self, mean: Tensor, var: Tensor) -> Tensor:
-        """sum_c w_c KL(q_c || N(mean, var)): [T, B]; the KL itself when C = 1."""
-        return (self.weight * gaussian_kl(self.mean, self.var, mean, var)).sum(0)
+    def kl_bound(self, other: Mixture) -> Tensor:
+        """An upper bound of KL(q || other) [T, B]; the KL itself where both are one Gaussian.
+
+        sum_c w_c KL(q_c || other), as the KL is convex, where for an `other` of components d with
+        weights v_d: KL(q_c || other) <= -log sum_d v_d exp(-KL(q_c || other_d)) (Hershey and Olsen
+        2007, eq. 20, for one component on the left).
+        """
+        each = [
+            gaussian_kl(self.mean, self.var, mean, var)
+            for mean, var in zip(other.mean, other.var, strict=True)
+        ]
+        if len(each) == 1:
+            return (self.weight * each[0]).sum(0)
+        near = torch.stack([w - kl for w, kl in zip(other.log_weight, each, strict=True)])
+        return -(self.weight * near.logsumexp(0)).sum(0)
+
+    def term(self, index: int) -> Mixture:
+        """The posterior of one term, as a mixture with T = 1."""
+        one = slice(index, index + 1)
+        return Mixture(self.mean[:, one], self.var[:, one], self.log_weight[:, one])
 
 
 def gaussian(mean: Tensor, var: Tensor) -> Mixture:

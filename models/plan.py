@@ -75,6 +75,10 @@ class Plan:
         target: [M, T, B|1] or None (all 1): weights of what a term reconstructs.
         beta: weight of the KL to the prior.
         cross: {expert: weight} of the KLs from the joint posterior to single experts.
+        links: {(t, u): weight} of the KLs from term t's posterior to term u's, to the prior where u
+            is None; a weight is a number or [B]. They count in term t.
+        heads: indices [M, D, B|1] of the D terms that each modality is decoded from, or None (all);
+            of other terms it is not reconstructed.
         static: the same experts are present in every step, so that the components of a mixture that
             are absent are looked up once, and not decoded.
         weight: [T] or None (all 1): each term's share; its fit and KL are reported without it.
@@ -86,6 +90,8 @@ class Plan:
     target: Tensor | None = None
     beta: float = 1.0
     cross: dict[int, float] = field(default_factory=dict)
+    links: dict[tuple[int, int | None], float | Tensor] = field(default_factory=dict)
+    heads: Tensor | None = None
     static: bool = False
     weight: Tensor | None = None
     entropy: float = 0.0

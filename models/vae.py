@@ -9,7 +9,6 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from base.files import write_bytes
@@ -123,7 +122,7 @@ class MultimodalVAE(nn.Module):
     def encode(self, x: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Mean and variance [E, B, L] of every expert whose inputs are given, else the prior's."""
         batch = len(next(iter(x.values())))
-        x = {name: self._encodable(name, values) for name, values in x.items()}
+        x = {n: inputs.encodable(v, self._classes(n), self.dtype) for n, v in x.items()}
         means, variances = [], []
         for expert, given in zip(self.experts, self.expert_inputs(), strict=True):
             if all(name in x for name in given):
@@ -145,20 +144,15 @@ class MultimodalVAE(nn.Module):
     def _classes(self, name: str) -> int:
         return self.params.modalities[name].classes
 
-    def _encodable(self, name: str, x: Tensor) -> Tensor:
-        """What an encoder reads: categories become one-hot vectors, channels come first."""
-        if not self._classes(name):
-            return x.to(self.dtype)
-        hot = F.one_hot(x, self._classes(name)).to(self.dtype)
-        return hot.movedim(-1, 1) if hot.ndim == 4 else hot
-
     def log_likelihoods(self, x: Mapping[str, Tensor], z: Tensor) -> Tensor:
         """Weighted log p(x_m|z) of z [S, B, L]: [M, S, B]."""
-        rows = []
-        for name, params in self.params.modalities.items():
-            output = self.decode(name, z.flatten(0, 1)).unflatten(0, z.shape[:2])
-            rows.append(params.weight * likelihoods.log_prob(params, x[name], output))
-        return torch.stack(rows)
+        return torch.stack([self._log_likelihood(name, x[name], z) for name in self.shapes])
+
+    def _log_likelihood(self, name: str, x: Tensor, z: Tensor) -> Tensor:
+        """Weighted log p(x|z) of one modality: [S, B]."""
+        params = self.params.modalities[name]
+        output = self.decode(name, z.flatten(0, 1)).unflatten(0, z.shape[:2])
+        return params.weight * likelihoods.log_prob(params, x, output)
 
     def bound(self, x: Mapping[str, Tensor], draws: Draws, kl_weight: float = 1.0) -> Bound:
         """The cell's bound on a batch.
@@ -176,7 +170,10 @@ class MultimodalVAE(nn.Module):
             experts = experts.reverted(plan.keep)
         posterior = self.fuse(experts, self.fusion_options, draws)
         z = posterior.sample(self.cell.samples, draws)  # [K, C, T, B, L]
-        log_p = self._decode_live(x, z, posterior, plan)  # [M, K, C, T, B]
+        if plan.heads is None:
+            log_p = self._decode_live(x, z, posterior, plan)  # [M, K, C, T, B]
+        else:
+            log_p = self._decode_heads(x, z, plan.heads)
         if plan.target is not None:
             log_p = log_p * plan.target[:, None, None]
         if self.cell.samples == 1:
@@ -201,6 +198,16 @@ class MultimodalVAE(nn.Module):
         log_p = some.new_zeros(len(some), z.shape[0], count, z.shape[3])
         log_p[:, :, live] = some
         return log_p.unflatten(2, z.shape[1:3])
+
+    def _decode_heads(self, x: Mapping[str, Tensor], z: Tensor, heads: Tensor) -> Tensor:
+        """log p(x_m|z) [M, K, C, T, B] of the terms that `heads` [M, D, B|1] names, else 0."""
+        rows = []
+        for name, terms in zip(self.shapes, heads, strict=True):
+            index = terms.expand(*z.shape[:2], -1, z.shape[3])  # [K, C, D, B]
+            some = z.gather(2, index[..., None].expand(*index.shape, z.shape[4]))
+            log_p = self._log_likelihood(name, x[name], some.flatten(0, 2)).view(index.shape)
+            rows.append(log_p.new_zeros(z.shape[:4]).scatter(2, index, log_p))
+        return torch.stack(rows)
 
     def _live_rows(self, posterior: Mixture, plan: Plan) -> Tensor | None:
         """Indices (component, term) of components present, None for all; one look a device."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models.fusions import poe
 from models.fusions.rbcm import committee
-from models.mixture import Draws, Experts, Mixture
+from models.mixture import Draws, Experts, Mixture, gaussian
 from models.params import Cell, ModalityParams, TrainingParams, VAEParams
 from models.vae import MultimodalVAE
 from tests.models.conftest import draws, small_batch, small_model
@@ -109,7 +109,7 @@ def test_the_elbo_is_the_evidence_minus_the_kl_to_the_posterior() -> None:
     model = linear_gaussian(Cell(fusion="poe"), prior=False, shift=0.2)
     x = {n: v.repeat(4_000, 1) for n, v in data(1).items()}
     q, (mean, var) = model.posterior(x), exact_posterior(model, x)
-    gap = q.kl_bound(mean, var.expand_as(mean))[0]
+    gap = q.kl_bound(gaussian(mean[None], var.expand_as(mean)[None]))[0]
     value = model.bound(x, draws()).value[0]
     want = (evidence(model, x) - gap)[0].item()
     assert abs(value.mean().item() - want) < 4 * value.std().item() / math.sqrt(4_000)
@@ -191,6 +191,10 @@ def test_iwae_written_out(fusion: str) -> None:
         Cell(fusion="barycenter", objective="lcd"),
         Cell(fusion="largest", objective="jmvae"),
         Cell(fusion="code", objective="weighted", entropy=30.0),
+        Cell(fusion="poe", objective="masked", beta=2.0),
+        Cell(fusion="mopoe", objective="masked"),
+        Cell(fusion="moe", objective="tc", kl="sampled"),
+        Cell(fusion="barycenter", objective="crmvae"),
     ],
     ids=lambda cell: f"{cell.fusion}-{cell.objective}-{cell.samples}",
 )
@@ -237,6 +241,10 @@ def encoder_gradients(cell: Cell, repeats: int) -> Tensor:
         Cell(fusion="barycenter", objective="ecg", gradient="dreg", samples=2),
         Cell(fusion="largest", objective="jmvae", gradient="stl"),
         Cell(fusion="code", objective="mvtcae", gradient="stl"),
+        Cell(fusion="code", objective="masked", gradient="stl"),
+        Cell(fusion="barycenter", objective="tc", gradient="stl"),
+        Cell(fusion="poe", objective="crmvae", gradient="stl"),
+        Cell(fusion="moe", objective="masked", gradient="stl", kl="sampled"),
         Cell(fusion="moe", gradient="stl"),
         Cell(fusion="moe", gradient="stl", kl="sampled"),
         Cell(fusion="mopoe", gradient="stl", kl="sampled"),

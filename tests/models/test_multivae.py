@@ -142,6 +142,14 @@ def test_mvtcae(noise: Tensor) -> None:
     torch.testing.assert_close(ours(model, x, noise), peer(dataset).loss)
 
 
+def test_crmvae(noise: Tensor) -> None:
+    """Its product has no prior expert; its loss is a sum over the batch."""
+    cell = Cell(objective="crmvae", beta=2.5, prior_expert=False)
+    model, (x, dataset) = small_model(cell), batch()
+    peer = theirs("CRMVAE", model, beta=2.5)
+    torch.testing.assert_close(ours(model, x, noise), peer(dataset).loss / BATCH)
+
+
 @pytest.mark.parametrize("prior_expert", [True, False])
 def test_mopoe(prior_expert: bool, noise: Tensor) -> None:
     """`bound` for a batch is MultiVae's loss for 7 copies of it: it decodes one subset per row.

@@ -363,6 +363,9 @@ TERMS = {  # of 1, 2, 3 and 4 modalities
     "subsampling": (3, 4, 5, 6),
     "mvtcae": (1, 1, 1, 1),
     "jmvae": (1, 1, 1, 1),
+    "masked": (2, 2, 2, 2),
+    "tc": (2, 2, 2, 2),
+    "crmvae": (2, 3, 4, 5),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.mutants import Mutant
 
-FILES = ("objectives", "fusions", "likelihoods", "bound", "vae", "training")
+FILES = ("objectives", "links", "fusions", "likelihoods", "bound", "vae", "training")
 TESTS = {
     "*": tuple(f"tests/models/test_{file}.py" for file in FILES),
 }
@@ -160,6 +160,108 @@ MUTANTS = (
         "objectives/rmd.py",
         "* len(every)",
         "* (len(every) - 1)",
+    ),
+    Mutant(
+        "masked gives all from the full set",
+        "objectives/masked.py",
+        "heads=(~given).long()[:, None]",
+        "heads=torch.ones_like(given).long()[:, None]",
+    ),
+    Mutant(
+        "masked gives what it is given from the full set",
+        "objectives/masked.py",
+        "heads=(~given).long()",
+        "heads=given.long()",
+    ),
+    Mutant(
+        "masked pays to the prior twice",
+        "objectives/masked.py",
+        "(1, 0): layout.beta",
+        "(1, None): layout.beta",
+    ),
+    Mutant(
+        "masked's KL the other way round",
+        "objectives/masked.py",
+        "(1, 0): layout.beta",
+        "(0, 1): layout.beta",
+    ),
+    Mutant(
+        "masked without beta",
+        "objectives/masked.py",
+        "{(0, None): layout.beta, (1, 0): layout.beta}",
+        "{(0, None): 1.0, (1, 0): 1.0}",
+    ),
+    Mutant(
+        "masked never the full set",
+        "objectives/masked.py",
+        "* len(every)",
+        "* (len(every) - 1)",
+    ),
+    Mutant(
+        "tc with the full set and not the empty one",
+        "objectives/tc.py",
+        "given = ~every[row].T",
+        "given = every[row].T",
+    ),
+    Mutant(
+        "tc pays to the full set where it should to the prior",
+        "objectives/tc.py",
+        "layout.beta * ~empty}",
+        "layout.beta}",
+    ),
+    Mutant(
+        "tc pays to the prior always",
+        "objectives/tc.py",
+        "layout.beta * empty,",
+        "layout.beta,",
+    ),
+    Mutant(
+        "tc decodes what the subset says",
+        "objectives/tc.py",
+        "heads=torch.zeros_like(",
+        "heads=torch.ones_like(",
+    ),
+    Mutant(
+        "crmvae without its halves",
+        "objectives/crmvae.py",
+        "(1, 1, 1), 0.5)",
+        "(1, 1, 1), 1.0)",
+    ),
+    Mutant(
+        "crmvae over M",
+        "objectives/crmvae.py",
+        "1 / (count + 1))",
+        "1 / count)",
+    ),
+    Mutant(
+        "crmvae decodes the joint posterior alone",
+        "objectives/crmvae.py",
+        "torch.stack([0 * own, own], 1)",
+        "torch.stack([0 * own, 0 * own], 1)",
+    ),
+    Mutant(
+        "crmvae forgets the last modality's KL",
+        "objectives/crmvae.py",
+        "for term in range(1, count + 1)",
+        "for term in range(1, count)",
+    ),
+    Mutant(
+        "a link counted in every term",
+        "bound.py",
+        "F.pad(one, (0, 0, term, len(kl) - 1 - term))",
+        "one",
+    ),
+    Mutant(
+        "a KL between mixtures as the mean over pairs",
+        "mixture.py",
+        "return -(self.weight * near.logsumexp(0)).sum(0)",
+        "return (self.weight * (other.weight[:, None] * torch.stack(each)).sum(0)).sum(0)",
+    ),
+    Mutant(
+        "a KL between mixtures without the other's weights",
+        "mixture.py",
+        "torch.stack([w - kl for w, kl in",
+        "torch.stack([0 * w - kl for w, kl in",
     ),
     Mutant(
         "a modality's weight ignored",
