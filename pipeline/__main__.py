@@ -23,6 +23,7 @@ try:
     from models.params import VAEParams
     from pipeline import params, presets
     from pipeline.running import stage
+    from pipeline.study import ROOT, STUDIES
     from scenegen.dataset import MODALITIES
     from scenegen.executors import available_cores
 except ModuleNotFoundError as missing:
@@ -61,14 +62,16 @@ def preset(options: Options) -> None:
     """Write a named set of values into params.yaml."""
     stage.device()  # what `make NAME` runs next would refuse them
     stage.workers()
-    kept = presets.apply(options.name)
-    print(f"params.yaml now holds preset {options.name}: {presets.about(options.name)}")
-    print("`dvc params diff` shows what is new, `dvc repro` runs it.")
+    study = STUDIES[options.study]
+    kept = presets.apply(options.name, study)
+    about = presets.about(options.name, study.presets)
+    print(f"{study.params} now holds preset {options.name}: {about}")
+    print(f"`dvc params diff` shows what is new, `{study.again}` runs it.")
     if kept:
         print(
             "Not part of the preset, so left as you have set them: "
             f"{stage.cut(', '.join(kept), 1000)}.\n"
-            "`git checkout params.yaml` undoes all edits since the last commit."
+            f"`git checkout {study.params}` undoes all edits since the last commit."
         )
 
 
@@ -81,9 +84,9 @@ def check(options: Options) -> None:
     stage.device()
     stage.workers()
     if options.dvc:
-        from pipeline.running import grid
+        from pipeline.running import record
 
-        grid.need_dvc()
+        record.need_dvc()
     print("params.yaml is valid")
 
 
@@ -98,16 +101,16 @@ def preview(options: Options) -> None:
 
 def stages(options: Options) -> None:
     """Bring the stages of a subcommand up to date through DVC."""
-    from pipeline.running import grid
+    from pipeline.running import record
 
-    grid.need_dvc()
+    record.need_dvc()
     environment = stage.environment()
     if "workers" in options:
         environment["WORKERS"] = str(options.workers)
         stage.workers(environment)
     if "scheduler" in options:
         environment["SCENEGEN_SCHEDULER"] = options.scheduler
-    command = ["dvc", *grid.WAITING, "repro", *STAGES[options.command]]
+    command = ["dvc", *record.WAITING, "repro", *STAGES[options.command]]
     print(f"$ {' '.join(command)}", flush=True)
     # In this process's place, so that Ctrl-C is DVC's and the stage's alone.
     os.execve(sys.executable, [sys.executable, "-m", *command], environment)
@@ -115,7 +118,7 @@ def stages(options: Options) -> None:
 
 def train(options: Options) -> None:
     """Run all stale trainings and scores, several at once, then what is made of them."""
-    from pipeline.running import grid
+    from pipeline.running.train import train as run
 
     with contextlib.ExitStack() as stack:
         executor = None
@@ -127,28 +130,31 @@ def train(options: Options) -> None:
             except RenderError as error:
                 stage.fail(str(error))
             stack.callback(disconnect)
-        grid.train(_slots(options), executor)
+        run(STUDIES[options.study], _slots(options), executor)
 
 
 def study(options: Options) -> None:
     """Train and score everything without DVC and Blender."""
-    from pipeline.running import grid
+    from pipeline.running import without_dvc
 
     minutes = vars(options).get("minutes")
-    grid.study(_slots(options), None if minutes is None else 60 * minutes)
+    seconds = None if minutes is None else 60 * minutes
+    without_dvc.train(STUDIES[options.study], _slots(options), seconds)
 
 
 def adopt(options: Options) -> None:
     """Take over what a study did on another machine."""
-    from pipeline.running import grid
+    from pipeline.running import without_dvc
 
-    grid.adopt(options.record)
+    study = STUDIES[options.study]
+    record = vars(options).get("record", without_dvc.record_of(study))
+    without_dvc.adopt(study, record)
 
 
 def _slots(options: Options) -> int:
     """Stages at once: as asked for, else as many trainings as the cores hold."""
     if "jobs" not in options:
-        threads = stage.section("vae", VAEParams).training.threads
+        threads = STUDIES[options.study].section("vae", VAEParams).training.threads
         return max(len(available_cores()) // threads, 1)
     return int(options.jobs)
 
@@ -167,15 +173,11 @@ def export(options: Options) -> None:
 
 def status(options: Options) -> None:
     """Show what is done, stale, running and left, and about how long the rest takes."""
-    from dvc.exceptions import DvcException
-
     from pipeline.running.status import look, table
 
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `status | head` ends without a word
-    try:
-        print(table(look()))
-    except DvcException as error:
-        stage.fail(stage.cut(str(error), 500))
+    study = STUDIES[options.study]
+    print(table(study, look(study)))
 
 
 def readme(options: Options) -> None:
@@ -214,7 +216,8 @@ def _parser() -> argparse.ArgumentParser:
 
     one = add("preset", preset, "write a named set of values into params.yaml", "preset smoke")
     told = "; ".join(f"{name}: {presets.about(name).rstrip('.')}" for name in presets.names())
-    one.add_argument("name", choices=presets.names(), help=told)
+    one.add_argument("name", help=f"{told}; another study has its own")
+    _add_study(one)
     one = add("preview", preview, "render a contact sheet with the present params", "preview")
     one.add_argument(
         "--scene", type=_least(0), default=0, metavar="NUMBER", help="first scene shown, 0 or more"
@@ -236,6 +239,7 @@ def _parser() -> argparse.ArgumentParser:
         help="render on the Dask cluster whose scheduler is there (default: on this machine)",
     )
     one = add("train", train, "do what `dvc repro` does, trainings and scores at once", "train")
+    _add_study(one)
     _add_jobs(one)
     one.add_argument(
         "--scheduler",
@@ -246,6 +250,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     what = "train and score everything from the shards alone, without DVC and Blender"
     one = add("study", study, what, "study --jobs 8 --minutes 30")
+    _add_study(one)
     _add_jobs(one)
     one.add_argument(
         "--minutes",
@@ -255,8 +260,9 @@ def _parser() -> argparse.ArgumentParser:
         "(default: never)",
     )
     one = add("adopt", adopt, "take over what a study did on another machine", "adopt")
+    _add_study(one)
     one.add_argument(
-        "--record", type=Path, default=Path("data/study.json"), help="the study's record"
+        "--record", type=Path, default=argparse.SUPPRESS, help="default: study.json in its data"
     )
     add("score", stages, "score every trained model (and train what is not)", "score")
     add(
@@ -271,7 +277,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--modality", choices=MODALITIES, default="image", help="whose pictures and boxes"
     )
-    add("status", status, "what is done, stale, running and left, and the time left", "status")
+    what = "what is done, stale, running and left, and the time left"
+    _add_study(add("status", status, what, "status"))
     what = "validate params.yaml, DEVICE, WORKERS and the code of the cells"
     one = add("check", check, what, "check")
     one.add_argument("--dvc", action="store_true", help="also that DVC can work in this folder")
@@ -288,6 +295,10 @@ def _least(least: int, kind: type[int] | type[float] = int) -> Callable[[str], f
         return value
 
     return number
+
+
+def _add_study(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--study", choices=STUDIES, default=ROOT.name, help="which one")
 
 
 def _add_jobs(one: argparse.ArgumentParser) -> None:

@@ -87,19 +87,12 @@ def checked(
     }
 
 
-def write_checked(
-    folder: Path,
-    definition: Path,
-    cells: Mapping[str, Cell],
-    detectors: Mapping[str, str] | None = None,
-) -> None:
+def write_checked(folder: Path, contents: Mapping[str, bytes]) -> None:
     """Write what is `checked` into a folder; a file stays as it is while its content does.
 
     All else in the folder goes, whatever it is; folders stay.
     """
-    wanted = {
-        folder / name: content for name, content in checked(definition, cells, detectors).items()
-    }
+    wanted = {folder / name: content for name, content in contents.items()}
     for path in [folder, *folder.rglob("*")]:
         if not (path.is_file() if path in wanted else path.is_dir()):
             remove(path)

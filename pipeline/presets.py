@@ -12,19 +12,19 @@ from typing import Any
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.comments import CommentedMap
 
-from pipeline.running.stage import PARAMS, fail, read_params, shown, write_bytes
+from base.files import write_bytes
+from pipeline.running.params import fail, read_params, shown
+from pipeline.study import ROOT, Study
 
-__all__ = ["FOLDER", "about", "apply", "names", "render"]
-
-FOLDER = Path(__file__).parent / "presets"
+__all__ = ["about", "apply", "names", "render"]
 
 
-def names(folder: Path = FOLDER) -> list[str]:
+def names(folder: Path = ROOT.presets) -> list[str]:
     """The presets there are."""
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
-def about(preset: str, folder: Path = FOLDER) -> str:
+def about(preset: str, folder: Path = ROOT.presets) -> str:
     """What a preset is for: the comment at the head of its file."""
     lines = (folder / f"{preset}.yaml").read_text("utf-8", "replace").splitlines()
     return " ".join(line[2:] for line in itertools.takewhile(lambda x: x.startswith("# "), lines))
@@ -44,7 +44,7 @@ def _overlay(into: CommentedMap, values: dict[str, Any], preset: str, key: str =
             into[name] = value
 
 
-def render(preset: str, text: str, folder: Path = FOLDER) -> str:
+def render(preset: str, text: str, folder: Path = ROOT.presets) -> str:
     """`text` of a params.yaml with the values of `preset`; comments and order stay."""
     path = folder / f"{preset}.yaml"
     if not path.exists():
@@ -61,16 +61,17 @@ def render(preset: str, text: str, folder: Path = FOLDER) -> str:
     return out.getvalue()
 
 
-def apply(preset: str, path: Path = PARAMS, folder: Path = FOLDER) -> list[str]:
-    """Write the values of `preset` into params.yaml, whole or not at all.
+def apply(preset: str, study: Study = ROOT) -> list[str]:
+    """Write the values of `preset` into a study's params.yaml, whole or not at all.
 
     Returns:
         The keys whose values differ from the last commit's and that no preset sets: hand edits,
         which stay.
     """
-    edited = _edited(read_params(path), path, folder)
+    path = study.params
+    edited = _edited(read_params(path), path, study.presets)
     text = path.read_text(encoding="utf-8")
-    write_bytes(path, render(preset, text, folder).encode())
+    write_bytes(path, render(preset, text, study.presets).encode())
     return edited
 
 

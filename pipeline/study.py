@@ -97,6 +97,11 @@ class Study:
         return self.home / "dvc.yaml"
 
     @property
+    def presets(self) -> Path:
+        """A file of values for each preset."""
+        return FOLDER / self.name / "presets"
+
+    @property
     def results(self) -> Path:
         """Tables, scores, pictures and the page, which are kept in git."""
         return self.home / "results"
@@ -151,9 +156,15 @@ class Study:
         """The cells, by name, and the seeds; one line per mistake and exit code 2."""
         return self.section("grid", stage.Runs).model_dump()
 
-    def running(self, name: str, kept: Callable[[], str]) -> AbstractContextManager[None]:
+    def running(
+        self, name: str, kept: Callable[[], str], onward: str | None = None
+    ) -> AbstractContextManager[None]:
         """One run of the study's stage `name`, as `stage.running`."""
-        return stage.running(self.scope + name, kept, self.again, self.params)
+        return stage.running(self.scope + name, kept, onward or self.again, self.params)
+
+    def note(self, name: str) -> dict[str, Any] | None:
+        """What the last run of a stage noted of itself, as `stage.read_run`."""
+        return stage.read_run(stage.RUNS / f"{self.scope}{name}.json")
 
     def read(self, path: Path, how: Callable[[Path], Found]) -> Found:
         """As `stage.read`, of what this study's stages write."""

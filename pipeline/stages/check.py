@@ -21,12 +21,12 @@ from base import lockfile
 from base.files import explained
 from models.params import Cell
 from pipeline import params
-from pipeline.cells import write_checked
+from pipeline.cells import checked, write_checked
 from pipeline.running.stage import PARAMS, fail
 from scenegen.params import SceneParams
 from scenegen.sight import blind_sensor
 
-__all__ = ["check_sensors", "looked_up", "main"]
+__all__ = ["check_sensors", "looked_up", "main", "wanted"]
 
 FOLDER, DEFINITION = Path("data/checked"), Path("dvc.yaml")
 
@@ -45,11 +45,16 @@ def looked_up(config: params.Params) -> tuple[dict[str, Cell], dict[str, str]]:
     return {**config.grid.cells, "unimodal": config.grid.unimodal}, kinds
 
 
-def main() -> None:
-    """Check params.yaml, then write files that change only if what they stand for does."""
+def wanted() -> dict[str, bytes]:
+    """What it writes: file below `FOLDER` -> content, which changes if what it stands for does."""
     config = params.load()
     check_sensors(config.scenes)
-    write_checked(FOLDER, DEFINITION, *looked_up(config))
+    return checked(DEFINITION, *looked_up(config))
+
+
+def main() -> None:
+    """Check params.yaml, then write what the other stages depend on."""
+    write_checked(FOLDER, wanted())
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pydantic import model_validator
 from base import lockfile
 from base.params import Section
 from models.params import VAEParams
-from pipeline.cells import GridParams, check_cells, write_checked
+from pipeline.cells import GridParams, check_cells, checked, write_checked
 from studies.cub import CUB
 from studies.cub.params import (
     CCAParams,
@@ -23,7 +23,7 @@ from studies.cub.params import (
     TextParams,
 )
 
-__all__ = ["Params", "main"]
+__all__ = ["Params", "main", "wanted"]
 
 MODALITIES = ("image", "text")
 
@@ -55,11 +55,15 @@ class Params(Section):
         return self
 
 
+def wanted() -> dict[str, bytes]:
+    """What it writes: file below the folder of what is checked -> content."""
+    grid = CUB.load(Params).grid
+    return checked(CUB.definition, {**grid.cells, "unimodal": grid.unimodal})
+
+
 def main() -> None:
     """Check the params, then write what the other stages depend on."""
-    grid = CUB.load(Params).grid
-    cells = {**grid.cells, "unimodal": grid.unimodal}
-    write_checked(CUB.data / "checked", CUB.home / "dvc.yaml", cells)
+    write_checked(CUB.checked, wanted())
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ from pydantic import model_validator
 from base import lockfile
 from base.params import Section
 from models.params import VAEParams
-from pipeline.cells import GridParams, check_cells, write_checked
+from pipeline.cells import GridParams, check_cells, checked, write_checked
 from studies.mnist_svhn import MNIST_SVHN
 from studies.mnist_svhn.params import ClassifierParams, DataParams, ReportParams, ScoreParams
 
-__all__ = ["Params", "main"]
+__all__ = ["Params", "main", "wanted"]
 
 MODALITIES = ("mnist", "svhn")
 
@@ -40,11 +40,15 @@ class Params(Section):
         return self
 
 
+def wanted() -> dict[str, bytes]:
+    """What it writes: file below the folder of what is checked -> content."""
+    grid = MNIST_SVHN.load(Params).grid
+    return checked(MNIST_SVHN.definition, {**grid.cells, "unimodal": grid.unimodal})
+
+
 def main() -> None:
     """Check the params, then write what the other stages depend on."""
-    grid = MNIST_SVHN.load(Params).grid
-    cells = {**grid.cells, "unimodal": grid.unimodal}
-    write_checked(MNIST_SVHN.data / "checked", MNIST_SVHN.home / "dvc.yaml", cells)
+    write_checked(MNIST_SVHN.checked, wanted())
 
 
 if __name__ == "__main__":

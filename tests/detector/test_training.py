@@ -26,7 +26,7 @@ from tests.detector.drawn import CLASSES, SMALL, draw, truth
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-PRESET = YAML(typ="safe").load(ROOT / "pipeline/presets/paper.yaml")
+PRESET = YAML(typ="safe").load(ROOT / "studies/shapes3d/presets/paper.yaml")
 TINY = SMALL.model_copy(update={"width_multiple": 0.0625, "image_size": 32, "epochs": 3})
 
 RUN = """

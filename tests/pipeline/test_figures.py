@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline import presets
 from pipeline.reporting import figures
 from pipeline.reporting.figures import Line, Point, Style, Survival
+from pipeline.study import ROOT
 
 SVG = ElementTree.Element
 
@@ -83,7 +83,7 @@ def test_methods_differ_in_colour_by_fusion_and_in_shape_by_objective() -> None:
 
 
 def test_all_cells_of_the_grid_look_different() -> None:
-    preset = YAML(typ="safe").load((presets.FOLDER / "grid.yaml").read_text())
+    preset = YAML(typ="safe").load((ROOT.presets / "grid.yaml").read_text())
     cells = {
         name: (cell["fusion"], cell["objective"]) for name, cell in preset["grid"]["cells"].items()
     }

@@ -21,7 +21,9 @@ import pytest
 from safetensors.numpy import load
 
 from base.process import SIGNALS, listen
-from pipeline.running import grid, stage
+from pipeline.running import stage, status
+from pipeline.running.patience import patient
+from pipeline.study import ROOT as SHAPES
 from scenegen.manifest import read_manifest
 from tests.conftest import ROOT, run
 from tests.pipeline.test_stages import change
@@ -144,7 +146,7 @@ def test_an_interrupted_score_or_report_says_what_is_kept(
     lock = project / f".cache/runs/{name}.lock"
     lock.unlink(missing_ok=True)
     change(project, "score.samples", 100_000)
-    scoring = start(project, "python", "-m", *f"pipeline.{command}".split())
+    scoring = start(project, "python", "-m", *f"pipeline.stages.{command}".split())
     shown = interrupt_when(scoring, lock.exists, signal.SIGINT)
     assert scoring.returncode == 130
     assert f"{name}: interrupted; {kept}" in shown
@@ -266,7 +268,7 @@ def test_a_signal_waits_until_a_stage_is_recorded() -> None:
         written = []
 
         def record() -> None:
-            with grid._patient():
+            with patient():
                 signal.raise_signal(signal.SIGTERM)
                 written.append("all of it")
 
@@ -309,7 +311,7 @@ with stage.running("render", lambda: "all is kept"):
 def test_a_missing_shard_is_one_line(project: Path, command: str) -> None:
     shard = next((project / "data/shapes3d").glob("*.npy"))
     shard.unlink()
-    done = run(project, "python", "-m", *f"pipeline.{command}".split(), check=False)
+    done = run(project, "python", "-m", *f"pipeline.stages.{command}".split(), check=False)
     assert done.returncode == 2
     assert done.stderr.strip() == (
         f"{shard.relative_to(project)} is missing; render anew. "
@@ -470,8 +472,6 @@ def test_a_stage_that_runs_on_refuses_another(
 
 
 def test_status_sees_what_runs(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.running import status
-
     monkeypatch.chdir(project)
     change(project, "vae.training.steps", 4000)
     curve = project / "data/curves/poe-none-0/plots/metrics/loss.tsv"
@@ -480,7 +480,7 @@ def test_status_sees_what_runs(project: Path, monkeypatch: pytest.MonkeyPatch) -
     found: list[status.Entry] = []
 
     def seen() -> bool:
-        found[:] = [e for e in status.look() if e.name == "train_vae@poe-none-0"]
+        found[:] = [e for e in status.look(SHAPES) if e.name == "train_vae@poe-none-0"]
         return found[0].state == "running" and "step" in found[0].note
 
     interrupt_when(training, seen, signal.SIGINT)

@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 
 from models.params import Cell
 from pipeline import params, presets
+from pipeline.running import params as running_params
 from pipeline.running import stage
 from scenegen.camera import camera_to_world
 from scenegen.geometry import centre_height
@@ -150,13 +151,18 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 @pytest.mark.parametrize("read", [params.load, partial(presets.apply, "smoke")])
 def test_a_broken_file_is_one_line_and_stays(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, read: Callable[[Path], Any]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    read: Callable[[], Any],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     content, said = BROKEN[name]
-    path = tmp_path / "params.yaml"
+    path = Path("params.yaml")
     path.write_bytes(content)
     with pytest.raises(SystemExit) as stop:
-        read(path)
+        read()
     told = capsys.readouterr().err
     assert stop.value.code == 2
     assert told.startswith(f"{path}: {said}")
@@ -186,8 +192,8 @@ def test_of_many_mistakes_the_first_are_told(
     with pytest.raises(SystemExit):
         params.load(path)
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == stage.MISTAKES + 1
-    assert lines[-1] == f"{path}: {1000 - stage.MISTAKES} more mistakes"
+    assert len(lines) == running_params.MISTAKES + 1
+    assert lines[-1] == f"{path}: {1000 - running_params.MISTAKES} more mistakes"
 
 
 @pytest.mark.slow

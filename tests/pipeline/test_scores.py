@@ -339,7 +339,7 @@ def test_a_killed_score_goes_on_and_ends_in_the_same_bytes(project: Path, stage:
     before = [path.read_bytes() for path in outputs]
     for path in outputs:
         path.unlink()
-    command = [sys.executable, "-m", f"pipeline.{stage}", "moe-none-0"]
+    command = [sys.executable, "-m", f"pipeline.stages.{stage}", "moe-none-0"]
     first = subprocess.Popen(
         command, cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

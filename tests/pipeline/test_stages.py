@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from base import code
 from models.params import Cell
-from pipeline.cells import write_checked
+from pipeline.cells import checked, write_checked
 from pipeline.running import stage
 from tests.conftest import ROOT, run
 
@@ -225,7 +225,7 @@ def test_rendering_knows_no_torch_and_training_no_blender() -> None:
         ("score", "bpy"),
         ("report", "torch"),
     ):
-        code = f"import sys, pipeline.{module}; sys.exit({foreign!r} in sys.modules)"
+        code = f"import sys, pipeline.stages.{module}; sys.exit({foreign!r} in sys.modules)"
         assert run(ROOT, "python", "-c", code, check=False).returncode == 0, module
 
 
@@ -258,7 +258,7 @@ def test_a_check_puts_right_whatever_is_in_its_folder(
     folder, cells = tmp_path / "checked", {"a": Cell()}
 
     def found() -> dict[str, bytes]:
-        write_checked(folder, Path("dvc.yaml"), cells)
+        write_checked(folder, checked(Path("dvc.yaml"), cells))
         files = [path for path in folder.rglob("*") if not path.is_dir()]
         return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 

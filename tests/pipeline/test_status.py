@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
 from pipeline.running import stage, status
-from tests.conftest import clone, run, shipped
+from pipeline.study import ROOT as SHAPES
+from tests.conftest import clone, run
 from tests.pipeline.test_stages import change
 
 _watched: list[Counter[Path]] = []
@@ -36,7 +36,7 @@ def _hook() -> Iterator[None]:
 def opened() -> tuple[Counter[Path], list[status.Entry]]:
     """How often each file is opened by one look, DVC's own share included."""
     _watched.append(Counter())
-    found = status.look()
+    found = status.look(SHAPES)
     return _watched.pop(), found
 
 
@@ -56,10 +56,10 @@ def test_no_file_is_read_once_a_stage(
     """A clone has the records of a run and none of its data: all times are needed."""
     project = committed(smoke, tmp_path / "project")
     monkeypatch.chdir(project)
-    status.look()  # DVC remembers the digests of files that it has seen
+    status.look(SHAPES)  # DVC remembers the digests of files that it has seen
     few, some = opened()
     change(project, "grid.seeds", [0, 1, 2])
-    status.look()
+    status.look(SHAPES)
     many, all_ = opened()
     assert len(all_) > 2 * len(some)
     assert {e.seconds is None for e in all_ if e.group == "train_vae"} == {False}
@@ -73,41 +73,19 @@ def test_no_file_is_read_once_a_stage(
 
 
 @pytest.mark.slow
-def test_a_fresh_clone_has_all_of_it_left_and_an_estimate_for_each(
+def test_a_fresh_clone_has_all_of_it_left_and_an_estimate_for_trainings(
     smoke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = committed(smoke, tmp_path / "project")
     monkeypatch.chdir(project)
-    found = status.look()
+    found = status.look(SHAPES)
     assert {e.state for e in found} == {"left"}
-    assert [e.name for e in found if e.seconds is None] == []
-    shown = status.table(found)
-    assert "?" not in shown
+    timed = {e.group for e in found if e.seconds is not None}
+    assert timed == {"train_detector", "train_unimodal", "train_vae"}
+    shown = status.table(SHAPES, found)
+    assert " + ? one after another" in shown
     assert "`dvc pull dvc.yaml` fetches them" in shown
     assert "if that fails: docs/guide/share.md" in shown
-
-
-@pytest.mark.parametrize(
-    ("name", "key", "value", "times"),
-    [
-        ("score@poe-none-0", "score.scenes", 50, 1 / 10),
-        ("score@poe-none-0", "score.subsets", "table", 9 / 24),
-        ("score_faults@poe-none-0", "score.faults.scenes", 200, 2),
-        ("score_faults@poe-none-0", "score.faults.kinds", ["noise"], 13 / 49),
-        ("score_faults@poe-none-0", "score.faults.severities", [0.5], 19 / 49),
-        ("render", "scenes.count", 1000, 1000 / 17729),
-        ("report", "grid.cells", {"poe-none": {"fusion": "poe", "objective": "none"}}, 1 / 6),
-    ],
-)
-def test_an_estimate_grows_with_the_work(name: str, key: str, value: object, times: float) -> None:
-    params = YAML(typ="safe").load(shipped("params.yaml"))
-    before = status._work(name, params)
-    *parents, leaf = key.split(".")
-    section = params
-    for parent in parents:
-        section = section[parent]
-    section[leaf] = value
-    assert status._work(name, params) == pytest.approx(times * before)
 
 
 @pytest.mark.slow
@@ -117,10 +95,10 @@ def test_a_look_waits_while_dvc_writes_its_lock(
     project = clone(tmp_path / "project")
     monkeypatch.chdir(project)
     whole = Path("dvc.lock").read_bytes()
-    expected = status.look()
+    expected = status.look(SHAPES)
     Path("dvc.lock").write_bytes(whole[: len(whole) // 2])
     threading.Timer(1.0, Path("dvc.lock").write_bytes, (whole,)).start()
-    assert status.look() == expected
+    assert status.look(SHAPES) == expected
 
 
 @pytest.mark.slow
@@ -131,7 +109,7 @@ def test_a_lock_that_cannot_be_read_is_one_line(
     monkeypatch.chdir(clone(tmp_path / "project"))
     Path("dvc.lock").write_text(f"<<<<<<< mine\n{Path('dvc.lock').read_text()}")
     with pytest.raises(SystemExit) as stop:
-        status.look()
+        status.look(SHAPES)
     assert stop.value.code == 2
     assert re.fullmatch(r"status: .*dvc\.lock.*\n", capsys.readouterr().err)
 
@@ -169,7 +147,7 @@ def test_damaged_results_and_notes_leave_times_out(
     for file in Path("results/models").glob("*.json"):
         file.write_text("{")
         (stage.RUNS / f"train_vae@{file.stem}.json").write_text("[]")
-    assert {e.seconds for e in status.look() if e.group == "train_vae"} == {None}
+    assert {e.seconds for e in status.look(SHAPES) if e.group == "train_vae"} == {None}
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ def studies_smoke(
         project = clone(folder / "project")
         name = f"studies/{folder.name}/params.yaml"
         (project / name).write_text(shipped(name))
-        run(project, "python", "-m", "studies", "preset", folder.name, "smoke")
+        run(project, "python", "-m", "pipeline", "preset", "smoke", "--study", folder.name)
         run(project, "dvc", "repro", f"studies/{folder.name}/dvc.yaml")
 
     def both(folder: Path) -> None:

@@ -17,8 +17,8 @@ from safetensors import safe_open
 
 from models.params import Cell
 from pipeline import presets
+from pipeline.__main__ import main
 from pipeline.study import OTHERS
-from studies.__main__ import main as studies_command
 from studies.cub.paper import TABLE as TABLE2
 from studies.mnist_svhn.paper import TABLE as TABLE1
 from tests.conftest import ROOT, clone, run, shipped
@@ -126,7 +126,8 @@ def test_stale_scores_run_side_by_side_and_are_recorded(
     text = params.read_text()
     assert "  samples: 200 " in text
     params.write_text(text.replace("  samples: 200 ", "  samples: 100 "))
-    said = run(folder, "python", "-m", "studies", "train", "mnist_svhn", "--jobs", "3").stdout
+    command = ("python", "-m", "pipeline", "train", "--study", "mnist_svhn", "--jobs", "3")
+    said = run(folder, *command).stdout
     # No score and no training is DVC's to run: they were, beside each other, and are recorded.
     ran = re.findall(r"Running stage '.*:(.+)'", said)
     assert ran == ["check", "report"]
@@ -169,10 +170,9 @@ def test_every_preset_makes_valid_params(tmp_path: Path, study: str, preset: str
     text = shipped(f"studies/{study}/params.yaml")
     (home / "params.yaml").write_text(text)
     (home / "dvc.yaml").write_text(shipped(f"studies/{study}/dvc.yaml"))
-    (home / "presets").symlink_to(ROOT / f"studies/{study}/presets")
     (tmp_path / "models").symlink_to(ROOT / "models")
     path = {"PYTHONPATH": str(ROOT)}
-    run(tmp_path, "python", "-m", "studies", "preset", study, preset, **path)
+    run(tmp_path, "python", "-m", "pipeline", "preset", preset, "--study", study, **path)
     run(tmp_path, "python", "-m", f"studies.{study}.check", **path)
     assert (preset == "default") == ((home / "params.yaml").read_text() == text)
 
@@ -196,17 +196,16 @@ def test_a_hand_edit_that_no_preset_sets_is_named(
 ) -> None:
     name = "studies/mnist_svhn/params.yaml"
     (tmp_path / "studies/mnist_svhn").mkdir(parents=True)
-    (tmp_path / "studies/mnist_svhn/presets").symlink_to(ROOT / "studies/mnist_svhn/presets")
     (tmp_path / name).write_text(shipped(name))
     monkeypatch.chdir(tmp_path)
     for command in (("init", "-q"), ("add", name), ("-c", "user.name=a", "-c", "user.email=a@b",
                     "commit", "-qm", "params")):  # fmt: skip
         run(tmp_path, "git", *command)
-    studies_command(["preset", "mnist_svhn", "paper"])
+    main(["preset", "paper", "--study", "mnist_svhn"])
     assert "left as you have set them" not in capsys.readouterr().out
     edited = (tmp_path / name).read_text().replace("logit_scale: 16.0", "logit_scale: 8.0")
     (tmp_path / name).write_text(edited)
-    studies_command(["preset", "mnist_svhn", "smoke"])
+    main(["preset", "smoke", "--study", "mnist_svhn"])
     assert "left as you have set them: vae.network.logit_scale." in capsys.readouterr().out
     assert "logit_scale: 8.0" in (tmp_path / name).read_text()
 
