@@ -195,6 +195,9 @@ def readme(options: Options) -> None:
 # --- the command line --------------------------------------------------------------------------
 
 
+Add = Callable[[str, Run, str, str], argparse.ArgumentParser]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipeline",
@@ -214,40 +217,28 @@ def _parser() -> argparse.ArgumentParser:
         one.set_defaults(run=run)
         return one
 
+    _add_any_studys(add)
+    _add_scenes(add)
+    add("score", stages, "score every trained model (and train what is not)", "score")
+    what = "write the tables, the pictures and results/report.html (and run what they still lack)"
+    add("report", stages, what, "report")
+    what = "validate params.yaml, DEVICE, WORKERS and the code of the cells"
+    one = add("check", check, what, "check")
+    one.add_argument("--dvc", action="store_true", help="also that DVC can work in this folder")
+    add("readme", readme, "copy the committed table into README.md", "readme")
+    return parser
+
+
+def _add_any_studys(add: Add) -> None:
+    """The commands that work on any study."""
     one = add("preset", preset, "write a named set of values into params.yaml", "preset smoke")
     told = "; ".join(f"{name}: {presets.about(name).rstrip('.')}" for name in presets.names())
     one.add_argument("name", help=f"{told}; another study has its own")
     _add_study(one)
-    one = add("preview", preview, "render a contact sheet with the present params", "preview")
-    one.add_argument(
-        "--scene", type=_least(0), default=0, metavar="NUMBER", help="first scene shown, 0 or more"
-    )
-    one.add_argument("--scenes", type=_least(1), default=8, help="how many scenes, 1 or more")
-    one.add_argument("--out", type=Path, default=Path("data/preview.png"), help="PNG file to write")
-    one = add("render", stages, "render the scenes that are missing", "render --workers 8")
-    one.add_argument(
-        "--workers",
-        type=_least(1),
-        default=argparse.SUPPRESS,
-        metavar="PROCESSES",
-        help="at once, here or on the cluster, 1 or more (default: WORKERS, else one per core)",
-    )
-    one.add_argument(
-        "--scheduler",
-        metavar="tcp://HOST:PORT",
-        default=argparse.SUPPRESS,
-        help="render on the Dask cluster whose scheduler is there (default: on this machine)",
-    )
     one = add("train", train, "do what `dvc repro` does, trainings and scores at once", "train")
     _add_study(one)
     _add_jobs(one)
-    one.add_argument(
-        "--scheduler",
-        metavar="tcp://HOST:PORT",
-        default=argparse.SUPPRESS,
-        help="on the Dask cluster whose scheduler is there, over a file system that it shares "
-        "(default: on this machine)",
-    )
+    _add_scheduler(one)
     what = "train and score everything from the shards alone, without DVC and Blender"
     one = add("study", study, what, "study --jobs 8 --minutes 30")
     _add_study(one)
@@ -264,26 +255,33 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--record", type=Path, default=argparse.SUPPRESS, help="default: study.json in its data"
     )
-    add("score", stages, "score every trained model (and train what is not)", "score")
-    add(
-        "report",
-        stages,
-        "write the tables, the pictures and results/report.html (and run what they still lack)",
-        "report",
+    what = "what is done, stale, running and left, and the time left"
+    _add_study(add("status", status, what, "status"))
+
+
+def _add_scenes(add: Add) -> None:
+    """The commands about rendered scenes."""
+    one = add("preview", preview, "render a contact sheet with the present params", "preview")
+    one.add_argument(
+        "--scene", type=_least(0), default=0, metavar="NUMBER", help="first scene shown, 0 or more"
     )
+    one.add_argument("--scenes", type=_least(1), default=8, help="how many scenes, 1 or more")
+    one.add_argument("--out", type=Path, default=Path("data/preview.png"), help="PNG file to write")
+    one = add("render", stages, "render the scenes that are missing", "render --workers 8")
+    one.add_argument(
+        "--workers",
+        type=_least(1),
+        default=argparse.SUPPRESS,
+        metavar="PROCESSES",
+        help="at once, here or on the cluster, 1 or more (default: WORKERS, else one per core)",
+    )
+    _add_scheduler(one)
     one = add("export", export, "copy the scenes into another format", "export coco /tmp/coco")
     one.add_argument("format", choices=["coco", "yolo", "hf", "webdataset"], help="which one")
     one.add_argument("out", type=Path, help="folder to write into")
     one.add_argument(
         "--modality", choices=MODALITIES, default="image", help="whose pictures and boxes"
     )
-    what = "what is done, stale, running and left, and the time left"
-    _add_study(add("status", status, what, "status"))
-    what = "validate params.yaml, DEVICE, WORKERS and the code of the cells"
-    one = add("check", check, what, "check")
-    one.add_argument("--dvc", action="store_true", help="also that DVC can work in this folder")
-    add("readme", readme, "write the table of results/ into README.md", "readme")
-    return parser
 
 
 def _least(least: int, kind: type[int] | type[float] = int) -> Callable[[str], float]:
@@ -308,6 +306,16 @@ def _add_jobs(one: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         metavar="STAGES",
         help="at once, 1 or more (default: as many trainings as the cores hold)",
+    )
+
+
+def _add_scheduler(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "--scheduler",
+        metavar="tcp://HOST:PORT",
+        default=argparse.SUPPRESS,
+        help="on the Dask cluster whose scheduler is there, over a file system that it shares "
+        "(default: on this machine)",
     )
 
 

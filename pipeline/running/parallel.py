@@ -92,7 +92,7 @@ def _reason(code: int, log: Path) -> str:
 def run(
     jobs: list[Job],
     slots: int,
-    finished: Callable[[Job], str | None],
+    finished: Callable[[Job, Callable[[], None]], str | None],
     *,
     executor: cf.Executor | None = None,
     seconds: float | None = None,
@@ -103,8 +103,8 @@ def run(
     A job that fails costs the jobs that need it, and no others.
 
     Args:
-        finished: called with each job that succeeded, one at a time; what it returns, if
-            anything, is why the job counts as failed after all.
+        finished: called with each job that succeeded, one at a time, and what closes `held`
+            early; what it returns, if anything, is why the job counts as failed after all.
         executor: where commands run, on a file system that it shares; by default this machine.
         seconds: stop after this long; what runs then is interrupted and keeps its checkpoint.
         held: what is open while a job runs; one that does not open costs the job.
@@ -142,7 +142,7 @@ class _Run:
         jobs: list[Job],
         slots: int,
         submit: Callable[..., cf.Future[int]],
-        finished: Callable[[Job], str | None],
+        finished: Callable[[Job, Callable[[], None]], str | None],
         held: Callable[[Job], contextlib.AbstractContextManager[Any]],
         holding: contextlib.ExitStack,
         bar: Progress,
@@ -182,7 +182,7 @@ class _Run:
         error = "the cluster is lost" if future.cancelled() else future.exception()
         with held:  # until it is recorded
             if error is None and future.result() == 0:
-                if trouble := self._finished(job):
+                if trouble := self._finished(job, held.close):
                     self._fail(job, trouble)
                 else:
                     self._outcome.done.append(job.name)

@@ -46,13 +46,11 @@ def _overlap(one: str, other: str) -> bool:
     return (one + "/").startswith(other + "/") or (other + "/").startswith(one + "/")
 
 
-def lookup(values: Any, key: str) -> Any:
-    """What params hold under a dotted key.
-
-    Raises:
-        KeyError, TypeError: nothing.
-    """
+def lookup(values: Any, key: str, *default: Any) -> Any:
+    """What params hold under a dotted key, or the default; a KeyError without one."""
     for part in key.split("."):
+        if default and not (isinstance(values, Mapping) and part in values):
+            return default[0]
         values = values[part]
     return values
 

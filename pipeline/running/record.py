@@ -33,7 +33,7 @@ from dvc.utils.serialize import load_yaml
 from base import lockfile
 from pipeline.running.parallel import LOOK, BusyError
 from pipeline.running.patience import patient, told
-from pipeline.running.plan import Job
+from pipeline.running.plan import Job, lookup
 from pipeline.running.stage import environment, fail
 from pipeline.study import Study
 
@@ -273,7 +273,7 @@ class _Looks:
     def params(self, dep: ParamsDependency) -> list[str]:
         """The keys whose values are new or others; DVC's own look parses the file every time."""
         last = dep.hash_info.value or {}
-        return [k for k in dep.params if _value(self._values, k) != last.get(k, _ABSENT)]
+        return [k for k in dep.params if lookup(self._values, k, _ABSENT) != last.get(k, _ABSENT)]
 
 
 @contextlib.contextmanager
@@ -330,12 +330,3 @@ def _is_params(file: Output) -> bool:
 
 def _content(path: Path) -> bytes | None:
     return path.read_bytes() if path.exists() else None
-
-
-def _value(values: Any, key: str) -> Any:
-    """What params hold under a dotted key; `_ABSENT` if nothing."""
-    for part in key.split("."):
-        if not isinstance(values, Mapping) or part not in values:
-            return _ABSENT
-        values = values[part]
-    return values

@@ -137,37 +137,15 @@ def running(
     """
     with_params = read_params(path)  # a later edit is the next run's
     _refuse_other_code(name, path)
-    lock = RUNS / f"{name}.lock"
-    part = lock.with_suffix(".part.json")
-    before, began = 0.0, None
-
-    def record(to: Path) -> None:
-        """Of a note that cannot be written, an older one says what is no longer so."""
-        if began is None:
-            return
-        seconds = round(before + time.monotonic() - began, 2)
-        told = {"seconds": seconds, "params": with_params}
-        try:
-            write_bytes(to, as_json(told, default=str).encode())  # YAML has dates, too
-        except OSError as error:
-            print(f"{name}: {explained(error)}; how long it took is not noted", file=sys.stderr)
-            with suppress(OSError):
-                remove(to)
-
+    note = RUNS / f"{name}.json"
+    part = note.with_suffix(".part.json")
+    before, began = 0.0, math.inf
     try:
         before = _seconds(part, with_params)
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        listen()  # before the lock is there to be seen
-        with open(lock, "a", encoding="utf-8") as handle:
-            if not _locked(handle):
-                fail(f"{name}: already running in this folder; wait for it, or stop it first")
-            os.utime(handle.fileno())  # when it began
+        with _alone(name):
             began = time.monotonic()
-            lockfile.keep()
-            if parent := os.environ.get(PARENT):
-                end_with(int(parent))
             yield
-            record(RUNS / f"{name}.json")
+            _write_note(note, name, before + time.monotonic() - began, with_params)
             with suppress(OSError):  # the stage is done, whatever is not noted
                 part.unlink(missing_ok=True)
             lockfile.hand_over()
@@ -177,12 +155,38 @@ def running(
             if isinstance(error, OSError):  # a full disk, a file that is somebody else's
                 fail(f"{name}: {explained(error)}; {kept()}. To go on: {onward}")
             raise
-        record(part)
-        print(
-            f"{name}: interrupted; {kept()}. Finished stages are kept. To go on: {onward}",
-            file=sys.stderr,
-        )
+        if began < math.inf:
+            _write_note(part, name, before + time.monotonic() - began, with_params)
+        told = f"{name}: interrupted; {kept()}. Finished stages are kept. To go on: {onward}"
+        print(told, file=sys.stderr)
         raise SystemExit(130) from None
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """Hold a stage's lock; one line and exit code 2 if another run of it does."""
+    lock = RUNS / f"{name}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    listen()  # before the lock is there to be seen
+    with open(lock, "a", encoding="utf-8") as handle:
+        if not _locked(handle):
+            fail(f"{name}: already running in this folder; wait for it, or stop it first")
+        os.utime(handle.fileno())  # when it began
+        lockfile.keep()
+        if parent := os.environ.get(PARENT):
+            end_with(int(parent))
+        yield
+
+
+def _write_note(to: Path, name: str, seconds: float, params: dict[str, Any]) -> None:
+    """Of a note that cannot be written, an older one says what is no longer so."""
+    told = {"seconds": round(seconds, 2), "params": params}
+    try:
+        write_bytes(to, as_json(told, default=str).encode())  # YAML has dates, too
+    except OSError as error:
+        print(f"{name}: {explained(error)}; how long it took is not noted", file=sys.stderr)
+        with suppress(OSError):
+            remove(to)
 
 
 def _refuse_other_code(name: str, params: Path) -> None:

@@ -173,21 +173,14 @@ def _took(study: Study, item: Recorded, values: Mapping[str, Any]) -> float | No
             except (ValueError, KeyError, TypeError):
                 continue  # it is no training's, damaged, or being written
     if note := study.note(item.name):
-        return float(note["seconds"]) * _more(values, key, _count(note["params"], key))
+        return float(note["seconds"]) * _more(values, key, plan.lookup(note["params"], key, None))
     return None
 
 
 def _more(values: Mapping[str, Any], key: str, then: Any) -> float:
     """How many times the count under a key is what it was then; 1 where either is not known."""
-    now = _count(values, key)
+    now = plan.lookup(values, key, None)
     return now / then if now and then else 1.0
-
-
-def _count(values: Any, key: str) -> Any:
-    try:
-        return plan.lookup(values, key)
-    except (KeyError, TypeError):
-        return None
 
 
 def _progress(study: Study, item: Recorded, values: Mapping[str, Any]) -> tuple[float | None, str]:

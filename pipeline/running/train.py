@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures as cf
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 from pipeline.running import parallel, record
@@ -28,22 +27,14 @@ def train(study: Study, slots: int, executor: cf.Executor | None = None) -> None
     record.dvc("repro", *(f"{study.definition}:{name}" for name in first(study)))
     stale = record.stale(study)
     jobs = due(plan(study), lambda job: job.name in stale)
-    reserved: dict[str, contextlib.ExitStack] = {}
 
-    @contextlib.contextmanager
-    def held(job: Job) -> Iterator[None]:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(record.reserved(job))
-            reserved[job.name] = stack
-            yield
-
-    def finished(job: Job) -> str | None:
+    def finished(job: Job, release: Callable[[], None]) -> str | None:
         note = study.note(job.name)
         if note and (edited := _edited(job, note["params"], read_params(study.params))):
             return f"finished, but not recorded: {edited} in {study.params} was edited while it ran"
-        return record.record(f"{study.definition}:{job.name}", reserved[job.name].close)
+        return record.record(f"{study.definition}:{job.name}", release)
 
-    outcome = parallel.run(jobs, slots, finished, executor=executor, held=held)
+    outcome = parallel.run(jobs, slots, finished, executor=executor, held=record.reserved)
     if outcome.failed or outcome.left:
         parallel.report(outcome, f"To go on: {study.again}")
     else:
@@ -53,9 +44,4 @@ def train(study: Study, slots: int, executor: cf.Executor | None = None) -> None
 
 def _edited(job: Job, read: dict[str, Any], now: dict[str, Any]) -> str | None:
     """The first key of a job that is no longer what it was as the job began."""
-    for key in job.params:
-        with contextlib.suppress(KeyError, TypeError):  # it is gone
-            if lookup(read, key) == lookup(now, key):
-                continue
-        return key
-    return None
+    return next((k for k in job.params if lookup(read, k, None) != lookup(now, k, None)), None)

@@ -42,7 +42,7 @@ def train(study: Study, slots: int, seconds: float | None = None) -> None:
 
     What is done is kept in the record, so that a broken or timed-out run goes on.
     """
-    again = "python -m pipeline study"
+    again = f"python -m pipeline study --study {study.name}"
     with study.running("study", lambda: "what it ran keeps its checkpoints", again):
         _train(study, slots, seconds)
 
@@ -59,13 +59,14 @@ def _train(study: Study, slots: int, seconds: float | None) -> None:
     known = _recorded(record)
     chosen = due(jobs, lambda job: not _same(job, study, params, known.get(job.name)))
 
-    def finished(job: Job) -> None:
+    def finished(job: Job, _: object) -> None:
         note = study.note(job.name)
         known[job.name] = entry(job, study, note["params"] if note else params)
         write_json(record, {"schema": "2.0", "stages": known})
 
     outcome = parallel.run(chosen, slots, finished, seconds=seconds)
-    parallel.report(outcome, f"Record: {record}; take it over with python -m pipeline adopt")
+    onward = f"python -m pipeline adopt --study {study.name}"
+    parallel.report(outcome, f"Record: {record}; take it over with {onward}")
 
 
 _DIGESTS: dict[tuple[str, int, int], str] = {}

@@ -72,7 +72,7 @@ def test_a_failure_costs_what_needs_it_and_nothing_else(here: Path) -> None:
         job("late", "assert pathlib.Path('good').exists()", ("good",)),
     ]
     finished: list[str] = []
-    outcome = parallel.run(jobs, 2, lambda one: finished.append(one.name))
+    outcome = parallel.run(jobs, 2, lambda one, _: finished.append(one.name))
     assert outcome.failed == {"bad": "out of tea"}
     assert sorted(outcome.left) == ["report", "score"]
     assert sorted(outcome.done) == sorted(finished) == ["good", "late"]
@@ -86,7 +86,7 @@ def test_no_more_run_at_once_than_there_are_slots(here: Path, slots: int) -> Non
         "print(len(list(pathlib.Path().glob('running-*')))); running.unlink()"
     )
     jobs = [job(name, code.format(name)) for name in "abcdef"]
-    assert len(parallel.run(jobs, slots, lambda one: None).done) == 6
+    assert len(parallel.run(jobs, slots, lambda *_: None).done) == 6
     most = max(int((here / parallel.LOGS / f"{name}.log").read_text()) for name in "abcdef")
     assert most == slots
 
@@ -102,10 +102,10 @@ def test_side_by_side_they_share_the_cores(
     few = [job(f"job-{number}", code) for number in range(jobs)]
     log = here / parallel.LOGS / "job-0.log"
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    parallel.run(few, slots, lambda one: None)
+    parallel.run(few, slots, lambda *_: None)
     assert int(log.read_text()) == max(len(available_cores()) // share, 1)
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    parallel.run(few[:1], slots, lambda one: None)
+    parallel.run(few[:1], slots, lambda *_: None)
     assert int(log.read_text()) == 7
 
 
@@ -113,7 +113,7 @@ def test_a_time_limit_interrupts_and_names_what_is_left(here: Path) -> None:
     handled = "import signal; signal.signal(15, signal.default_int_handler); time.sleep(60)"
     jobs = [job("quick", "pass"), job("slow", handled), job("never", "pass", ("slow",))]
     started = time.monotonic()
-    outcome = parallel.run(jobs, 2, lambda one: None, seconds=10)
+    outcome = parallel.run(jobs, 2, lambda *_: None, seconds=10)
     assert time.monotonic() - started < 40
     assert (outcome.done, outcome.failed) == (["quick"], {})
     assert outcome.left == ["slow", "never"]
@@ -132,7 +132,7 @@ def test_interrupted_it_records_what_has_ended_and_stops_the_rest(
     log = here / parallel.LOGS / "slow.log"
     recorded: list[str] = []
 
-    def finished(one: Job) -> None:
+    def finished(one: Job, _: object) -> None:
         recorded.append(one.name)
         if len(recorded) == 1:  # the signal comes while this one is recorded and another has ended
             while not (Path("one").exists() and Path("two").exists() and "on" in log.read_text()):
@@ -158,7 +158,7 @@ code = "import signal, sys, time; signal.signal(15, signal.SIG_IGN); "
 code += "open('on', 'w').close(); time.sleep(3); open('out', 'w').close()"
 job = plan.Job("one", f'python -c "{code}"', (), (), ("out",))
 print("begins")
-parallel.run([job], 1, lambda one: Path("recorded").touch())
+parallel.run([job], 1, lambda *_: Path("recorded").touch())
 """
 
 
@@ -189,7 +189,7 @@ def test_where_the_terminal_was_closed_what_ends_is_recorded(here: Path) -> None
 def test_interrupted_it_names_what_had_failed(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def finished(one: Job) -> str:
+    def finished(one: Job, _: object) -> str:
         signal.raise_signal(signal.SIGTERM)
         return "finished, but not recorded"
 
@@ -210,7 +210,7 @@ def test_a_cluster_that_is_lost_costs_what_it_ran(here: Path) -> None:
             return future
 
     jobs = [job("one", "pass"), job("two", "pass", ("one",))]
-    outcome = parallel.run(jobs, 1, lambda one: None, executor=Lost())
+    outcome = parallel.run(jobs, 1, lambda *_: None, executor=Lost())
     assert outcome.failed == {"one": "the cluster is lost"}
     assert outcome.left == ["two"]
 
@@ -219,7 +219,7 @@ def test_a_job_that_was_killed_says_so(here: Path) -> None:
     """The last line of its log is of its progress."""
     code = "import os; print('400/3600', flush=True); os.kill(os.getpid(), {})"
     jobs = [job("one", code.format(9)), job("two", code.format(11))]
-    outcome = parallel.run(jobs, 2, lambda one: None)
+    outcome = parallel.run(jobs, 2, lambda *_: None)
     killed = {"one": "killed by SIGKILL (out of memory?)", "two": "killed by SIGSEGV"}
     assert outcome.failed == killed
 
@@ -238,7 +238,7 @@ BEGINS = """
 import sys
 from pipeline.running import parallel, plan
 jobs = [plan.Job("one", f"python orphan.py {sys.argv[1]}", (), (), ("out",))]
-parallel.run(jobs, 1, lambda one: None)
+parallel.run(jobs, 1, lambda *_: None)
 """
 
 
@@ -263,7 +263,7 @@ def test_a_stage_ends_with_a_command_that_was_killed(here: Path) -> None:
 
 def test_a_stage_that_cannot_be_recorded_counts_as_failed(here: Path) -> None:
     jobs = [job("one", "pass"), job("two", "pass", ("one",)), job("other", "pass")]
-    outcome = parallel.run(jobs, 1, lambda one: "no room" if one.name == "one" else None)
+    outcome = parallel.run(jobs, 1, lambda one, _: "no room" if one.name == "one" else None)
     assert outcome.failed == {"one": "no room"}
     assert (outcome.done, outcome.left) == (["other"], ["two"])
 
@@ -277,7 +277,7 @@ def test_jobs_go_to_a_dask_cluster(here: Path) -> None:
     ]
     with LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster:
         executor, disconnect = dask_executor(cluster.scheduler_address)
-        outcome = parallel.run(jobs, 2, lambda one: None, executor=executor)
+        outcome = parallel.run(jobs, 2, lambda *_: None, executor=executor)
         disconnect()
     assert sorted(outcome.done) == ["after", "one", "two"]
     assert outcome.failed == {"bad": "out of tea"}
@@ -308,7 +308,7 @@ def test_interrupted_it_stops_a_cluster_and_names_what_does_not(
         executor, disconnect = dask_executor(cluster.scheduler_address)
         threading.Thread(target=press).start()
         with pytest.raises(KeyboardInterrupt):
-            parallel.run(jobs, 2, lambda one: None, executor=executor)
+            parallel.run(jobs, 2, lambda *_: None, executor=executor)
         disconnect()
     assert "KeyboardInterrupt" in logs["heeds"].read_text()
     assert "\nmay still run on the cluster: deaf\n" in capsys.readouterr().err

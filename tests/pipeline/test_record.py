@@ -225,7 +225,7 @@ def test_train_leaves_alone_what_another_dvc_command_works_on(here: Path) -> Non
     jobs = [job("one", "pass"), job("two", "pass", ("one",)), job("other", "pass")]
     busy = {"write": {str(here / "one"): {"pid": os.getpid(), "cmd": "dvc repro one"}}}
     (here / ".dvc/tmp/rwlock").write_text(json.dumps(busy))
-    outcome = parallel.run(jobs, 1, lambda one: None, held=record.reserved)
+    outcome = parallel.run(jobs, 1, lambda *_: None, held=record.reserved)
     assert (outcome.done, outcome.left) == (["other"], ["two"])
     assert "is busy" in outcome.failed["one"]
     assert "dvc repro one" in outcome.failed["one"]
