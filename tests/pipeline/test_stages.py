@@ -45,8 +45,8 @@ def test_a_stage_waits_for_the_check_of_its_own_code(path: Path, name: str) -> N
         return
     read = {str(file) for dep in deps for file in ([dep, *(ROOT / dep).rglob("*.py")])}
     module = stages[name]["cmd"].split()[2]
-    for decided in [body["cmd"].split()[2] for body in stages.values()]:
-        for one in code.deciding(decided):
+    for words in [body["cmd"].split() for body in stages.values()]:
+        for one in code.deciding(words[2], study=code.study_of(words)):
             assert str(code._file(one, ROOT)) in {str(ROOT / file) for file in read}, one
     assert module.endswith("check")
 
