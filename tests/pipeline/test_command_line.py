@@ -364,7 +364,8 @@ def test_a_file_of_which_half_or_all_is_missing_is_one_line(
         line = capsys.readouterr().err
         assert (stop.value.code, line.count("\n")) == (2, 1), line
         why = "no such file" if share is None else r"cannot be read \(.*\)"
-        assert re.fullmatch(rf"{name}: {why}; `{again}` makes it( anew)?\n", line), line
+        made = rf"`{again}` makes (it( anew)?|what params.yaml asks for)"
+        assert re.fullmatch(rf"{name}: {why}; {made}\n", line), line
         (project / name).write_bytes(whole)
 
 
