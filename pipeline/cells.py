@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import Field, field_validator
@@ -60,19 +60,24 @@ def code_of(cell: Cell) -> bytes:
 
 
 def checked(
-    definition: Path, cells: Mapping[str, Cell], detectors: Mapping[str, str] | None = None
+    definition: Path,
+    cells: Mapping[str, Cell],
+    detectors: Mapping[str, str] | None = None,
+    sensors: Sequence[str] = (),
 ) -> dict[str, bytes]:
-    """What stages of a dvc.yaml wait for: of each stage, cell and detector its code's digest.
+    """What stages of a dvc.yaml wait for: digests of code, of each stage, cell and detector.
 
     Args:
         definition: the dvc.yaml, whose commands name the modules that decide what stages make.
         cells: the cells of its grid.
         detectors: modality -> the kind of its detector.
+        sensors: of the scenes; one digest for all, as they are rendered together.
 
     Returns:
         File below the folder of what is checked -> its content.
     """
     stages = YAML(typ="safe").load(definition.read_text(encoding="utf-8"))["stages"]
+    seeing = [f"scenegen.sensors.{name}" for name in sensors]
     commands = {name: body["cmd"].split() for name, body in stages.items()}
     return {
         **{
@@ -84,6 +89,7 @@ def checked(
             f"detectors/{modality}": f"{code.digest(kinds.module(kind))}\n".encode()
             for modality, kind in (detectors or {}).items()
         },
+        **({"sensors": f"{code.digest(*seeing)}\n".encode()} if seeing else {}),
     }
 
 

@@ -41,6 +41,11 @@ class Params(Section):
                 f"vae.modalities = {shown(sorted(self.vae.modalities))}: "
                 f"must be {sorted(MODALITIES)}"
             )
+        if not set(MODALITIES) <= set(self.scenes.sensors):
+            raise ValueError(
+                f"scenes.sensors = {shown([*self.scenes.sensors])}: must hold "
+                f"{', '.join(MODALITIES)}, which are scored"
+            )
         check_cells(self.vae, self.grid)
         if len(split_scenes("validation", self.scenes.count)) < 2:
             raise ValueError(

@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--modality",
         default="image",
-        help="whose boxes: image, depth or radar (default: %(default)s)",
+        help="sensor of the dataset whose boxes are written (default: %(default)s)",
     )
     commands.add_parser("verify", parents=[finished], help="compare a dataset with its hashes")
     return parser

@@ -14,37 +14,28 @@ a material has to be told to use nodes (`_new_material`). 4.5 LTS and 5.0 work.
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib.metadata
 import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scenegen.camera import camera_to_world
-from scenegen.geometry import (
-    CAPSULE_HALF,
-    CAPSULE_RADIUS,
-    CUBE_HALF,
-    CYLINDERS,
-    centre_height,
-    circle,
-)
+from scenegen.frame import Passes
+from scenegen.geometry import centre_height
+from scenegen.meshes import SOLIDS, plane
 from scenegen.params import SceneParams
 from scenegen.scene import LightSpec, ObjectSpec, SceneSpec
 
-__all__ = ["BlenderError", "Passes", "Renderer", "blender_version", "explain_import_error"]
+__all__ = ["BlenderError", "Renderer", "blender_version", "explain_import_error"]
 
 _INDEX_NAMES = ("Object Index", "IndexOB")  # from 5.0, and before
-_RINGS, _SEGMENTS = 32, 64  # a sphere of 1 m deviates from its mesh by under 6 mm
 AMBIENT_BASE = 0.6  # ambient light from the side; 1 from above, 0.2 from below
-_PLANE = 2000.0  # metres; larger than any view
 # All pixels use one pattern of samples: this seed was the best of 260 for 5 samples and is good for
 # most other numbers. Where its samples are not centred within 0.03 pixel, which shifts the picture
 # against depth, another seed is, the cleanest of 40; for two and three samples none is (None).
@@ -68,14 +59,6 @@ _LIBRARY_PACKAGES = {
 
 class BlenderError(RuntimeError):
     """Blender is missing, lacks a library, or rendered nothing."""
-
-
-class Passes(NamedTuple):
-    """What one render gives; rows run from the top."""
-
-    rgb: NDArray[np.float32]  # [H, W, 3], linear light
-    depth: NDArray[np.float32]  # [H, W], planar metres at pixel centres; 1e10 where nothing is
-    ids: NDArray[np.uint8]  # [H, W], 0 for floor and backdrop, else 1 + the object's place
 
 
 def _import_bpy() -> Any:
@@ -196,15 +179,15 @@ class Renderer:
         sun = bpy.data.lights.new("sun", "SUN")
         sun.angle = 0.0
         self._sun = self._link("sun", sun)
-        self._floor = self._solid("floor", _mesh(bpy, "floor", *_plane()))
-        wall = _mesh(bpy, "backdrop", *_plane())
+        self._floor = self._solid("floor", _mesh(bpy, "floor", *plane()))
+        wall = _mesh(bpy, "backdrop", *plane())
         glow = _new_material(bpy, lit=False)
         self._glow = glow.node_tree.nodes["ambient"]
         wall.materials.append(glow)
         self._backdrop = self._solid("backdrop", wall)
         self._backdrop.rotation_euler = (math.pi / 2.0, 0.0, 0.0)
         self._backdrop.visible_shadow = False  # a sun behind this endless wall would light nothing
-        meshes = {c: _mesh(bpy, c, *_SOLIDS[c]()) for c in self._params.objects.classes}
+        meshes = {c: _mesh(bpy, c, *SOLIDS[c]()) for c in self._params.objects.classes}
         self._slots = [
             {c: self._solid(f"{c} {i}", m) for c, m in meshes.items()}
             for i in range(self._params.objects.count[1])
@@ -362,9 +345,6 @@ def _new_material(bpy: Any, lit: bool = True) -> Any:
     return material
 
 
-Mesh = tuple[NDArray[np.float64], list[tuple[int, ...]], bool]  # vertices, faces, smooth
-
-
 def _mesh(bpy: Any, name: str, vertices: Any, faces: Any, smooth: Any) -> Any:
     mesh = bpy.data.meshes.new(name)
     mesh.from_pydata(vertices.tolist(), [], faces)
@@ -372,55 +352,6 @@ def _mesh(bpy: Any, name: str, vertices: Any, faces: Any, smooth: Any) -> Any:
         polygon.use_smooth = smooth(polygon) if callable(smooth) else smooth
     mesh.update()
     return mesh
-
-
-def _plane() -> Mesh:
-    half = _PLANE / 2.0
-    corners = np.array([[-half, -half, 0], [half, -half, 0], [half, half, 0], [-half, half, 0]])
-    return corners, [(0, 1, 2, 3)], False
-
-
-def _cube() -> Mesh:
-    signs = [(x, y, z) for z in (-1, 1) for y in (-1, 1) for x in (-1, 1)]
-    faces = [(0, 2, 3, 1), (4, 5, 7, 6), (0, 1, 5, 4), (1, 3, 7, 5), (3, 2, 6, 7), (2, 0, 4, 6)]
-    return CUBE_HALF * np.array(signs, float), [tuple(f) for f in faces], False
-
-
-def _lathe(radius: NDArray[np.float64], height: NDArray[np.float64], smooth: bool) -> Mesh:
-    """Turn a profile, given from bottom to top, about the vertical; the ends are closed."""
-    ring = circle(np.linspace(0.0, 2.0 * np.pi, _SEGMENTS, endpoint=False))
-    vertices = np.concatenate(
-        [np.c_[r * ring, np.full(_SEGMENTS, z)] for r, z in zip(radius, height, strict=True)]
-    )
-    around = [(i, (i + 1) % _SEGMENTS) for i in range(_SEGMENTS)]
-    starts = range(0, _SEGMENTS * (len(radius) - 1), _SEGMENTS)
-    faces: list[tuple[int, ...]] = [
-        (s + i, s + j, s + j + _SEGMENTS, s + i + _SEGMENTS) for s in starts for i, j in around
-    ]
-    last = _SEGMENTS * (len(radius) - 1)
-    faces.append(tuple(reversed(range(_SEGMENTS))))
-    faces.append(tuple(range(last, last + _SEGMENTS)))
-    return vertices, faces, smooth
-
-
-def _cylinder(radius: float, half: float) -> Mesh:
-    return _lathe(np.full(2, radius), np.array([-half, half]), smooth=False)
-
-
-def _rounded(radius: float, half: float) -> Mesh:
-    """A capsule; a sphere where the straight part has no length."""
-    arc = np.linspace(-np.pi / 2.0, np.pi / 2.0, _RINGS)[1:-1]
-    lift = np.where(arc < 0, -half, half)
-    out, up = circle(arc).T
-    return _lathe(radius * out, radius * up + lift, smooth=True)
-
-
-_SOLIDS: dict[str, Callable[[], Mesh]] = {
-    "cube": _cube,
-    **{kind: functools.partial(_cylinder, *size) for kind, size in CYLINDERS.items()},
-    "sphere": lambda: _rounded(1.0, 0.0),
-    "capsule": lambda: _rounded(CAPSULE_RADIUS, CAPSULE_HALF),
-}
 
 
 def _linear(hsv: tuple[float, float, float]) -> tuple[float, float, float, float]:

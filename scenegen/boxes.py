@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from scenegen.camera import back_project, half_step, measured
-from scenegen.geometry import footprint, signed_distance, within_reach
-from scenegen.params import DepthParams, RadarParams
-from scenegen.radar import Points, radar_picture, to_radar_pixels
-from scenegen.scene import SceneSpec
+from scenegen.geometry import signed_distance, within_reach
+from scenegen.params import DepthParams
+from scenegen.scene import ObjectSpec
 
-__all__ = ["label_depth", "radar_box", "shows", "tight_box"]
+__all__ = ["label_depth", "tight_box"]
 
 # Depth is exact at pixel centres but for the meshes' facets and the 16 bits.
 FACETS = 0.01  # metres at scale 1; the deepest facet lies 6 mm inside its solid
@@ -19,7 +20,7 @@ Array = NDArray[np.float64]
 
 
 def label_depth(
-    metres: Array, spec: SceneSpec, k: Array, pose: Array, depth: DepthParams
+    metres: Array, objects: Sequence[ObjectSpec], k: Array, pose: Array, depth: DepthParams
 ) -> NDArray[np.uint8]:
     """Object shown by each pixel of a depth map [H, W] in metres: 0 none, else 1 + its place.
 
@@ -32,7 +33,7 @@ def label_depth(
     best = np.abs(points[:, 2])
     label = np.zeros(len(points), np.uint8)
     blur = half_step(k, depth)
-    for place, thing in enumerate(spec.objects, start=1):
+    for place, thing in enumerate(objects, start=1):
         margin = FACETS * thing.scale + blur
         near = np.flatnonzero(within_reach(thing, points, margin))
         distance = np.abs(signed_distance(thing, points[near]))
@@ -47,23 +48,3 @@ def tight_box(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
     """x0, y0, x1, y1 around the set pixels of a non-empty mask; x1 and y1 are exclusive."""
     columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
-
-
-def radar_box(
-    spec: SceneSpec, place: int, pose: Array, radar: RadarParams
-) -> tuple[float, float, float, float] | None:
-    """The object's footprint in the radar picture, clipped to it; none if under a cell is in."""
-    corners = to_radar_pixels(footprint(spec.objects[place]), pose, radar)
-    limit = np.array([radar.width, radar.height], float)
-    least, most = corners.min(axis=0), corners.max(axis=0)
-    low, high = np.clip(least, 0.0, limit), np.clip(most, 0.0, limit)
-    if (high - low < np.minimum(most - least, 1.0)).any():
-        return None
-    return float(low[0]), float(low[1]), float(high[0]), float(high[1])
-
-
-def shows(points: Points, box: tuple[float, float, float, float], radar: RadarParams) -> bool:
-    """Whether these points alone leave an echo in the cells of a box."""
-    low, high = np.floor(box[:2]).astype(int), np.ceil(box[2:]).astype(int)
-    moved = points._replace(column=points.column - low[0], row=points.row - low[1])
-    return bool(radar_picture(moved, radar, *(high - low)).any())

@@ -14,11 +14,15 @@ __all__ = [
     "DEPTH_STEPS",
     "back_project",
     "camera_to_world",
+    "depth_metres",
+    "floor_axes",
     "half_step",
     "intrinsics",
     "measured",
     "project",
+    "quantise_depth",
     "rotated",
+    "slopes",
 ]
 
 DEPTH_STEPS = 65535  # of the 16 bits that store depth
@@ -76,3 +80,37 @@ def project(points: Array, k: Array, pose: Array) -> tuple[Array, Array]:
     right, down, ahead = (rotated(axis, x, y, z) for axis in pose[:3, :3].T)
     u = right / ahead * k[0, 0] + k[0, 2]
     return np.stack([u, down / ahead * k[1, 1] + k[1, 2]], axis=1), ahead
+
+
+def quantise_depth(metres: NDArray[np.float32], depth: DepthParams) -> NDArray[np.uint16]:
+    """Metres to 16 bits over [near, far]; what is not in between sits on a limit, unmeasured."""
+    share = (metres.astype(np.float64) - depth.near) / (depth.far - depth.near)
+    return np.rint(np.clip(share, 0.0, 1.0) * DEPTH_STEPS).astype(np.uint16)
+
+
+def depth_metres(stored: NDArray[np.uint16], depth: DepthParams) -> NDArray[np.float64]:
+    """The inverse of `quantise_depth`, up to half a step."""
+    return depth.near + stored / DEPTH_STEPS * (depth.far - depth.near)
+
+
+def floor_axes(pose: Array) -> tuple[Array, Array]:
+    """Unit vectors [2] on the floor to the camera's right and ahead of it, from its pose [4, 4]."""
+    ahead = pose[:2, 2] / np.hypot(pose[0, 2], pose[1, 2])
+    return np.array([ahead[1], -ahead[0]]), ahead
+
+
+def slopes(inverse: Array, limit: Array, seen: NDArray[np.bool_], axis: int) -> Array:
+    """Slopes of inverse depth per pixel before and after each pixel along an axis: [2, H, W].
+
+    A side that ends in a jump, or where nothing was measured, continues the slope of the other
+    side; with both so, 0.
+    """
+    step = np.diff(inverse, axis=axis)
+    both = seen & np.roll(seen, 1, axis=axis)
+    smooth = (np.abs(step) < np.delete(limit, 0, axis=axis)) & np.delete(both, 0, axis=axis)
+    step = np.where(smooth, step, 0.0)
+    slopes, known = np.zeros((2, *inverse.shape)), np.zeros((2, *inverse.shape), bool)
+    for values, found in [(slopes, step), (known, smooth)]:
+        values[0].swapaxes(0, axis)[1:] = found.swapaxes(0, axis)
+        values[1].swapaxes(0, axis)[:-1] = found.swapaxes(0, axis)
+    return np.where(known, slopes, slopes[::-1])

@@ -10,15 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from base.files import write_bytes
-from scenegen.camera import DEPTH_STEPS
+from scenegen.camera import DEPTH_STEPS, depth_metres
 from scenegen.checks import BoxCheck, check_boxes
 from scenegen.dataset import Dataset
 from scenegen.preview import contact_sheet, encode_png
-from scenegen.records import depth_metres
 
 __all__ = ["write_card"]
 
-TITLE = "# Shapes with image, depth and radar"
+TITLE = "# Shapes with "  # every card begins so
 CHECKED_SCENES = 1000  # occlusion and agreement are told from the first so many scenes
 
 
@@ -42,7 +41,7 @@ def write_card(dataset: Dataset, out: Path) -> Path:
     facts = _gather(dataset)
     first = np.array(dataset.shard(0)[:12])
     files = {
-        "scenes.png": encode_png(contact_sheet(first)),
+        "scenes.png": encode_png(contact_sheet(first, dataset.params)),
         "plots.png": _plots(dataset, facts),
         "README.md": _text(dataset, facts).encode(),
     }
@@ -90,11 +89,14 @@ def _text(dataset: Dataset, facts: _Facts) -> str:
     counts = np.bincount(facts.labels, minlength=len(dataset.classes))
     balance = "".join(f"| {c} | {n} |\n" for c, n in zip(dataset.classes, counts, strict=True))
     splits = "".join(f"| {s} | {n} |\n" for s, n in manifest.splits.items())
-    return f"""{TITLE}: {manifest.count} scenes
+    *others, last = dataset.modalities
+    listed = " and ".join([*filter(None, [", ".join(others)]), last])
+    shapes = {name: dataset.sensor(name).shape(params) for name in dataset.modalities}
+    sizes = ", ".join(f"{name} {w} x {h}" for name, (h, w, _) in shapes.items())
+    return f"""{TITLE}{listed}: {manifest.count} scenes
 
 Rendered by Blender {manifest.blender} from master seed {params.seed}; SHA-256 `{manifest.sha256}`.
-Image and depth {params.image.width} x {params.image.height} pixels, radar {params.radar.width} x \
-{params.radar.height} cells of {params.radar.span / params.radar.width:.3f} m across.
+Pictures, width x height: {sizes}.
 
 ![Scenes](scenes.png)
 

@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from scenegen.frame import object_of_record
 from scenegen.geometry import entry_distance
-from scenegen.params import CLASSES, SceneParams
-from scenegen.scene import ObjectSpec
+from scenegen.params import SceneParams
 
-__all__ = ["BoxCheck", "around", "check_boxes", "iou", "object_of_record", "projected_mask"]
+__all__ = ["BoxCheck", "around", "check_boxes", "iou", "projected_mask"]
 
 Array = NDArray[np.float64]
 
@@ -44,19 +44,6 @@ def around(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     """The smallest box x0 y0 x1 y1 around the set pixels of a non-empty mask."""
     rows, columns = np.nonzero(mask)
     return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
-
-
-def object_of_record(record: np.void, place: int) -> ObjectSpec:
-    """The object in a place of a stored scene."""
-    x, y = record["position"][place]
-    return ObjectSpec(
-        kind=CLASSES[record["label"][place]],
-        x=float(x),
-        y=float(y),
-        scale=float(record["scale"][place]),
-        yaw=float(record["yaw"][place]),
-        hsv=tuple(record["hsv"][place]),
-    )
 
 
 def projected_mask(record: np.void, place: int) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""Reading a dataset: numpy arrays by split and modality."""
+"""Reading a dataset: numpy arrays by split and sensor."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from base.files import sha256_file
+from scenegen import sensors
 from scenegen.layout import record_dtype
 from scenegen.manifest import MANIFEST, Manifest, Shard, read_manifest
+from scenegen.params import SENSORS
+from scenegen.sensors import Sensor
 from scenegen.splits import SPLITS, split_scenes
 
-__all__ = ["MODALITIES", "Boxes", "Dataset", "depth_to_uint8", "open_dataset"]
+__all__ = ["MODALITIES", "Boxes", "Dataset", "open_dataset"]
 
-MODALITIES = ("image", "depth", "radar")
+MODALITIES = SENSORS  # those that the pipeline scores
 Boxes = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
@@ -39,15 +42,9 @@ def open_dataset(folder: Path, verify: bool = True) -> Dataset:
     return dataset
 
 
-def depth_to_uint8(depth: NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """Stored 16-bit depth to what networks see: 0 at the near limit, 255 at the far limit."""
-    return ((depth.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
 class Dataset:
     """A finished dataset. Arrays are made on request; shards are memory-mapped."""
 
-    modalities = MODALITIES
     splits = SPLITS
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
@@ -58,6 +55,11 @@ class Dataset:
     def classes(self) -> tuple[str, ...]:
         """Class names; a label is an index into them."""
         return self.manifest.classes
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of its sensors."""
+        return self.params.sensors
 
     def __len__(self) -> int:
         return self.manifest.count
@@ -90,7 +92,7 @@ class Dataset:
         return np.concatenate([r[rows] for r, rows in self._parts(split)])
 
     def array(self, modality: str, split: str, most: int | None = None) -> NDArray[np.uint8]:
-        """What networks see: uint8 [N, H, W, C], C = 3 for image, 1 for depth and radar.
+        """What networks see: uint8 [N, H, W, C].
 
         Args:
             most: only the first scenes of the split, so many; all by default.
@@ -98,20 +100,21 @@ class Dataset:
         Raises:
             ValueError: no such modality or split.
         """
-        self.check_modality(modality)
-        values = np.concatenate([r[modality][rows] for r, rows in self._parts(split, most)])
-        if modality == "depth":
-            values = depth_to_uint8(values)
-        return values if modality == "image" else values[..., None]
+        sensor, parts = self.sensor(modality), self._parts(split, most)
+        if sensor.traits.stored:
+            values = np.concatenate([records[modality][rows] for records, rows in parts])
+        else:
+            values = np.array(
+                [sensor.picture(r[row], self.params) for r, rows in parts for row in rows], np.uint8
+            )
+        return values.reshape(-1, *sensor.shape(self.params))
 
     def boxes(self, modality: str, split: str, most: int | None = None) -> list[Boxes]:
         """Per scene: boxes float32 [n, 4] (x0 y0 x1 y1, pixels of the modality), labels [n].
 
         Of the first `most` scenes of the split; all by default.
         """
-        self.check_modality(modality)
-        prefix = "radar_" if modality == "radar" else ""
-        fields = [f"has_{prefix}box", f"{prefix}box", "label"]
+        fields = [*self.sensor(modality).box_fields, "label"]
         parts = [tuple(r[f][rows] for f in fields) for r, rows in self._parts(split, most)]
         has, box, label = (np.concatenate(columns) for columns in zip(*parts, strict=True))
         return [(b[h], c[h].astype(np.int64)) for h, b, c in zip(has, box, label, strict=True)]
@@ -145,10 +148,15 @@ class Dataset:
                 parts.append((self.shard(place), scenes[inside] - shard.first))
         return parts
 
-    @staticmethod
-    def check_modality(modality: str) -> None:
-        """Refuse what is no modality: a ValueError that names those there are."""
-        if modality not in MODALITIES:
+    def sensor(self, modality: str) -> Sensor:
+        """One of its sensors.
+
+        Raises:
+            ValueError: the dataset has none of that name; says which it has.
+        """
+        if modality not in self.modalities:
             raise ValueError(
-                f"modality {modality!r} does not exist; choose one of {', '.join(MODALITIES)}"
+                f"modality {modality!r:.60} is not in this dataset; choose one of "
+                f"{', '.join(self.modalities)}"
             )
+        return sensors.get(modality)

@@ -1,6 +1,6 @@
 """A dataset in the formats that other tools read: COCO, YOLO, Hugging Face and WebDataset.
 
-Every export has one modality's pictures (for `hf` and `webdataset`, all three) and the boxes that
+Every export has one sensor's pictures (for `hf` and `webdataset`, all of them) and the boxes that
 belong to them. Exports are copies for other tools; the shards stay the dataset. An export goes into
 a folder of its own: tools read all that lies there, an earlier export's pictures among it. The
 folder appears when the export is whole: what was killed or found no room leaves none.
@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from base.files import PARTIAL, npy_bytes
-from scenegen.dataset import Dataset, depth_to_uint8
+from scenegen.camera import depth_metres
+from scenegen.dataset import Dataset
 from scenegen.preview import encode_png
-from scenegen.records import depth_metres
 
 __all__ = ["EXPORTS", "export_coco", "export_hf", "export_webdataset", "export_yolo"]
 
@@ -39,7 +39,7 @@ def export_coco(dataset: Dataset, out: Path, modality: str = "image") -> None:
     """`SPLIT/000012.png` and `annotations/SPLIT.json`, categories and annotations from 1.
 
     Boxes are x, y, width, height. Segmentations are masks (uncompressed run lengths) of what
-    Blender's object index shows; the radar has no such index, so there they are the boxes.
+    Blender's object index shows; for a sensor with a plane of its own they are the boxes.
 
     Raises:
         ValueError: no such modality, a damaged shard, or `out` cannot become a new folder.
@@ -55,13 +55,13 @@ def _coco(dataset: Dataset, split: str, modality: str, folder: Path) -> dict[str
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for record in _records(dataset, split):
-        scene, picture = int(record["scene"]), _picture(record, modality)
+        scene, picture = int(record["scene"]), _picture(dataset, record, modality)
         name, (height, width) = f"{scene:06d}.png", picture.shape[:2]
         _write(folder / name, encode_png(picture))
         images.append({"id": scene, "file_name": name, "width": width, "height": height})
-        for place in np.flatnonzero(record[_has_box(modality)]):
+        for place in np.flatnonzero(record[dataset.sensor(modality).box_fields[0]]):
             number = len(annotations) + 1  # pycocotools takes 0 for "no match"
-            annotations.append({"id": number, **_annotation(record, place, modality)})
+            annotations.append({"id": number, **_annotation(dataset, record, place, modality)})
     return {
         "info": _coco_info(dataset, modality),
         "licenses": [],
@@ -84,10 +84,11 @@ def _coco_info(dataset: Dataset, modality: str) -> dict[str, Any]:
     }
 
 
-def _annotation(record: np.void, place: np.intp, modality: str) -> dict[str, Any]:
-    x0, y0, x1, y1 = record[_box(modality)][place].tolist()
+def _annotation(dataset: Dataset, record: np.void, place: np.intp, modality: str) -> dict[str, Any]:
+    sensor = dataset.sensor(modality)
+    x0, y0, x1, y1 = record[sensor.box_fields[1]][place].tolist()
     shown = record["index"] == place + 1
-    masked = modality != "radar" and shown.any()
+    masked = sensor.traits.plane == "picture" and shown.any()
     return {
         "image_id": int(record["scene"]),
         "category_id": int(record["label"][place]) + 1,
@@ -118,19 +119,20 @@ def export_yolo(dataset: Dataset, out: Path, modality: str = "image") -> None:
             for kind in ("images", "labels"):  # ultralytics wants a split's folders, if empty
                 (folder / kind / split).mkdir(parents=True)
             for record in _records(dataset, split):
-                name, picture = f"{record['scene']:06d}", _picture(record, modality)
+                name, picture = f"{record['scene']:06d}", _picture(dataset, record, modality)
                 _write(folder / "images" / split / f"{name}.png", encode_png(picture))
-                text = _yolo_lines(record, modality, *picture.shape[:2])
+                fields = dataset.sensor(modality).box_fields
+                text = _yolo_lines(record, fields, *picture.shape[:2])
                 _write(folder / "labels" / split / f"{name}.txt", text.encode())
         names = "".join(f"  {i}: {name}\n" for i, name in enumerate(dataset.classes))
         splits = "train: images/train\nval: images/validation\ntest: images/test\n"
         _write(folder / "data.yaml", f"{splits}names:\n{names}".encode())
 
 
-def _yolo_lines(record: np.void, modality: str, height: int, width: int) -> str:
+def _yolo_lines(record: np.void, fields: tuple[str, str], height: int, width: int) -> str:
     """A line per box: class, centre and size as shares of the picture."""
-    has = record[_has_box(modality)]
-    x0, y0, x1, y1 = (record[_box(modality)][has] / [width, height, width, height]).T
+    has = record[fields[0]]
+    x0, y0, x1, y1 = (record[fields[1]][has] / [width, height, width, height]).T
     rows = np.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], axis=1)
     return "".join(
         f"{label} {' '.join(f'{v:.6f}' for v in row)}\n"
@@ -139,7 +141,7 @@ def _yolo_lines(record: np.void, modality: str, height: int, width: int) -> str:
 
 
 def export_hf(dataset: Dataset, out: Path, modality: str = "image") -> None:
-    """`SPLIT.parquet` for Hugging Face `datasets`: the three pictures and what is known of them.
+    """`SPLIT.parquet` for Hugging Face `datasets`: all pictures and what is known of them.
 
     `datasets.load_dataset("parquet", data_files={"train": "OUT/train.parquet"})` reads them with
     pictures decoded and class names attached. Depth has 8 bits over [depth_near, depth_far].
@@ -187,7 +189,9 @@ def _hf_columns(dataset: Dataset) -> tuple[list[tuple[str, Any]], dict[str, Any]
     labels = _list_of((pa.int64(), {"names": list(dataset.classes), "_type": "ClassLabel"}))
     boxes = _list_of(_list_of((pa.float32(), {"dtype": "float32", "_type": "Value"}), 4))
     vector, colour = _list_of(number), _list_of(number, 3)
-    columns |= {"boxes": boxes, "labels": labels, "radar_boxes": boxes, "radar_labels": labels}
+    columns |= {"boxes": boxes, "labels": labels}
+    for name in _own_planes(dataset):
+        columns |= {f"{name}_boxes": boxes, f"{name}_labels": labels}
     columns |= {"position": _list_of(_list_of(number, 2)), "scale": vector, "yaw": vector}
     columns |= {"hsv": _list_of(colour), "floor_hsv": colour, "backdrop_hsv": colour}
     columns |= {"intrinsics": _list_of(_list_of(number, 3), 3)}
@@ -206,15 +210,16 @@ def _list_of(column: tuple[Any, dict[str, Any]], length: int = -1) -> tuple[Any,
 
 def _hf_row(dataset: Dataset, record: np.void, modality: str) -> dict[str, Any]:
     pictures = {
-        m: {"bytes": encode_png(_picture(record, m)), "path": None} for m in dataset.modalities
+        m: {"bytes": encode_png(_picture(dataset, record, m)), "path": None}
+        for m in dataset.modalities
     }
     return {**pictures, **_facts(dataset, record, modality)}
 
 
 def export_webdataset(dataset: Dataset, out: Path, modality: str = "image") -> None:
-    """`SPLIT-00000.tar` with, per scene, `000012.image.png`, `.depth.npy`, `.radar.png`, `.json`.
+    """`SPLIT-00000.tar` with, per scene, `000012.SENSOR.png`, `000012.depth.npy`, `000012.json`.
 
-    Depth is float32 metres [H, W]: webdataset's own decoders squash a picture of 16 bits. The
+    The array is float32 metres [H, W]: webdataset's own decoders squash a picture of 16 bits. The
     JSON has the class names, boxes and labels of the modality, and what else is known of a scene.
 
     Raises:
@@ -232,12 +237,8 @@ def export_webdataset(dataset: Dataset, out: Path, modality: str = "image") -> N
 def _sample(dataset: Dataset, record: np.void, modality: str) -> dict[str, bytes]:
     metres = depth_metres(record["depth"], dataset.params.depth).astype(np.float32)
     about = {"classes": list(dataset.classes), **_facts(dataset, record, modality)}
-    return {
-        "image.png": encode_png(record["image"]),
-        "depth.npy": npy_bytes(metres),
-        "radar.png": encode_png(record["radar"]),
-        "json": json.dumps(about).encode(),
-    }
+    pictures = {f"{m}.png": encode_png(_picture(dataset, record, m)) for m in dataset.modalities}
+    return {**pictures, "depth.npy": npy_bytes(metres), "json": json.dumps(about).encode()}
 
 
 def _add_to_tar(tar: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -248,16 +249,21 @@ def _add_to_tar(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 def _facts(dataset: Dataset, record: np.void, modality: str) -> dict[str, Any]:
     """What is known of a scene, as numbers and lists; rows of objects are those of `boxes`."""
-    has, has_radar = record[_has_box(modality)], record["has_radar_box"]
+    field, box = dataset.sensor(modality).box_fields
+    has = record[field]
     objects = {name: record[name][has].tolist() for name in ("position", "scale", "yaw", "hsv")}
+    own: dict[str, Any] = {}
+    for name in _own_planes(dataset):
+        there = record[f"has_{name}_box"]
+        own[f"{name}_boxes"] = record[f"{name}_box"][there].tolist()
+        own[f"{name}_labels"] = record["label"][there].tolist()
     whole = ("floor_hsv", "backdrop_hsv", "intrinsics", "camera_to_world")
     return {
         "scene": int(record["scene"]),
-        "boxes": record[_box(modality)][has].tolist(),
+        "boxes": record[box][has].tolist(),
         "labels": record["label"][has].tolist(),
         **objects,
-        "radar_boxes": record["radar_box"][has_radar].tolist(),
-        "radar_labels": record["label"][has_radar].tolist(),
+        **own,
         **{name: record[name].tolist() for name in whole},
         "depth_near": dataset.params.depth.near,
         "depth_far": dataset.params.depth.far,
@@ -278,18 +284,15 @@ def _batches(items: Iterator[T]) -> Iterator[list[T]]:
         yield some
 
 
-def _picture(record: np.void, modality: str) -> Picture:
-    """What networks see: [H, W, 3] for image, [H, W] for depth and radar."""
-    picture: Picture = record[modality]
-    return depth_to_uint8(record["depth"]) if modality == "depth" else picture
+def _picture(dataset: Dataset, record: np.void, modality: str) -> Picture:
+    """What networks see, without a channel if there is but one: [H, W, 3] or [H, W]."""
+    picture = dataset.sensor(modality).picture(record, dataset.params)
+    return picture if picture.shape[2] > 1 else picture[..., 0]
 
 
-def _box(modality: str) -> str:
-    return "radar_box" if modality == "radar" else "box"
-
-
-def _has_box(modality: str) -> str:
-    return f"has_{_box(modality)}"
+def _own_planes(dataset: Dataset) -> list[str]:
+    """The sensors whose boxes are not the frame's."""
+    return [name for name in dataset.modalities if dataset.sensor(name).own_boxes]
 
 
 @contextlib.contextmanager
@@ -299,7 +302,7 @@ def _whole(dataset: Dataset, out: Path, modality: str) -> Iterator[Path]:
     Raises:
         ValueError: no such modality, `out` cannot become a new folder, or there is no room.
     """
-    dataset.check_modality(modality)
+    dataset.sensor(modality)
     out = Path(out).resolve()
     beside = out.with_name(f".{out.name}{PARTIAL}")
     try:

@@ -32,7 +32,7 @@ from scenegen.executors import (
 from scenegen.manifest import MANIFEST, Manifest, Shard, fingerprint, make_manifest, read_manifest
 from scenegen.params import SceneParams
 from scenegen.sight import blind_sensor
-from scenegen.worker import CODE, Maker
+from scenegen.worker import Maker, code_of
 
 __all__ = ["SCHEDULER_VARIABLE", "render_dataset"]
 
@@ -121,7 +121,8 @@ class _Folder:
     def __init__(self, params: SceneParams, folder: Path) -> None:
         self._params, self._folder = params, folder
         self._blender = _installed_blender()
-        self._fingerprint = fingerprint(params, self._blender, CODE)
+        self._code = code_of(params)
+        self._fingerprint = fingerprint(params, self._blender, self._code)
         self._shards: list[Shard] = []
 
     def complete(self, workers: int, executor: cf.Executor | None, progress: bool) -> Manifest:
@@ -211,8 +212,8 @@ class _Folder:
                 f"a worker renders with Blender {made_by.blender}, this machine has "
                 f"{self._blender}; install the same bpy everywhere"
             )
-        if made_by.code != CODE:
+        if made_by.code != self._code:
             raise RenderError(
                 f"a worker has loaded other code ({made_by.code[:12]}) than this process "
-                f"({CODE[:12]}); bring the same files everywhere and start the workers anew"
+                f"({self._code[:12]}); bring the same files everywhere and start the workers anew"
             )

@@ -13,7 +13,7 @@ Shapes stand upright on the floor and turn about the vertical only. At scale 1 (
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ __all__ = [
     "CAPSULE_RADIUS",
     "CUBE_HALF",
     "CYLINDERS",
+    "cast",
     "centre_height",
     "circle",
     "entry_distance",
@@ -119,11 +120,8 @@ def entry_distance(spec: ObjectSpec, origin: Array, directions: Array) -> Array:
     Each solid is convex: an intersection of slabs and a cylinder, or a hull of two spheres.
     """
     centre = np.array([spec.x, spec.y, spec.scale * centre_height(spec.kind)])
-    o = (origin - centre) / spec.scale
-    d = directions / spec.scale
-    cos, sin = circle([math.radians(spec.yaw)])[0]
-    turn = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
-    o, d = turn @ o, d @ turn.T
+    o = _turned(spec, (origin - centre) / spec.scale)
+    d = _turned(spec, directions / spec.scale)
     if spec.kind == "cube":
         return _meet([_slab(o, d, axis, CUBE_HALF) for axis in range(3)])
     if spec.kind in CYLINDERS:
@@ -137,6 +135,30 @@ def entry_distance(spec: ObjectSpec, origin: Array, directions: Array) -> Array:
         _meet([_ball(o, d, -CAPSULE_HALF, CAPSULE_RADIUS)]),
     ]
     return np.minimum.reduce(parts)
+
+
+def cast(
+    objects: Sequence[ObjectSpec], backdrop: float, origin: Array, directions: Array
+) -> tuple[Array, NDArray[np.uint8]]:
+    """What rays origin [3] + t directions [n, 3] meet first: t [n], and 1 + the object's place.
+
+    Floor and backdrop (metres from the middle) have place 0, as has what meets nothing, at inf.
+    """
+    _, y, z = directions.T
+    entries = [entry_distance(thing, origin, directions) for thing in objects]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        floor = np.where(z < 0, -origin[2] / z, np.inf)
+        wall = np.where(y > 0, (backdrop - origin[1]) / y, np.inf)
+    distances = np.stack([np.minimum(floor, wall), *entries])
+    place = np.argmin(distances, axis=0)
+    return distances.min(axis=0), place.astype(np.uint8)
+
+
+def _turned(spec: ObjectSpec, vectors: Array) -> Array:
+    """World vectors [..., 3] along the object's own axes, without BLAS (see `camera.rotated`)."""
+    cos, sin = circle([math.radians(spec.yaw)])[0]
+    x, y, z = np.moveaxis(vectors, -1, 0)
+    return np.stack([cos * x + sin * y, cos * y - sin * x, z], axis=-1)
 
 
 def _meet(spans: list[tuple[Array, Array]]) -> Array:
@@ -153,12 +175,15 @@ def _slab(o: Array, d: Array, axis: int, half: float) -> tuple[Array, Array]:
 
 
 def _tube(o: Array, d: Array, radius: float) -> tuple[Array, Array]:
-    return _quadratic((d[:, :2] ** 2).sum(1), d[:, :2] @ o[:2], (o[:2] ** 2).sum() - radius**2)
+    return _quadratic(
+        (d[:, :2] ** 2).sum(1), d[:, 0] * o[0] + d[:, 1] * o[1], (o[:2] ** 2).sum() - radius**2
+    )
 
 
 def _ball(o: Array, d: Array, height: float, radius: float) -> tuple[Array, Array]:
     o = o - np.array([0.0, 0.0, height])
-    return _quadratic((d**2).sum(1), d @ o, (o**2).sum() - radius**2)
+    along = d[:, 0] * o[0] + d[:, 1] * o[1] + d[:, 2] * o[2]
+    return _quadratic((d**2).sum(1), along, (o**2).sum() - radius**2)
 
 
 def _quadratic(a: Array, half_b: Array, c: float) -> tuple[Array, Array]:

@@ -122,7 +122,7 @@ def fingerprint(params: SceneParams, blender: str, code: str) -> str:
 
     Args:
         blender: its version.
-        code: the digest of what turns params into records, `worker.CODE`.
+        code: the digest of what turns params into records, `worker.code_of`.
     """
     source: dict[str, Any] = {
         "format": FORMAT,

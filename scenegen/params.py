@@ -7,14 +7,24 @@ up; the floor is z = 0. A range is `[low, high]` and is drawn from uniformly.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, AllowInfNan, Field, Strict, model_validator
+from pydantic import (
+    AfterValidator,
+    AllowInfNan,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from base.params import Section
 
 __all__ = [
     "CLASSES",
+    "SENSORS",
     "BackdropParams",
     "BoxParams",
     "CameraParams",
@@ -23,9 +33,10 @@ __all__ = [
     "ImageParams",
     "LightParams",
     "ObjectParams",
-    "RadarParams",
+    "Pair",
     "SceneParams",
     "ShapeName",
+    "within",
 ]
 
 ShapeName = Literal["cube", "cylinder", "sphere", "capsule"]
@@ -35,6 +46,7 @@ CLASSES: tuple[ShapeName, ...] = ("cube", "cylinder", "sphere", "capsule")
 WIDEST_RADIUS = {"cube": 0.8 * math.sqrt(2), "cylinder": 0.8, "sphere": 1.0, "capsule": 0.65}
 # Discs dropped at random jam at a cover of 0.547; below 0.35 a scene is found in a few tries.
 MAX_COVER = 0.35
+SENSORS = ("image", "depth", "radar")  # of a dataset that names none
 MOST_OBJECTS = 16
 
 
@@ -44,7 +56,7 @@ Bound = Annotated[float, AllowInfNan(True)]
 Pair = Annotated[tuple[Bound, Bound], Strict(False)]
 
 
-def _within(low: float, high: float) -> AfterValidator:
+def within(low: float, high: float) -> AfterValidator:
     """Check that `[low, high]` is in order and between the given limits."""
 
     def check(pair: Pair) -> Pair:
@@ -63,6 +75,19 @@ def _counts(pair: tuple[int, int]) -> tuple[int, int]:
     return pair
 
 
+def _mistake(where: tuple[int | str, ...], value: object, message: str) -> InitErrorDetails:
+    kind = PydanticCustomError("of_a_sensor", "{message}", {"message": message})
+    return {"type": kind, "loc": where, "input": value}
+
+
+def _inside(name: str, declared: type[Section], mistake: Any) -> InitErrorDetails:
+    """A mistake in a sensor's section, as one of the scenes' params."""
+    message = mistake["msg"].removeprefix("Value error, ")
+    if mistake["type"] == "extra_forbidden":
+        message = f"unknown key; there are {', '.join(declared.model_fields)}"
+    return _mistake((name, *mistake["loc"]), mistake["input"], message)
+
+
 class ObjectParams(Section):
     """How many objects stand on the floor, which, how large, where and in what colours."""
 
@@ -74,19 +99,19 @@ class ObjectParams(Section):
         strict=False,
         description="shapes to draw from: cube, cylinder, sphere, capsule",
     )
-    scale: Annotated[Pair, _within(0.05, 10.0)] = Field(
+    scale: Annotated[Pair, within(0.05, 10.0)] = Field(
         default=(1.0, 1.2),
         description="size, [low, high], 0.05 to 10; at 1 a sphere has a radius of 1 m",
     )
-    yaw: Annotated[Pair, _within(-180.0, 180.0)] = Field(
+    yaw: Annotated[Pair, within(-180.0, 180.0)] = Field(
         default=(0.0, 90.0),
         description="turn about the vertical, degrees, [low, high], -180 to 180",
     )
-    area_x: Annotated[Pair, _within(-100.0, 100.0)] = Field(
+    area_x: Annotated[Pair, within(-100.0, 100.0)] = Field(
         default=(-1.8, 1.8),
         description="where centres may lie, metres to the right, [low, high]",
     )
-    area_y: Annotated[Pair, _within(-100.0, 100.0)] = Field(
+    area_y: Annotated[Pair, within(-100.0, 100.0)] = Field(
         default=(-1.3, 2.0),
         description="where centres may lie, metres away, [low, high]",
     )
@@ -96,7 +121,7 @@ class ObjectParams(Section):
         le=10.0,
         description="least distance between two objects, metres, 0 to 10",
     )
-    hue: Annotated[Pair, _within(0.0, 1.0)] = Field(
+    hue: Annotated[Pair, within(0.0, 1.0)] = Field(
         default=(0.0, 1.0),
         description="hue, [low, high], 0 to 1 around the colour wheel",
     )
@@ -135,7 +160,7 @@ class ObjectParams(Section):
 class FloorParams(Section):
     """The ground plane z = 0."""
 
-    hue: Annotated[Pair, _within(0.0, 1.0)] = Field(
+    hue: Annotated[Pair, within(0.0, 1.0)] = Field(
         default=(0.0, 1.0), description="hue, [low, high], 0 to 1"
     )
     saturation: float = Field(default=0.25, ge=0.0, le=1.0, description="colour saturation, 0 to 1")
@@ -147,7 +172,7 @@ class FloorParams(Section):
 class BackdropParams(Section):
     """The upright wall behind the scene, at y = distance. It stays there when the camera turns."""
 
-    hue: Annotated[Pair, _within(0.0, 1.0)] = Field(
+    hue: Annotated[Pair, within(0.0, 1.0)] = Field(
         default=(0.0, 1.0), description="hue, [low, high], 0 to 1"
     )
     saturation: float = Field(default=0.35, ge=0.0, le=1.0, description="colour saturation, 0 to 1")
@@ -165,15 +190,15 @@ class BackdropParams(Section):
 class CameraParams(Section):
     """A pinhole that looks at the point (0, 0, look_height); each range is its jitter."""
 
-    distance: Annotated[Pair, _within(0.1, 200.0)] = Field(
+    distance: Annotated[Pair, within(0.1, 200.0)] = Field(
         default=(7.3, 7.7),
         description="metres from the middle along the floor, [low, high], 0.1 to 200",
     )
-    height: Annotated[Pair, _within(-10.0, 200.0)] = Field(
+    height: Annotated[Pair, within(-10.0, 200.0)] = Field(
         default=(4.6, 5.0),
         description="metres above the floor, [low, high]",
     )
-    azimuth: Annotated[Pair, _within(-180.0, 180.0)] = Field(
+    azimuth: Annotated[Pair, within(-180.0, 180.0)] = Field(
         default=(-5.0, 5.0),
         description="degrees around the middle, [low, high], -180 to 180",
     )
@@ -196,16 +221,16 @@ class CameraParams(Section):
 class LightParams(Section):
     """One sun with sharp shadows, and an even ambient term."""
 
-    azimuth: Annotated[Pair, _within(-180.0, 180.0)] = Field(
+    azimuth: Annotated[Pair, within(-180.0, 180.0)] = Field(
         default=(-60.0, 60.0),
         description="where the sun stands, degrees from straight behind the camera (0), "
         "turning as the camera's azimuth does, [low, high], -180 to 180",
     )
-    elevation: Annotated[Pair, _within(5.0, 90.0)] = Field(
+    elevation: Annotated[Pair, within(5.0, 90.0)] = Field(
         default=(40.0, 65.0),
         description="degrees above the horizon, [low, high], 5 to 90",
     )
-    sun: Annotated[Pair, _within(0.0, 20.0)] = Field(
+    sun: Annotated[Pair, within(0.0, 20.0)] = Field(
         default=(1.3, 1.7),
         description="strength, W/m2, [low, high], 0 to 20",
     )
@@ -245,40 +270,6 @@ class DepthParams(Section):
         return self
 
 
-class RadarParams(Section):
-    """Bird's-eye grid with the camera at the middle of the bottom edge."""
-
-    width: int = Field(default=64, ge=8, le=1024, description="cells across, 8 to 1024")
-    height: int = Field(
-        default=64, ge=8, le=1024, description="cells away from the camera, 8 to 1024"
-    )
-    span: float = Field(
-        default=8.0, gt=0.0, le=1000.0, description="metres across the grid, above 0"
-    )
-    reach: Annotated[Pair, _within(0.0, 1000.0)] = Field(
-        default=(3.5, 11.5),
-        description="metres from the camera of the bottom and top edge, [near, far], 0 to 1000",
-    )
-    ground: float = Field(
-        default=0.1,
-        gt=0.0,
-        le=10.0,
-        description="points below this height are removed, metres, above 0",
-    )
-    full_echo: float = Field(
-        default=0.3,
-        gt=0.0,
-        le=10.0,
-        description="seen surface that makes a cell fully bright, in cell areas, above 0 to 10",
-    )
-
-    @model_validator(mode="after")
-    def _not_empty(self) -> Self:
-        if self.reach[0] == self.reach[1]:
-            raise ValueError(f"reach: [{self.reach[0]}, {self.reach[1]}] is empty; low below high")
-        return self
-
-
 class BoxParams(Section):
     """Which objects get a box."""
 
@@ -291,12 +282,21 @@ class BoxParams(Section):
 
 
 class SceneParams(Section):
-    """The `scenes:` section. Scene k depends on these (but for `count`) and on k alone."""
+    """The `scenes:` section. Scene k depends on these (but for `count`) and on k alone.
+
+    Beside the fields here there is a section for each of its sensors that has options, of the
+    sensor's name; what is not given has its default.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     seed: int = Field(default=0, ge=0, lt=2**63, description="master seed, 0 to 2^63 - 1")
     count: int = Field(default=4000, ge=1, le=10_000_000, description="scenes, 1 to 10,000,000")
     shard_size: int = Field(
         default=250, ge=1, le=100_000, description="scenes per file, 1 to 100,000"
+    )
+    sensors: Annotated[tuple[str, ...], Strict(False)] = Field(
+        default=SENSORS, description="what sees each scene: files of scenegen/sensors/"
     )
     objects: ObjectParams = ObjectParams()
     floor: FloorParams = FloorParams()
@@ -305,8 +305,71 @@ class SceneParams(Section):
     light: LightParams = LightParams()
     image: ImageParams = ImageParams()
     depth: DepthParams = DepthParams()
-    radar: RadarParams = RadarParams()
     boxes: BoxParams = BoxParams()
+
+    def options(self, sensor: str) -> Any:
+        """Those of one of the sensors: an instance of the `Options` that its file declares.
+
+        Raises:
+            ValueError: it is none of the sensors of these scenes.
+        """
+        from scenegen import sensors
+
+        if sensor not in self.sensors:
+            raise ValueError(f"{sensor!r:.60} is not one of {', '.join(self.sensors)}")
+        return (self.model_extra or {}).get(sensor) or sensors.get(sensor).options()
+
+    @model_validator(mode="after")
+    def _sensors_exist(self) -> Self:
+        from scenegen import sensors  # they need these params
+
+        try:
+            sensors.together(self.sensors)
+        except ValueError as error:
+            raise ValueError(f"sensors: {error}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _options_are_read(self) -> Self:
+        """Every section is a sensor's, and is what the sensor declares."""
+        from scenegen import sensors
+
+        given = self.model_extra
+        assert given is not None  # as extra keys are allowed
+        declared = {name: sensors.get(name).options for name in self.sensors}
+        known = [name for name in declared if declared[name].model_fields]
+        mistakes = [
+            _mistake((key,), given[key], self._unknown(key, known))
+            for key in given
+            if key not in known
+        ]
+        values = {}
+        for name in known:
+            try:
+                values[name] = declared[name].model_validate(given.get(name, {}))
+            except ValidationError as error:
+                mistakes += [_inside(name, declared[name], one) for one in error.errors()]
+        if mistakes:
+            raise ValidationError.from_exception_data("SceneParams", mistakes)
+        given.clear()  # the manifest has the same bytes in whatever order they were given
+        given.update(values)
+        return self
+
+    def _unknown(self, key: str, known: list[str]) -> str:
+        from scenegen import sensors
+
+        if key in sensors.names():
+            return f"the sensors are {', '.join(self.sensors)}; name it there, or leave this out"
+        return f"unknown key; there are {', '.join([*type(self).model_fields, *known])}"
+
+    @model_validator(mode="after")
+    def _sensors_agree(self) -> Self:
+        from scenegen import sensors
+
+        for name in self.sensors:
+            if reason := sensors.get(name).refusal(self):
+                raise ValueError(f"{name}.{reason}")
+        return self
 
     @model_validator(mode="after")
     def _boxes_possible(self) -> Self:
@@ -315,19 +378,6 @@ class SceneParams(Section):
             raise ValueError(
                 f"boxes.min_pixels: {self.boxes.min_pixels} is more than a sixteenth of the "
                 f"picture, so hardly an object had a box; allowed here: at most {most}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _floor_is_silent(self) -> Self:
-        """The floor's height is known no better than the 16 bits of depth along the longest ray."""
-        across = math.tan(math.radians(self.camera.field_of_view) / 2.0)
-        longest = math.hypot(1.0, across, across * self.image.height / self.image.width)
-        least = (self.depth.far - self.depth.near) / 65535 * longest
-        if self.radar.ground < least:
-            raise ValueError(
-                f"radar.ground: {self.radar.ground} is less than a step of depth from near to far, "
-                f"so the floor would echo; allowed here: {least:.2g} or more"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""A contact sheet of scenes: picture, depth, radar and boxes, to tune params by eye."""
+"""A contact sheet of scenes: what every sensor sees, and boxes, to tune params by eye."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from base.files import write_bytes
-from scenegen.dataset import depth_to_uint8
+from scenegen import sensors
 from scenegen.params import CLASSES, SceneParams
 from scenegen.scene import SceneSpec, sample_scene
+from scenegen.sensors import Sensor
 from scenegen.worker import render_specs
 
 __all__ = ["CLASS_COLOURS", "contact_sheet", "encode_png", "panel", "preview"]
@@ -39,8 +40,9 @@ def preview(
         side: width of one picture on the sheet, pixels
     """
     specs = [k if isinstance(k, SceneSpec) else sample_scene(params, k) for k in scenes]
-    records = render_specs(_prepared_for(specs, params), specs)
-    write_bytes(path, encode_png(contact_sheet(records, side)))
+    prepared = _prepared_for(specs, params)
+    sheet = contact_sheet(render_specs(prepared, specs), prepared, side)
+    write_bytes(path, encode_png(sheet))
 
 
 def _prepared_for(specs: list[SceneSpec], params: SceneParams) -> SceneParams:
@@ -52,38 +54,42 @@ def _prepared_for(specs: list[SceneSpec], params: SceneParams) -> SceneParams:
     return params.model_copy(update={"objects": objects.model_copy(update=update)})
 
 
-def contact_sheet(records: NDArray[np.void], side: int = 192, columns: int = 2) -> Picture:
+def contact_sheet(
+    records: NDArray[np.void], params: SceneParams, side: int = 192, columns: int = 2
+) -> Picture:
     """Panels of the given records in a grid, RGB uint8."""
-    panels = [panel(record, side) for record in records]
+    panels = [panel(record, params, side) for record in records]
     panels += [np.zeros_like(panels[0])] * (-len(panels) % columns)
     rows = [np.hstack(panels[i : i + columns]) for i in range(0, len(panels), columns)]
     return np.vstack(rows)
 
 
-def panel(record: np.void, side: int = 192) -> Picture:
-    """One scene: picture, depth and radar side by side with their boxes, RGB uint8.
+def panel(record: np.void, params: SceneParams, side: int = 192) -> Picture:
+    """One scene: what each sensor shows, side by side with the boxes, RGB uint8.
 
-    On the radar picture the red square denotes the camera, as in the paper's figure 3.
+    On a bird's-eye map the red square denotes the camera, as in the paper's figure 3.
     """
-    depth = np.repeat(depth_to_uint8(record["depth"])[..., None], 3, axis=2)
-    radar = np.repeat(record["radar"][..., None], 3, axis=2)
-    views = [("", record["image"]), ("", depth), ("radar_", radar)]
-    tiles = [_tile(picture, record, prefix, side) for prefix, picture in views]
+    seen_by = [sensors.get(name) for name in params.sensors]
+    tiles = [_tile(sensor, record, params, side) for sensor in seen_by]
     cv2.putText(tiles[0], str(record["scene"]), (4, side - 6), 0, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
     height = max(t.shape[0] for t in tiles)
     tiles = [np.pad(t, ((height - t.shape[0], 1), (0, 1), (0, 0))) for t in tiles]
     middle = side // 2
-    cv2.rectangle(tiles[2], (middle - 4, height - 8), (middle + 4, height), CAMERA_COLOUR, -1)
+    for tile, sensor in zip(tiles, seen_by, strict=True):
+        if sensor.traits.plane == "map":
+            cv2.rectangle(tile, (middle - 4, height - 8), (middle + 4, height), CAMERA_COLOUR, -1)
     return np.hstack(tiles)
 
 
-def _tile(picture: Picture, record: np.void, prefix: str, side: int) -> Picture:
+def _tile(sensor: Sensor, record: np.void, params: SceneParams, side: int) -> Picture:
+    picture, (has, box) = sensor.picture(record, params), sensor.box_fields
+    picture = np.repeat(picture, 3 // picture.shape[2], axis=2)
     height, width = picture.shape[:2]
     scale = side / width
     size = (side, round(height * scale))
     tile: Picture = cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST).astype(np.uint8)
-    for place in np.flatnonzero(record[f"has_{prefix}box"]):
-        x0, y0, x1, y1 = (round(float(c) * scale) for c in record[f"{prefix}box"][place])
+    for place in np.flatnonzero(record[has]):
+        x0, y0, x1, y1 = (round(float(c) * scale) for c in record[box][place])
         label = int(record["label"][place])
         colour = CLASS_COLOURS[label % len(CLASS_COLOURS)]
         cv2.rectangle(tile, (x0, y0), (x1 - 1, y1 - 1), colour, 1)

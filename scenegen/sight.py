@@ -7,25 +7,25 @@ what each sensor shows of it.
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scenegen.camera import camera_to_world, intrinsics, measured
-from scenegen.geometry import entry_distance
+from scenegen import sensors
+from scenegen.camera import camera_to_world, floor_axes, intrinsics, measured
+from scenegen.frame import Passes
+from scenegen.geometry import cast
 from scenegen.layout import record_dtype
-from scenegen.params import ImageParams, RadarParams, SceneParams
-from scenegen.radar import radar_axes
+from scenegen.params import SceneParams
 from scenegen.records import fill_record
 from scenegen.scene import SceneSpec, sample_scene
+from scenegen.sensors import SAMPLED, Seen
 
 __all__ = ["blind_sensor"]
 
-SCENES = 50  # looked at before a sensor counts as blind; mostly the first already shows something
-PIXELS = 96 * 96  # larger pictures and radar grids are looked at in about as many
+PIXELS = 96 * 96  # larger pictures and grids are looked at in about as many
 Array = NDArray[np.float64]
-Grid = TypeVar("Grid", ImageParams, RadarParams)
 
 
 def blind_sensor(params: SceneParams) -> str | None:
@@ -34,51 +34,54 @@ def blind_sensor(params: SceneParams) -> str | None:
     The line begins with the keys that decide. A sensor shows an object where the object has a box.
     """
     coarse, seen = _coarse(params), _Seen(params)
-    boxes = radar_boxes = False
-    for number in range(SCENES):
+    sees = [sensors.get(name) for name in params.sensors]
+    own = {sensor.box_fields[0]: sensor for sensor in sees if sensor.own_boxes}
+    blind = ["has_box", *own]
+    for number in range(SAMPLED):  # mostly the first already shows something
         spec = sample_scene(coarse, number)
-        depth, hit = _cast(coarse, spec)
+        passes = _cast(coarse, spec)
         record = np.zeros(1, record_dtype(coarse))[0]
-        fill_record(record, spec, np.zeros((*depth.shape, 3), np.float32), depth, hit, coarse)
-        boxes |= bool(record["has_box"].any())
-        radar_boxes |= bool(record["has_radar_box"].any())
-        if boxes and radar_boxes:
+        fill_record(record, spec, passes, coarse)
+        blind = [field for field in blind if not record[field].any()]
+        if not blind:
             return None
-        seen.add(record, depth, hit > 0)
-    return seen.why_no_radar_box() if boxes else seen.why_no_box()
+        seen.add(record, passes)
+    first = own.get(blind[0])
+    return first.why_blind(seen.points(), params) if first else seen.why_no_box()
 
 
 def _coarse(params: SceneParams) -> SceneParams:
     """The same view and grid in no more than about PIXELS pixels and cells."""
-    image, radar = _smaller(params.image), _smaller(params.radar)
+    image = _smaller(params.image)
+    grids = {name: _smaller(options) for name, options in (params.model_extra or {}).items()}
     share = image.width * image.height / (params.image.width * params.image.height)
     least = {"min_pixels": max(math.floor(params.boxes.min_pixels * share), 1)}
     boxes = params.boxes.model_copy(update=least)
-    return params.model_copy(update={"image": image, "radar": radar, "boxes": boxes})
+    return params.model_copy(update={"image": image, "boxes": boxes, **grids})
 
 
-def _smaller(grid: Grid) -> Grid:
+def _smaller(grid: Any) -> Any:
+    """A section with a width and a height, with fewer pixels; any other as it is."""
+    if not {"width", "height"} <= set(type(grid).model_fields):
+        return grid
     step = math.ceil(math.sqrt(grid.width * grid.height / PIXELS))
     sides = {"width": max(grid.width // step, 1), "height": max(grid.height // step, 1)}
     return grid.model_copy(update=sides)
 
 
-def _cast(params: SceneParams, spec: SceneSpec) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Planar depth [H, W] in metres (inf where nothing is), and 1 where it is an object's."""
+def _cast(params: SceneParams, spec: SceneSpec) -> Passes:
+    """A black picture, planar depth in metres (inf where nothing is), and which object it is of."""
     width, height = params.image.width, params.image.height
     k, pose = intrinsics(spec.camera, width, height), camera_to_world(spec.camera)
     x = (np.arange(width) + 0.5 - k[0, 2]) / k[0, 0]
     y = (np.arange(height) + 0.5 - k[1, 2]) / k[1, 1]
     x, y = (side.ravel() for side in np.meshgrid(x, y))
     rays = np.stack([x, y, np.ones_like(x)], axis=1) @ pose[:3, :3].T
-    things = [entry_distance(thing, pose[:3, 3], rays) for thing in spec.objects]
-    nearest = np.minimum.reduce([np.full(len(rays), np.inf), *things])
-    with np.errstate(divide="ignore"):
-        floor = np.where(rays[:, 2] < 0, -pose[2, 3] / rays[:, 2], np.inf)
-        wall = (spec.backdrop_distance - pose[1, 3]) / rays[:, 1]
-    behind = np.minimum(floor, np.where(rays[:, 1] > 0, wall, np.inf))
-    depth = np.minimum(nearest, behind).astype(np.float32).reshape(height, width)
-    return depth, (nearest < behind).astype(np.uint8).reshape(height, width)
+    depth, place = cast(spec.objects, spec.backdrop_distance, pose[:3, 3], rays)
+    black = np.zeros((height, width, 3), np.float32)
+    return Passes(
+        black, depth.astype(np.float32).reshape(height, width), place.reshape(height, width)
+    )
 
 
 class _Seen:
@@ -89,14 +92,15 @@ class _Seen:
         self._parts: list[Array] = []
         self._most = 0
 
-    def add(self, record: np.void, depth: NDArray[np.float32], hit: NDArray[np.bool_]) -> None:
-        """Take in one scene: its record, and the depth [H, W] that hits an object or not."""
+    def add(self, record: np.void, passes: Passes) -> None:
+        """Take in one scene: its record, and what that was made of."""
+        depth, hit = passes.depth, passes.ids > 0
         k, pose = record["intrinsics"], record["camera_to_world"]
         rows, columns = np.nonzero(hit)
         z = depth[hit].astype(float)
         x, y = (columns + 0.5 - k[0, 2]) / k[0, 0] * z, (rows + 0.5 - k[1, 2]) / k[1, 1] * z
         offset = np.stack([x, y, z], axis=1) @ pose[:3, :3].T
-        right, ahead = (offset[:, :2] @ axis for axis in radar_axes(pose))
+        right, ahead = (offset[:, :2] @ axis for axis in floor_axes(pose))
         self._parts.append(np.stack([z, offset[:, 2] + pose[2, 3], ahead, np.abs(right)]))
         zoom = self._params.image.width * self._params.image.height / depth.size
         self._most = max(self._most, round(int(record["visible"].max()) * zoom))
@@ -105,7 +109,7 @@ class _Seen:
         """Why the camera and the depth sensor show no object."""
         depth, boxes = self._params.depth, self._params.boxes
         metres = np.concatenate(self._parts, axis=1)[0]
-        said = f"shows no object in {SCENES} sampled scenes"
+        said = f"shows no object in {SAMPLED} sampled scenes"
         if not len(metres):
             return (
                 f"camera.field_of_view, camera.look_height: the camera {said}; look to where "
@@ -121,24 +125,10 @@ class _Seen:
             f"{self._most} pixels); less of it, or more of objects.scale or image.width"
         )
 
-    def why_no_radar_box(self) -> str:
-        """Why the radar shows no object."""
-        radar, points = self._params.radar, np.concatenate(self._parts, axis=1)
-        _, up, ahead, aside = points[:, measured(points[0], self._params.depth)]
-        said = f"the radar shows no object in {SCENES} sampled scenes"
-        near, far = radar.reach
-        if up.max() <= radar.ground:
-            return f"radar.ground: above {radar.ground:g} m {said}; they end at {up.max():.2g} m"
-        if not ((ahead > near) & (ahead < far)).any():
-            return (
-                f"radar.reach: from {near:g} to {far:g} m {said}; they lie {_span(ahead)} m ahead"
-            )
-        if aside.min() >= radar.span / 2:
-            return f"radar.span: in {radar.span:g} m {said}; they lie {_span(aside)} m to a side"
-        return (
-            f"radar.reach, radar.span, radar.ground, radar.full_echo: {said}; a larger grid, less "
-            "ground or a smaller full_echo shows more"
-        )
+    def points(self) -> Seen:
+        """All that the depth sensor has measured of objects."""
+        points = np.concatenate(self._parts, axis=1)
+        return Seen(*points[1:, measured(points[0], self._params.depth)])
 
 
 def _span(metres: Array) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 from typing import Any, NamedTuple
 
@@ -11,16 +12,33 @@ from numpy.typing import NDArray
 
 from base import code
 from base.process import end_child_with_parent
+from scenegen import sensors
 from scenegen.blender import Renderer, blender_version
 from scenegen.layout import record_dtype
 from scenegen.params import SceneParams
 from scenegen.records import fill_record
 from scenegen.scene import SceneSpec, sample_scene
 
-__all__ = ["CODE", "Maker", "prepared_renderer", "render_scenes", "render_specs", "start_worker"]
+__all__ = [
+    "Maker",
+    "code_of",
+    "prepared_renderer",
+    "render_scenes",
+    "render_specs",
+    "start_worker",
+]
 
 
 CODE = code.loaded(__name__)  # of this process, however long ago it began
+
+
+def code_of(params: SceneParams) -> str:
+    """The digest of the code that turns these params into records, as this process has loaded it.
+
+    Sensors are found by their names, so that no import leads to them.
+    """
+    parts = [CODE, *(sensors.code_of(name) for name in params.sensors)]
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
 class Maker(NamedTuple):
@@ -41,7 +59,7 @@ def render_specs(params: SceneParams, specs: list[SceneSpec]) -> NDArray[np.void
     renderer = prepared_renderer(params)
     records = np.zeros(len(specs), record_dtype(params))
     for record, spec in zip(records, specs, strict=True):
-        fill_record(record, spec, *renderer.render(spec), params)
+        fill_record(record, spec, renderer.render(spec), params)
     return records
 
 
@@ -52,7 +70,7 @@ def render_scenes(params: SceneParams, first: int, count: int) -> tuple[Maker, N
         What made them, and the records [count].
     """
     specs = [sample_scene(params, k) for k in range(first, first + count)]
-    return Maker(blender_version(), CODE), render_specs(params, specs)
+    return Maker(blender_version(), code_of(params)), render_specs(params, specs)
 
 
 def start_worker(cores: Any) -> None:

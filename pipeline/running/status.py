@@ -130,7 +130,12 @@ def _running_since(study: Study, name: str) -> float | None:
     return None
 
 
-_OF = {"cells": "fusion or objective", "code": "code", "detectors": "kind of detector"}
+_OF = {
+    "cells": "fusion or objective",
+    "code": "code",
+    "detectors": "kind of detector",
+    "sensors": "sensor",
+}
 
 
 def _edited(study: Study) -> dict[Path, str]:

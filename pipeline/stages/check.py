@@ -37,12 +37,12 @@ def check_sensors(scenes: SceneParams) -> None:
         fail(f"{PARAMS}: scenes.{blind}")
 
 
-def looked_up(config: params.Params) -> tuple[dict[str, Cell], dict[str, str]]:
-    """What a stage finds by a name in params: the cells, and each modality's kind of detector."""
+def looked_up(config: params.Params) -> tuple[dict[str, Cell], dict[str, str], tuple[str, ...]]:
+    """What a stage finds by a name: the cells, each modality's kind of detector, the sensors."""
     kinds = {
         modality: getattr(config.detector, modality).network for modality in config.vae.modalities
     }
-    return {**config.grid.cells, "unimodal": config.grid.unimodal}, kinds
+    return {**config.grid.cells, "unimodal": config.grid.unimodal}, kinds, config.scenes.sensors
 
 
 def wanted() -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""Stage `render`: scenes into shards of image, depth, radar and boxes."""
+"""Stage `render`: scenes into shards of what every sensor sees, and boxes."""
 
 from __future__ import annotations
 

@@ -548,7 +548,7 @@ def _page(
     return environment.get_template("report.html.j2").render(
         config=config,
         inputs=inputs,
-        near=config.scenes.radar.reach[0],
+        near=config.scenes.options("radar").reach[0],
         any_score=next(iter(inputs.scores.values())),
         rows=[row.flat() for row in rows],
         cells=cells,

@@ -156,12 +156,12 @@ EDITS = [
     ("models/training.py", "# Numbers stay", "# They stay", set()),
     ("base/process.py", "nothing is lost", "all is kept", set()),
     ("pipeline/running/stage.py", "already running", "still running", set()),
-    ("scenegen/radar.py", '"""A bird', '"""The bird', set()),
+    ("scenegen/sensors/radar.py", '"""A bird', '"""The bird', set()),
     ("models/fusions/poe.py", "experts.total(1 / experts.var)", "experts.total(2 / experts.var)",
      {"train_vae@poe-none-0", "train_vae@poe-ecg-0"}),
     ("models/objectives/ecg.py", "static=True", "static=False", {"train_vae@poe-ecg-0"}),
     ("models/fusions/moe.py", "1.0)", "2.0)", {"train_vae@moe-none-0"}),
-    ("scenegen/radar.py", "SPLIT = 4", "SPLIT = 5", {"render"}),
+    ("scenegen/sensors/radar.py", "SPLIT = 4", "SPLIT = 5", {"render"}),
     ("pipeline/stages/report.py", "import math", "import json, math", {"report"}),
 ]  # fmt: skip
 

@@ -267,7 +267,9 @@ def test_an_export_takes_no_folder_that_holds_something(
         EXPORTS[name](dataset, tmp_path, "image")
     with pytest.raises(ValueError, match="is a file; name a new folder"):
         EXPORTS[name](dataset, tmp_path / "old.png", "image")
-    with pytest.raises(ValueError, match=r"'lidar' does not exist; choose one of image, depth"):
+    with pytest.raises(
+        ValueError, match=r"'lidar' is not in this dataset; choose one of image, depth"
+    ):
         EXPORTS[name](dataset, tmp_path / "new", "lidar")
     assert [path.name for path in tmp_path.iterdir()] == ["old.png"]
 

@@ -403,10 +403,10 @@ def test_a_comment_in_the_generator_keeps_its_shards(tmp_path: Path) -> None:
     project = _project(tmp_path)
     first = _rendered(project, count=2)
     times = {path: path.stat().st_mtime_ns for path in project.glob("data/*.npy")}
-    _edit(project / "scenegen/radar.py", "SPLIT = 4", "SPLIT = 4  # points along each side")
+    _edit(project / "scenegen/sensors/radar.py", "SPLIT = 4", "SPLIT = 4  # points along each side")
     assert _rendered(project, count=2).stdout == first.stdout
     assert times == {path: path.stat().st_mtime_ns for path in project.glob("data/*.npy")}
-    _edit(project / "scenegen/radar.py", "np.rint(255.0 *", "np.rint(128.0 *")
+    _edit(project / "scenegen/sensors/radar.py", "np.rint(255.0 *", "np.rint(128.0 *")
     assert _rendered(project, count=2).stdout != first.stdout
 
 
@@ -494,7 +494,7 @@ def test_a_worker_with_older_code_is_refused(
     with _cluster(project, 1) as (where, _):
         monkeypatch.setenv(SCHEDULER_VARIABLE, where)
         assert _rendered(project, count=2).returncode == 0
-        _edit(project / "scenegen/radar.py", "SPLIT = 4", "SPLIT = 3")
+        _edit(project / "scenegen/sensors/radar.py", "SPLIT = 4", "SPLIT = 3")
         refused = _rendered(project, count=2)
     assert refused.returncode
     assert "a worker has loaded other code" in refused.stderr

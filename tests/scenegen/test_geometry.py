@@ -7,9 +7,10 @@ import pytest
 
 from scenegen.camera import back_project, camera_to_world, intrinsics, project
 from scenegen.geometry import entry_distance, footprint, signed_distance
-from scenegen.params import CLASSES, WIDEST_RADIUS, RadarParams
-from scenegen.radar import to_radar_pixels
+from scenegen.params import CLASSES, WIDEST_RADIUS
 from scenegen.scene import CameraSpec, ObjectSpec
+from scenegen.sensors.radar import Options as RadarOptions
+from scenegen.sensors.radar import to_radar_pixels
 
 CAMERA = CameraSpec((1.0, -7.0, 4.0), (0.0, 0.0, 0.9), 46.0)
 
@@ -68,7 +69,7 @@ def test_the_camera_looks_at_its_target_with_the_sky_up() -> None:
 
 
 def test_the_radar_camera_is_at_the_middle_of_the_bottom_edge() -> None:
-    pose, radar = camera_to_world(CAMERA), RadarParams(reach=(0.0, 8.0))
+    pose, radar = camera_to_world(CAMERA), RadarOptions(reach=(0.0, 8.0))
     at_camera = to_radar_pixels(np.array([CAMERA.location[:2]]), pose, radar)
     np.testing.assert_allclose(at_camera, [[32.0, 64.0]])
     ahead = to_radar_pixels(np.array([CAMERA.target[:2]]), pose, radar)

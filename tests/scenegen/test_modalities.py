@@ -16,15 +16,23 @@ import pytest
 from numpy.typing import NDArray
 
 from scenegen.blender import BlenderError, Renderer, explain_import_error
-from scenegen.boxes import label_depth, radar_box, tight_box
-from scenegen.camera import back_project, camera_to_world, intrinsics
+from scenegen.boxes import label_depth, tight_box
+from scenegen.camera import (
+    DEPTH_STEPS,
+    back_project,
+    camera_to_world,
+    depth_metres,
+    intrinsics,
+    quantise_depth,
+)
 from scenegen.checks import around, check_boxes, iou, projected_mask
-from scenegen.dataset import Dataset, depth_to_uint8
+from scenegen.dataset import Dataset
 from scenegen.geometry import entry_distance, signed_distance
-from scenegen.params import CLASSES, BoxParams, DepthParams, RadarParams, SceneParams
-from scenegen.radar import radar_from_depth, to_radar_pixels
-from scenegen.records import DEPTH_STEPS, depth_metres, quantise_depth
+from scenegen.params import CLASSES, BoxParams, DepthParams, SceneParams
 from scenegen.scene import CameraSpec, LightSpec, ObjectSpec, SceneSpec
+from scenegen.sensors.depth import to_uint8
+from scenegen.sensors.radar import Options as RadarOptions
+from scenegen.sensors.radar import radar_box, radar_from_depth, to_radar_pixels
 from scenegen.worker import prepared_renderer, render_specs
 from tests.conftest import ROOT
 from tests.scenegen.conftest import tiny
@@ -151,7 +159,7 @@ def test_the_echo_of_one_pixel_by_hand(ground: float, echoes: bool) -> None:
     """
     metres = np.full((64, 64), 12.0)
     metres[30, 48] = 8.0
-    radar = RadarParams(ground=ground, full_echo=2.0)
+    radar = RadarOptions(ground=ground, full_echo=2.0)
     k, pose = intrinsics(CAMERA, 64, 64), camera_to_world(CAMERA)
     echo = radar_from_depth(metres, k, pose, radar, DepthParams()).astype(float)
     assert echo.any() == echoes
@@ -227,13 +235,13 @@ def test_labels_of_a_synthetic_depth_map() -> None:
     spec, depth = _scene(_thing("sphere", 0.0, 0.0)), DepthParams()
     k, pose = intrinsics(CAMERA, 64, 64), camera_to_world(CAMERA)
     far = np.full((64, 64), depth.far)
-    assert label_depth(far, spec, k, pose, depth).max() == 0
+    assert label_depth(far, spec.objects, k, pose, depth).max() == 0
     rays = np.stack([np.zeros(64), (np.arange(64) + 0.5 - 32) / k[1, 1], np.ones(64)], -1)
     entry = entry_distance(spec.objects[0], pose[:3, 3], rays @ pose[:3, :3].T)
     x = np.full((64, 64), depth.far)
     x[:, 32] = np.where(np.isfinite(entry), entry, depth.far)
     hit = np.isfinite(entry)
-    labels = label_depth(x, spec, k.copy(), pose, depth)[:, 32]
+    labels = label_depth(x, spec.objects, k.copy(), pose, depth)[:, 32]
     # The ray above runs half a pixel left of the column's centre: the rim may fall away.
     assert (labels[hit] == 1).mean() > 0.8
     assert labels[~hit].max() == 0
@@ -248,14 +256,14 @@ def test_depth_is_stored_to_half_a_step() -> None:
     assert outside.tolist() == [0, DEPTH_STEPS]
     # 257 of the 65,535 steps are one of 255: a half goes up from the next whole one on.
     stored = np.array([0, 128, 129, 385, 386, 65406, 65407, 65535], np.uint16)
-    assert depth_to_uint8(stored).tolist() == [0, 0, 1, 1, 2, 254, 255, 255]
+    assert to_uint8(stored).tolist() == [0, 0, 1, 1, 2, 254, 255, 255]
 
 
 @pytest.mark.parametrize("width", [64, 300])
 @pytest.mark.parametrize("height", [64, 200])
 def test_a_flat_roof_fills_the_radar_without_stripes(width: int, height: int) -> None:
     """The top of a big low cube must come out as one filled square, not as rows."""
-    radar, depth = RadarParams(width=width, height=height), DepthParams()
+    radar, depth = RadarOptions(width=width, height=height), DepthParams()
     k, pose = intrinsics(CAMERA, 64, 64), camera_to_world(CAMERA)
     v = (np.arange(64) + 0.5 - k[1, 2]) / k[1, 1]
     drop = pose[2, 1] * v + pose[2, 2]  # of a ray, per metre of depth
@@ -294,17 +302,17 @@ def test_radar_echoes_lie_in_the_footprint_and_cast_a_shadow(all_records: Record
 
 def test_a_radar_box_outside_the_grid_is_none() -> None:
     spec, pose = _scene(_thing("cube", 9.0, 0.0)), camera_to_world(CAMERA)
-    assert radar_box(spec, 0, pose, RadarParams()) is None
+    assert radar_box(spec.objects[0], pose, RadarOptions()) is None
 
 
 @pytest.mark.parametrize(("x", "inside"), [(4.92, None), (4.6, 4.0), (0.0, 20.0)])
 def test_a_radar_box_holds_a_cell_at_least(x: float, inside: float | None) -> None:
     """A cylinder of 20 cells across, of which 0.8, 4 or all lie in the grid."""
     spec, pose = _scene(_thing("cylinder", x, 0.0, 1.25)), camera_to_world(CAMERA)
-    box = radar_box(spec, 0, pose, RadarParams(width=80))
+    box = radar_box(spec.objects[0], pose, RadarOptions(width=80))
     assert (box and round(box[2] - box[0], 6)) == inside
     small = _scene(_thing("cylinder", 0.0, 0.0, 0.05))
-    assert radar_box(small, 0, pose, RadarParams(width=8)) is not None
+    assert radar_box(small.objects[0], pose, RadarOptions(width=8)) is not None
 
 
 def _view(**changes: dict[str, Any]) -> SceneParams:
@@ -315,7 +323,7 @@ def _view(**changes: dict[str, Any]) -> SceneParams:
 def _labels(record: np.void, spec: SceneSpec, params: SceneParams) -> NDArray[np.uint8]:
     metres = depth_metres(record["depth"], params.depth)
     k, pose = record["intrinsics"], record["camera_to_world"]
-    return label_depth(metres, spec, k, pose, params.depth)
+    return label_depth(metres, spec.objects, k, pose, params.depth)
 
 
 def test_nothing_is_measured_nearer_than_near() -> None:
@@ -333,7 +341,7 @@ def test_nothing_is_measured_nearer_than_near() -> None:
     z = depth_metres(cut["depth"][rows, columns], params.depth)
     k, pose = cut["intrinsics"], cut["camera_to_world"]
     points = back_project(columns + 0.5, rows + 0.5, z, k, pose)
-    lowest = to_radar_pixels(points[:, :2], pose, params.radar)[:, 1].max()
+    lowest = to_radar_pixels(points[:, :2], pose, params.options("radar"))[:, 1].max()
     assert np.flatnonzero(cut["radar"].any(axis=1)).max() <= lowest + 1
     assert np.flatnonzero(whole["radar"].any(axis=1)).max() > lowest + 5
 
@@ -342,7 +350,7 @@ def test_nothing_is_measured_nearer_than_near() -> None:
 def test_the_floor_seen_from_low_and_far_is_silent(height: float) -> None:
     """At 14 degrees below the horizon a pixel is four times as deep as wide, and a jump."""
     camera = CameraSpec((0.0, -40.0, height), (0.0, 0.0, 0.9), 46.0)
-    depth, radar = DepthParams(near=2.0, far=120.0), RadarParams(span=50.0, reach=(2.0, 80.0))
+    depth, radar = DepthParams(near=2.0, far=120.0), RadarOptions(span=50.0, reach=(2.0, 80.0))
     k, pose = intrinsics(camera, 64, 64), camera_to_world(camera)
     y = (np.arange(64) + 0.5 - k[1, 2]) / k[1, 1]
     fall = -(pose[2, 1] * y + pose[2, 2])  # of a ray, per metre of depth
@@ -359,7 +367,7 @@ def test_a_depth_of_nothing_is_no_measurement() -> None:
     metres = np.zeros((64, 64))
     metres[20:40, 20:40] = 6.5
     with np.errstate(all="raise"):
-        echo = radar_from_depth(metres, k, camera_to_world(CAMERA), RadarParams(), depth)
+        echo = radar_from_depth(metres, k, camera_to_world(CAMERA), RadarOptions(), depth)
     assert 0 < (echo > 0).sum() < 500
 
 
@@ -388,7 +396,7 @@ def test_an_echo_of_one_object_gives_no_other_a_radar_box() -> None:
     spec = _scene(_thing("cube", -0.5, 0.0, 0.5), _thing("cube", 0.45, 0.0, 1.1))
     (record,) = render_specs(_view(radar={"ground": 0.9}), [spec])
     assert record["has_box"].all()
-    low = radar_box(spec, 0, record["camera_to_world"], RadarParams())
+    low = radar_box(spec.objects[0], record["camera_to_world"], RadarOptions())
     assert low is not None
     assert record["radar"][int(low[1]) : int(low[3]), int(low[0]) : int(low[2]) + 1].any()
     assert record["has_radar_box"].tolist() == [False, True]

@@ -13,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import scenegen
-from scenegen.camera import camera_to_world
+from scenegen.camera import camera_to_world, floor_axes
 from scenegen.params import WIDEST_RADIUS, SceneParams
-from scenegen.radar import radar_axes
 from scenegen.scene import SceneSpec, sample_scene
 
 PACKAGE = Path(scenegen.__file__).parent
@@ -57,7 +56,7 @@ def test_the_sun_stands_where_it_does_for_the_camera(azimuth: float, sun: float)
     """Straight behind it at 0, to its right at 60."""
     data = {"camera": {"azimuth": [azimuth] * 2}, "light": {"azimuth": [sun] * 2}}
     spec = sample_scene(SceneParams.model_validate(data), 0)
-    (right, ahead), towards = radar_axes(camera_to_world(spec.camera)), spec.light.towards
+    (right, ahead), towards = floor_axes(camera_to_world(spec.camera)), spec.light.towards
     behind, aside = -ahead @ towards[:2], right @ towards[:2]
     assert math.degrees(math.atan2(aside, behind)) == pytest.approx(sun)
 
@@ -96,7 +95,7 @@ VECTORISED = {"sin", "cos", "tan", "arcsin", "arccos", "arctan", "arctan2", "exp
 
 
 @pytest.mark.parametrize(
-    "name", ["blender", "boxes", "camera", "geometry", "params", "radar", "records", "scene"]
+    "name", ["blender", "boxes", "camera", "frame", "geometry", "params", "records", "scene"]
 )
 def test_no_vectorised_function_decides_a_byte(name: str) -> None:
     used = {
