@@ -4,6 +4,9 @@ Beside its function a file may declare
 
 - `class Options(params.Options)`: its own options, with ranges, defaults and help;
 - `TRAITS`: in what it differs from the plain case (`fusions.Traits`, `objectives.Traits`);
+- `own(...) -> {name: initial value}`: parameters that are trained, saved and loaded with the model.
+  A fusion's takes the numbers of experts and latent elements and reaches `fuse` as `experts.own`.
+  An objective's takes the number of modalities and reaches `plan` as `layout.own`;
 - `refuse(options, cell, modalities) -> str`: why a cell of it cannot be, "" if it can;
   `modalities` is their number, None while it is not known.
 """
@@ -14,10 +17,12 @@ import contextlib
 from importlib import import_module
 from types import ModuleType
 
+from torch import nn
+
 from base.code import loaded
 from models.params import Cell, Options
 
-__all__ = ["FUNCTIONS", "code_of", "having", "module", "options", "refusal"]
+__all__ = ["FUNCTIONS", "code_of", "having", "module", "options", "own", "refusal"]
 
 FUNCTIONS = {"fusion": "fuse", "objective": "plan"}  # what a file of each folder must define
 
@@ -55,6 +60,13 @@ def options(kind: str, name: str) -> type[Options]:
     if taken := sorted({*declared.model_fields} & {*Cell.model_fields}):
         raise ValueError(f"Options: {taken[0]} is a key of every cell; choose another name")
     return declared
+
+
+def own(kind: str, name: str, *sizes: int) -> nn.ParameterDict:
+    """The parameters that it owns, at their initial values; most own none."""
+    make = getattr(module(kind, name), "own", None)
+    values = make(*sizes) if make else {}
+    return nn.ParameterDict({key: nn.Parameter(value) for key, value in values.items()})
 
 
 def refusal(kind: str, cell: Cell, modalities: int | None) -> str:

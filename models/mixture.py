@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -64,11 +65,13 @@ class Experts:
     Attributes:
         mean, var: [E, T|1, B, L].
         present: bool [E, T, B|1, 1]; what an absent expert holds is never read.
+        own: the fusion's own parameters, if it has any.
     """
 
     mean: Tensor
     var: Tensor
     present: Tensor
+    own: Mapping[str, Tensor] = field(default_factory=dict)
 
     def total(self, values: Tensor) -> Tensor:
         """Sum of `values` [E, T|1, B, L] over the experts present: [T, B, L]."""

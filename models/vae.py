@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from base.files import write_bytes
 from base.weights import read, sealed
-from models import fusions, inputs, likelihoods, networks, objectives
+from models import entries, fusions, inputs, likelihoods, networks, objectives
 from models.bound import Bound, elbo, importance_weighted
 from models.mixture import Draws, Experts, Mixture, gaussian_log_prob
 from models.params import Cell, VAEParams
@@ -50,8 +50,9 @@ class MultimodalVAE(nn.Module):
         self.objective_traits = objectives.traits(cell.objective)
         self.fusion_options = cell.options("fusion")
         self.objective_options = cell.options("objective")
-        self.own = objectives.own(cell.objective, len(self.shapes))
+        self.own = entries.own("objective", cell.objective, len(self.shapes))
         self.experts = nn.ModuleList(self._expert(names) for names in self.expert_inputs())
+        self.fusion_own = entries.own("fusion", cell.fusion, len(self.experts), params.latent)
         self.decoders = nn.ModuleDict(
             {
                 name: networks.decoder(
@@ -119,6 +120,11 @@ class MultimodalVAE(nn.Module):
             self.cell.beta,
         )
 
+    def _given(self, mean: Tensor, var: Tensor, present: Tensor) -> Experts:
+        """Experts [E, B, L] as the fusion takes them; a term sees those `present` [E, T, B|1]."""
+        own = dict(self.fusion_own.items())
+        return Experts(mean[:, None], var[:, None], present[..., None], own)
+
     def encode(self, x: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Mean and variance [E, B, L] of every expert whose inputs are given, else the prior's."""
         batch = len(next(iter(x.values())))
@@ -165,7 +171,7 @@ class MultimodalVAE(nn.Module):
         mean, var = self.encode(x)
         layout = self._layout(mean.shape[1], mean)
         plan = self.make_plan(layout, self.objective_options, draws)
-        experts = Experts(mean[:, None], var[:, None], plan.present[..., None])
+        experts = self._given(mean, var, plan.present)
         if plan.keep is not None:
             experts = experts.reverted(plan.keep)
         posterior = self.fuse(experts, self.fusion_options, draws)
@@ -249,7 +255,7 @@ class MultimodalVAE(nn.Module):
         layout = self._layout(mean.shape[1], mean)
         given = torch.tensor([[name in x for name in self.shapes]], device=mean.device)
         present = layout.sees(torch.ones_like(given) if missing == "prior" else given)
-        experts = Experts(mean[:, None], var[:, None], present[..., None])
+        experts = self._given(mean, var, present)
         return self.fuse(experts, self.fusion_options, draws or Draws())
 
     @torch.no_grad()

@@ -1,9 +1,7 @@
 """Objectives: which experts each term of the bound sees, and what it must reconstruct.
 
-A file `NAME.py` defines `plan(layout, options, draws) -> Plan` and is found by its name. It may
-define `own(modalities) -> {name: initial value}`: parameters that are trained, saved and loaded
-with the model, and reach `plan` as `layout.own`. What else it may declare, its options among it, is
-in `models/entries.py`.
+A file `NAME.py` defines `plan(layout, options, draws) -> Plan` and is found by its name. What else
+it may declare, its options among it, is in `models/entries.py`.
 """
 
 from __future__ import annotations
@@ -12,14 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
 from models import entries
 from models.mixture import Draws
 from models.params import objective_names
 from models.plan import Layout, Plan
 
-__all__ = ["MakePlan", "Traits", "code_of", "having", "load", "own", "traits"]
+__all__ = ["MakePlan", "Traits", "code_of", "having", "load", "traits"]
 
 MakePlan = Callable[[Layout, Any, Draws], Plan]  # Any: the objective's own Options
 
@@ -63,10 +59,3 @@ def having(trait: str) -> str:
 def code_of(name: str) -> str:
     """The digest of the code of objective `name` that this process has loaded."""
     return entries.code_of("objective", name)
-
-
-def own(name: str, modalities: int) -> nn.ParameterDict:
-    """The parameters that objective `name` owns, at their initial values; most own none."""
-    make = getattr(entries.module("objective", name), "own", None)
-    values = make(modalities) if make else {}
-    return nn.ParameterDict({key: nn.Parameter(value) for key, value in values.items()})

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
+from models import entries
 from models.mixture import Draws, Experts
 from models.params import Cell, ModalityParams, TrainingParams, VAEParams
 from models.vae import MultimodalVAE
@@ -54,6 +56,12 @@ def random_experts(count: int = 3, batch: int = 4, latent: int = 5, seed: int = 
     mean = torch.randn(shape, generator=generator).double()
     var = 0.1 + 2.9 * torch.rand(shape, generator=generator).double()
     return Experts(mean, var, torch.ones(count, 1, 1, 1, dtype=torch.bool))
+
+
+def with_own(name: str, experts: Experts) -> Experts:
+    """The experts with the parameters that fusion `name` owns, at their initial values."""
+    own = entries.own("fusion", name, len(experts.mean), experts.mean.shape[-1]).double()
+    return replace(experts, own=dict(own.items()))
 
 
 @pytest.fixture

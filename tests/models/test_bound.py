@@ -15,7 +15,7 @@ from models.params import Cell, ModalityParams, TrainingParams, VAEParams
 from models.vae import MultimodalVAE
 from tests.models.conftest import draws, small_batch, small_model
 
-ONE_COMPONENT = ["poe", "rbcm", "bce", "rce", "barycenter", "code"]
+ONE_COMPONENT = ["poe", "rbcm", "bce", "rce", "barycenter", "code", "gpoe", "hellinger"]
 SIGMA, SIZES, LOADS = 0.6, {"a": 3, "b": 4}, {"a": (1.2, 0.5), "b": (0.4, 1.5)}
 
 
@@ -195,6 +195,9 @@ def test_iwae_written_out(fusion: str) -> None:
         Cell(fusion="mopoe", objective="masked"),
         Cell(fusion="moe", objective="tc", kl="sampled"),
         Cell(fusion="barycenter", objective="crmvae"),
+        Cell(fusion="gpoe", objective="ecg"),
+        Cell(fusion="hellinger", objective="ecg"),
+        Cell(fusion="hellinger", objective="split", overlap="joint"),
     ],
     ids=lambda cell: f"{cell.fusion}-{cell.objective}-{cell.samples}",
 )

@@ -18,7 +18,14 @@ from models.mixture import Draws
 from models.params import Cell, check_cell, fusion_names, objective_names
 from models.plan import Layout, Plan, constant, subsets
 from tests.conftest import ROOT
-from tests.models.conftest import draws, random_experts, small_batch, small_model, small_params
+from tests.models.conftest import (
+    draws,
+    random_experts,
+    small_batch,
+    small_model,
+    small_params,
+    with_own,
+)
 
 NAMES = {"fusion": fusion_names(), "objective": objective_names()}
 ALL = [(kind, name) for kind, names in NAMES.items() for name in names]
@@ -51,7 +58,7 @@ def cells(kind: str, name: str) -> Iterator[Cell]:
 def plans(name: str, every: bool, options: object = None) -> list[Plan]:
     """Some steps of an objective for three modalities with an expert each, or one a subset."""
     rows = tuple(subsets(3) if every else subsets(3)[:3])
-    own = dict(objectives.own(name, 3).items())
+    own = dict(entries.own("objective", name, 3).items())
     layout = Layout(constant(rows, torch.device("cpu")), 4, 2, torch.zeros(1), own)
     options = options or entries.options("objective", name)()
     return [objectives.load(name)(layout, options, draws(seed)) for seed in range(40)]
@@ -72,8 +79,7 @@ def test_an_entry_reads_the_options_that_it_declares_and_no_others(kind: str, na
 def test_a_file_declares_nothing_that_nobody_looks_for(kind: str, name: str) -> None:
     """Such as a misspelt TRAIT."""
     module = entries.module(kind, name)
-    known = {"Options", "TRAITS", "refuse", entries.FUNCTIONS[kind]}
-    known |= {"own"} if kind == "objective" else set()
+    known = {"Options", "TRAITS", "own", "refuse", entries.FUNCTIONS[kind]}
     helpers = {"committee"}  # of rbcm, which a test looks at
     assert set(module.__all__) <= known | helpers
     assert isinstance(getattr(module, "TRAITS", traits(kind, name)), type(traits(kind, name)))
@@ -97,7 +103,7 @@ def test_an_option_has_help_a_default_and_allowed_values(kind: str, name: str, o
 def test_a_fusion_is_random_if_it_says_so(name: str) -> None:
     def fused(value: float) -> torch.Tensor:
         noise = Draws(uniforms=torch.full((4, 5), value))
-        experts = random_experts()
+        experts = with_own(name, random_experts())
         return fusions.load(name)(experts, entries.options("fusion", name)(), noise).mean
 
     assert torch.equal(fused(0.1), fused(0.9)) == (not fusions.traits(name).random)

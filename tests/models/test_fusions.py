@@ -15,15 +15,16 @@ from models import entries, fusions
 from models.fusions.rbcm import committee
 from models.mixture import Draws, Experts, Mixture, gaussian_log_prob
 from models.params import fusion_names
-from tests.models.conftest import draws, random_experts
+from tests.models.conftest import draws, random_experts, with_own
 
 PER_MODALITY = [name for name in fusion_names() if not fusions.traits(name).subset_experts]
-GAUSSIAN = ["poe", "rbcm", "bce", "rce", "barycenter", "code"]
+GAUSSIAN = ["poe", "rbcm", "bce", "rce", "barycenter", "code", "gpoe", "hellinger"]
 
 
 def fuse(name: str, experts: Experts, noise: Draws | None = None, **options: object) -> Mixture:
     declared = entries.options("fusion", name)
     own = {key: value for key, value in options.items() if key in declared.model_fields}
+    experts = experts if experts.own else with_own(name, experts)
     return fusions.load(name)(experts, declared.model_validate(own), noise or draws())
 
 
@@ -89,7 +90,9 @@ def test_code_against_quadrature(rho: float, prior_expert: bool, experts: Expert
     torch.testing.assert_close(joint.var[0, 0], var, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", ["poe", "moe", "mopoe", "bce", "rce", "barycenter", "code"])
+@pytest.mark.parametrize(
+    "name", ["poe", "moe", "mopoe", "bce", "rce", "barycenter", "code", "gpoe", "hellinger"]
+)
 def test_one_expert_alone_is_itself(name: str) -> None:
     alone = random_experts(count=1)
     joint = fuse(name, alone, prior_expert=False)
@@ -131,7 +134,7 @@ def copies(one: Experts, count: int) -> Experts:
     return Experts(*(t.repeat(count, 1, 1, 1) for t in (one.mean, one.var, one.present)))
 
 
-@pytest.mark.parametrize("name", ["moe", "bce", "rce", "barycenter"])
+@pytest.mark.parametrize("name", ["moe", "bce", "rce", "barycenter", "gpoe", "hellinger"])
 def test_identical_experts_change_nothing(name: str) -> None:
     one = random_experts(count=1)
     joint = fuse(name, copies(one, 3))

@@ -49,7 +49,7 @@ def answers(model: MultimodalVAE, x: dict[str, Tensor], names: str) -> Mixture:
     return model.posterior({n: x[n] for n in names})
 
 
-ONE_GAUSSIAN = ["poe", "rbcm", "bce", "barycenter", "code", "largest"]
+ONE_GAUSSIAN = ["poe", "rbcm", "bce", "barycenter", "code", "gpoe", "hellinger", "largest"]
 
 
 @pytest.mark.parametrize("row", range(7))

@@ -23,7 +23,7 @@ from models.vae import MultimodalVAE
 from tests.models.conftest import LATENT, draws, small_batch, small_model
 
 MIXED = [name for name in fusion_names() if fusions.traits(name).mixture]
-PRODUCT_LIKE = ["poe", "rbcm", "bce", "rce", "barycenter", "code"]
+PRODUCT_LIKE = ["poe", "rbcm", "bce", "rce", "barycenter", "code", "gpoe", "hellinger"]
 
 
 class FixedDraws(Draws):

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from tests.mutants import Mutant
 
-FILES = ("objectives", "links", "fusions", "likelihoods", "bound", "vae", "training")
+FILES = (
+    "objectives",
+    "links",
+    "fusions",
+    "gpoe_hellinger",
+    "likelihoods",
+    "bound",
+    "vae",
+    "training",
+)
 TESTS = {
     "*": tuple(f"tests/models/test_{file}.py" for file in FILES),
 }
@@ -264,6 +273,72 @@ MUTANTS = (
         "torch.stack([0 * w - kl for w, kl in",
     ),
     Mutant(
+        "gpoe's weights sum to the number of experts",
+        "fusions/gpoe.py",
+        ".softmax(0)",
+        ".softmax(0) * len(experts.mean)",
+    ),
+    Mutant(
+        "gpoe's weights of each expert apart",
+        "fusions/gpoe.py",
+        ".softmax(0)",
+        ".sigmoid()",
+    ),
+    Mutant(
+        "gpoe gives an absent expert a share",
+        "fusions/gpoe.py",
+        "torch.where(experts.present, logits, -torch.inf)",
+        "logits",
+    ),
+    Mutant(
+        "gpoe's mean without its weights",
+        "fusions/gpoe.py",
+        "experts.total(weight * experts.mean / experts.var)",
+        "experts.total(experts.mean / experts.var) / len(experts.mean)",
+    ),
+    Mutant(
+        "a fusion's parameters stay at their initial values",
+        "vae.py",
+        "dict(self.fusion_own.items())",
+        "{key: value.detach() for key, value in self.fusion_own.items()}",
+    ),
+    Mutant(
+        "hellinger without the spread of the pairs' means",
+        "fusions/hellinger.py",
+        "(pair_var + (pair_mean - joint).square())",
+        "pair_var",
+    ),
+    Mutant(
+        "hellinger's pairs narrower than they are",
+        "fusions/hellinger.py",
+        "pair_var = 2 / (1",
+        "pair_var = 1 / (1",
+    ),
+    Mutant(
+        "hellinger's overlap without its scale",
+        "fusions/hellinger.py",
+        "overlap = scale / 2 -",
+        "overlap = 0 * scale -",
+    ),
+    Mutant(
+        "hellinger's overlap squared",
+        "fusions/hellinger.py",
+        "/ (4 * total)",
+        "/ (2 * total)",
+    ),
+    Mutant(
+        "hellinger's overlap always of the element",
+        "fusions/hellinger.py",
+        'if options.overlap == "joint":',
+        "if options.overlap is None:",
+    ),
+    Mutant(
+        "hellinger counts absent experts",
+        "fusions/hellinger.py",
+        "torch.where(both, overlap, -torch.inf)",
+        "overlap",
+    ),
+    Mutant(
         "a modality's weight ignored",
         "vae.py",
         "params.weight * likelihoods",
@@ -342,8 +417,8 @@ MUTANTS = (
         'layout.own["logits"].detach().softmax(0)',
     ),
     Mutant(
-        "an objective's parameters frozen",
-        "objectives/__init__.py",
+        "an entry's parameters frozen",
+        "entries.py",
         "nn.Parameter(value)",
         "nn.Parameter(value, requires_grad=False)",
     ),
