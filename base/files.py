@@ -21,6 +21,7 @@ __all__ = [
     "PARTIAL",
     "as_json",
     "explained",
+    "json_bytes",
     "npy_bytes",
     "npz_bytes",
     "remove",
@@ -89,8 +90,13 @@ def explained(error: OSError) -> str:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON whole or not at all, with a final newline (it is kept in git)."""
-    write_bytes(path, (as_json(content, indent=1) + "\n").encode())
+    """Write JSON whole or not at all."""
+    write_bytes(path, json_bytes(content))
+
+
+def json_bytes(content: Any) -> bytes:
+    """A JSON file's content, with a final newline (it is kept in git)."""
+    return (as_json(content, indent=1) + "\n").encode()
 
 
 def as_json(content: Any, **how: Any) -> str:

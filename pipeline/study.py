@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pipeline.run import Run
 from pipeline.running import stage
 
-__all__ = ["OTHERS", "ROOT", "STUDIES", "Study", "asked_run", "device"]
+__all__ = ["FOLDER", "OTHERS", "ROOT", "STUDIES", "Study", "asked_run", "asked_study", "device"]
 
 FOLDER = Path(__file__).parents[1] / "studies"
 
@@ -36,6 +36,19 @@ def device() -> str:
     return stage.device() or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def asked_study(about: str | None) -> Study:
+    """The study that a stage's command line names; the stage does what `about` says."""
+    parser = argparse.ArgumentParser(description=about)
+    _add_study(parser)
+    return STUDIES[parser.parse_args().study]
+
+
+def _add_study(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--study", choices=STUDIES, default=ROOT.name, help="whose (default: %(default)s)"
+    )
+
+
 def asked_run(about: str | None, of: Study | None = None) -> tuple[Study, Run]:
     """The study and the run that a stage's command line names.
 
@@ -48,9 +61,7 @@ def asked_run(about: str | None, of: Study | None = None) -> tuple[Study, Run]:
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("run", help="a cell or a modality, and its seed, as in poe-ecg-0")
     if of is None:
-        parser.add_argument(
-            "--study", choices=STUDIES, default=ROOT.name, help="whose (default: %(default)s)"
-        )
+        _add_study(parser)
     options = parser.parse_args()
     study = of or STUDIES[options.study]
     grid = study.section("grid", stage.Runs)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pipeline.reporting.findings import Claim, direction_fails, having, loses, mends
 
 __all__ = ["two_directions"]
 
 
-def two_directions(modalities: tuple[str, str]) -> list[Claim]:
+def two_directions(modalities: Sequence[str]) -> list[Claim]:
     """The claims on generating each of two modalities from the other, and both from both."""
     cross, synergy = ([f"{kind}_{m}" for m in modalities] for kind in ("cross", "synergy"))
     none = having(["poe", "bce", "rbcm"], ["none"])

@@ -1,57 +1,83 @@
-"""A study's results: table as csv, md and json, pictures, and one self-contained page."""
+"""What the pages of Tables I and II share: how scores are read, and what their sections show."""
 
 from __future__ import annotations
 
 import base64
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from numpy.typing import NDArray
 
 from models import objectives
-from models.params import Cell
-from pipeline.reporting.findings import findings
-from pipeline.reporting.table import (
-    UNDEFINED,
-    Row,
-    as_markdown,
-    build,
-    keys,
-    written,
-)
-from pipeline.reporting.tables import as_csv
+from pipeline.cells import GridParams
+from pipeline.reporting.page import Page
+from pipeline.reporting.table import UNDEFINED
 from pipeline.run import Run
-from pipeline.running import stage
+from pipeline.scoring.bootstrap import Values
 from pipeline.study import Study
 
-__all__ = [
-    "average",
-    "importance_note",
-    "measured",
-    "read_scores",
-    "shown",
-    "table_of",
-    "write_page",
-]
+__all__ = ["Inputs", "page_of", "read", "shown"]
+
+SECTIONS = {
+    "table": "The table",
+    "words": "Against the paper",
+    "gallery": "Generated",
+    "cost": "Cost",
+}
 
 
-def cells(grid: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """Cell name -> (fusion, objective), in the order of the params."""
-    usual = {key: Cell.model_fields[key].default for key in ("fusion", "objective")}
+@dataclass(frozen=True)
+class Inputs:
+    """Score files and what trainings took, by (cell or modality, seed)."""
+
+    study: Study
+    grid: GridParams
+    scores: Mapping[tuple[str, int], Any]
+    trainings: Mapping[tuple[str, int], Any]
+
+    @property
+    def resampled(self) -> dict[tuple[str, int], dict[str, Values]]:
+        """The scores by the names of the table's sources; they have no resamples."""
+        return {run: _figures(score) for run, score in self.scores.items()}
+
+    @property
+    def costs(self) -> dict[tuple[str, int], Mapping[str, float]]:
+        """What each cell's training took."""
+        return {run: cost for run, cost in self.trainings.items() if run[0] in self.grid.cells}
+
+    @property
+    def pairs(self) -> int:
+        """How many test pairs are scored."""
+        return int(next(iter(self.scores.values()))["pairs"])
+
+    def alone(self, modality: str, form: str) -> str:
+        """The mean score of a modality's own VAE, or a dash where none is defined."""
+        values = [s["all"][modality] for (name, _), s in self.scores.items() if name == modality]
+        there = [value for value in values if value is not None]
+        return shown(statistics.fmean(there) if there else None, form)
+
+
+def read(study: Study) -> Inputs:
+    """What the params ask for; one line and exit code 2 if a file is not there."""
+    grid = study.section("grid", GridParams)
+    runs = [Run(name, seed) for name in (*study.modalities, *grid.cells) for seed in grid.seeds]
+    return Inputs(
+        study,
+        grid,
+        {(run.cell, run.seed): study.read_json(run.scores(study.results)) for run in runs},
+        {(run.cell, run.seed): study.read_json(run.training(study.results)) for run in runs},
+    )
+
+
+def _figures(score: Mapping[str, Any]) -> dict[str, Values]:
+    cross = {name.replace("->", "/"): value for name, value in score.get("cross", {}).items()}
+    every = {f"synergy/{m}": value for m, value in score["all"].items()}
     return {
-        name: (cell.get("fusion", usual["fusion"]), cell.get("objective", usual["objective"]))
-        for name, cell in grid["cells"].items()
+        name: np.array([np.nan if value is None else value], np.float64)
+        for name, value in {"joint": score.get("joint"), **cross, **every}.items()
     }
-
-
-def average(values: Iterable[float | None]) -> float | None:
-    """Mean over the figures that are defined; None if none is."""
-    there = [value for value in values if value is not None]
-    return statistics.fmean(there) if there else None
 
 
 def shown(value: float | None, form: str) -> str:
@@ -59,9 +85,9 @@ def shown(value: float | None, form: str) -> str:
     return "–" if value is None else form.format(value)
 
 
-def importance_note(grid: Mapping[str, Any], samples: int) -> str:
+def _importance_note(grid: GridParams, samples: int) -> str:
     """Where rows depart from the paper's K as they must; empty if the table has none."""
-    names = sorted({objective for _, objective in cells(grid).values()})
+    names = sorted({cell.objective for cell in grid.cells.values()})
     single = [name for name in names if not objectives.traits(name).importance]
     if not single:
         return ""
@@ -72,134 +98,72 @@ def importance_note(grid: Mapping[str, Any], samples: int) -> str:
     )
 
 
-def read_scores(study: Study, names: Iterable[str], seeds: Sequence[int]) -> dict[str, list[Any]]:
-    """Name -> the score file of each seed; one line and exit code 2 if one is not there."""
-    return {
-        name: [study.read_json(Run(name, seed).scores(study.results)) for seed in seeds]
-        for name in names
-    }
+def _cost(inputs: Inputs, name: str) -> dict[str, float]:
+    """Parameters, steps and seconds of a model, the mean over seeds."""
+    each = [cost for (of, _), cost in inputs.trainings.items() if of == name]
+    keys = ("parameters", "steps", "train_seconds")
+    return {key: statistics.fmean(cost[key] for cost in each) for key in keys}
 
 
-def table_of(
-    study: Study, grid: Mapping[str, Any], scores: Mapping[str, Sequence[Any]]
-) -> list[Row]:
-    """The study's table, from its score files."""
-    paper = study.part("paper")
-    return build(
-        cells(grid),
-        {
-            (cell, seed): measured(scores[cell][place])
-            for cell in grid["cells"]
-            for place, seed in enumerate(grid["seeds"])
-        },
-        {
-            seed: {
-                name: value
-                for m in study.modalities
-                for name, value in measured(scores[m][place]).items()
-            }
-            for place, seed in enumerate(grid["seeds"])
-        },
-        {
-            (cell, seed): study.read_json(Run(cell, seed).training(study.results))
-            for cell in grid["cells"]
-            for seed in grid["seeds"]
-        },
-        paper.COLUMNS,
-        paper.TABLE,
-    )
-
-
-def measured(score: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
-    """The figures of one trained model by the names of the table's sources, without resamples."""
-    cross = {name.replace("->", "/"): value for name, value in score.get("cross", {}).items()}
-    every = {f"synergy/{m}": value for m, value in score["all"].items()}
-    return {
-        name: np.array([np.nan if value is None else value], np.float64)
-        for name, value in {"joint": score.get("joint"), **cross, **every}.items()
-    }
-
-
-def _costs(study: Study, names: Iterable[str], seeds: Sequence[int]) -> dict[str, dict[str, float]]:
-    """Parameters, steps and seconds of each model, the mean over seeds."""
-    costs = {}
-    for name in names:
-        each = [study.read_json(Run(name, seed).training(study.results)) for seed in seeds]
-        costs[name] = {
-            "parameters": each[0]["parameters"],
-            "steps": each[0]["steps"],
-            "train_seconds": statistics.fmean(e["train_seconds"] for e in each),
-        }
-    return costs
-
-
-def write_page(
-    study: Study,
-    grid: Mapping[str, Any],
+def page_of(
+    inputs: Inputs,
     table: str,
-    rows: Sequence[Row],
-    pictures: Mapping[str, tuple[str, bytes]],
     *,
-    data: str,
+    source: str,
     origin: str,
+    title: str,
     lead: str,
+    notice: str,
     note: str,
-    **words: Any,
-) -> None:
-    """Write table.{csv,md,json}, the pictures and report.html into the study's results.
+    beside: str,
+    pictures: Mapping[str, tuple[str, bytes]],
+    pictures_title: str,
+    captions: Sequence[Sequence[str]] = (),
+) -> Page:
+    """The page of a study of two modalities.
 
     Args:
-        table: file name of the table, as in table1.
-        pictures: file name -> what it shows, and its PNG.
-        data: the source that the figures were made on, embedded or files; in every file.
+        table: as the paper numbers it, I or II.
+        source: what the figures were made on, embedded or files; told in every file.
         origin: the same in a sentence.
-        lead, note: what the figures are, and what the columns' letters stand for.
-        words: what else the template needs.
+        title, lead: what the study is, and what the figures are.
+        notice: what a reader must not take the figures for.
+        note, beside: what the columns' letters stand for, and the figures to compare with.
+        pictures: file name -> what it shows, and its PNG.
+        captions: lines of a table, the headings first.
     """
-    names = [*study.modalities, *grid["cells"]]
-    if len(grid["seeds"]) > 1:
+    grid, number = inputs.grid, {"I": "table1", "II": "table2"}[table]
+    note += _importance_note(grid, inputs.study.part("paper").PAPER_SAMPLES)
+    if len(grid.seeds) > 1:
         note += " ± is the deviation over seeds; which pairs are tested is the same for all."
-    paper = study.part("paper")
-    columns = [column for column in paper.COLUMNS if column.printed]
-    found = findings(rows, paper.CLAIMS)
-    template = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template("page.html.j2")
-    page = template.render(
-        rows=rows,
-        columns=columns,
-        findings=found,
-        figure=written,
-        origin=origin,
-        lead=lead,
-        note=f"{note} {UNDEFINED}".strip(),
-        costs=_costs(study, names, grid["seeds"]),
-        pictures=[
-            (caption, "data:image/png;base64," + base64.b64encode(png).decode())
-            for caption, png in pictures.values()
-        ],
-        **words,
-    )
-    # Tables are copied elsewhere without the page, so each says for itself whose data it shows.
-    flat = [{**row.flat(), "data": data} for row in rows]
-    told = as_csv(flat, [*keys(columns), "data"])
-    stage.write_bytes(study.results / f"{table}.csv", told.encode())
-    legend = (
+    title += f": Table {table}" + (" in small" if source == "embedded" else "")
+    lead += f" {inputs.pairs:,} test pairs, {len(grid.seeds)} seed(s)."
+    return Page(
+        number,
+        title,
+        title,
+        f"Table {table}, here and in the paper",
+        SECTIONS,
         f"{lead} In brackets the paper's; all→: the gain over the VAE of that modality alone, in "
-        f"percent of its figure. {note}".strip()
+        f"percent of its figure. {note}",
+        origin=origin,
+        marks={"data": source},
+        files={name: png for name, (_, png) in pictures.items()},
+        context={
+            "lead": lead,
+            "notice": notice if source == "embedded" else "",
+            "note": f"{origin} {note} {UNDEFINED}",
+            "beside": [beside],
+            "pictures_title": pictures_title,
+            "pictures": [
+                (caption, "data:image/png;base64," + base64.b64encode(png).decode())
+                for caption, png in pictures.values()
+            ],
+            "captions": captions,
+            "costs": {name: _cost(inputs, name) for name in _names(inputs)},
+        },
     )
-    stage.write_bytes(
-        study.results / f"{table}.md",
-        f"{origin}\n\n{as_markdown(rows, columns, legend)}".encode(),
-    )
-    stage.write_json(
-        study.results / f"{table}.json",
-        {"data": data, "rows": flat, "findings": [f._asdict() for f in found]},
-    )
-    for name, (_, png) in pictures.items():
-        stage.write_bytes(study.results / name, png)
-    stage.write_bytes(study.results / "report.html", page.encode())
+
+
+def _names(inputs: Inputs) -> Iterable[str]:
+    return dict.fromkeys(name for name, _ in inputs.trainings)

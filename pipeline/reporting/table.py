@@ -71,6 +71,11 @@ class Column:
     form: str = "{:.2f}"
     printed: bool = True
 
+    @property
+    def signed(self) -> str:
+        """How a difference of two of its figures is written."""
+        return self.form if "+" in self.form else self.form.replace(":", ":+z")
+
     def compute(self, score: Values, alone: Values | None) -> Values:
         """The figure [1 + R]; a gain over a score of zero or less is undefined (nan)."""
         if alone is None:

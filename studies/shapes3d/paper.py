@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pipeline.reporting.findings import Claim, beats, gains, having, share_of_best
-from pipeline.reporting.table import Column
+from pipeline.reporting.table import Column, columns_of, letters
 
-__all__ = ["ALIASES", "COLUMNS", "ENDS", "SENSORS", "TABLE", "UNIMODAL", "claims"]
+__all__ = ["ALIASES", "ENDS", "KEYS", "SENSORS", "TABLE", "UNIMODAL", "claims", "columns"]
 
 SENSORS = ("image", "depth", "radar")
 
-COLUMNS = ("cross_image", "cross_depth", "synergy_image", "synergy_depth")
+KEYS = ("cross_image", "cross_depth", "synergy_image", "synergy_depth")
 
 # (fusion, objective): D+R->I, I+R->D (mAP), all->I, all->D (gain over the unimodal VAE, %)
 _ROWS = {
@@ -33,7 +33,7 @@ _ROWS = {
     ("rbcm", "lcd"): (0.94, 0.90, 4.7, 4.8),
 }
 
-TABLE = {cell: dict(zip(COLUMNS, row, strict=True)) for cell, row in _ROWS.items()}
+TABLE = {cell: dict(zip(KEYS, row, strict=True)) for cell, row in _ROWS.items()}
 UNIMODAL = {"image": 0.91, "depth": 0.87}
 PERCENT = "{:+z.1f} %"  # how a gain is written
 ALIASES = {"poe": "MVAE", "moe": "MMVAE"}  # its names of fusions
@@ -42,6 +42,11 @@ ENDS = ("none", "ecg")  # the objectives without and with cross generation
 _MOE, _RCE = having(["moe"]), having(["rce"], ["none"])
 _NONE = having(["poe", "bce", "rbcm"], ["none"])
 _EXPLICIT = having(objectives=["ecg", "lcd"])
+
+
+def columns(modalities: Sequence[str]) -> tuple[Column, ...]:
+    """Each sensor from all others, and its gain over the unimodal VAE."""
+    return columns_of(letters(modalities))
 
 
 def claims(columns: Sequence[Column]) -> list[Claim]:

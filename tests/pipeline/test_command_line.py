@@ -9,6 +9,7 @@ import re
 import runpy
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -340,11 +341,11 @@ DAMAGED = [
     (score_faults.main, Run("poe-ecg", 0), "results/scores/poe-ecg-0.json",
      "python -m pipeline.stages.score poe-ecg-0"),
     (summary.main, None, "results/scores/poe-ecg-0.json", "dvc repro"),
-    (report.main, None, "results/scores/poe-ecg-0.json", "dvc repro"),
-    (report.main, None, "results/detectors/image.json", "dvc repro"),
-    (report.main, None, "data/bootstrap/image-0.npz", "dvc repro"),
-    (report.main, None, "data/faults/poe-ecg-0.npz", "dvc repro"),
-    (report.main, None, "data/samples/poe-ecg-0.npz", "dvc repro"),
+    (partial(report.main, SHAPES), None, "results/scores/poe-ecg-0.json", "dvc repro"),
+    (partial(report.main, SHAPES), None, "results/detectors/image.json", "dvc repro"),
+    (partial(report.main, SHAPES), None, "data/bootstrap/image-0.npz", "dvc repro"),
+    (partial(report.main, SHAPES), None, "data/faults/poe-ecg-0.npz", "dvc repro"),
+    (partial(report.main, SHAPES), None, "data/samples/poe-ecg-0.npz", "dvc repro"),
     (main, ["readme"], "results/faults.json", "dvc repro"),
 ]  # fmt: skip
 
@@ -386,7 +387,7 @@ def test_a_report_of_other_faults_than_were_scored_is_one_line(
 ) -> None:
     change(project, "score.faults.severities", [0.55])
     with pytest.raises(SystemExit) as stop:
-        report.main()
+        report.main(SHAPES)
     cell = next(iter(params.load().grid.cells))
     told = f"data/faults/{cell}-0.npz: has no depth/blackout/0.55/depth; `dvc repro`\n"
     assert (stop.value.code, capsys.readouterr().err) == (2, told)

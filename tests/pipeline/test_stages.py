@@ -162,7 +162,8 @@ EDITS = [
     ("models/objectives/ecg.py", "static=True", "static=False", {"train_vae@poe-ecg-0"}),
     ("models/fusions/moe.py", "1.0)", "2.0)", {"train_vae@moe-none-0"}),
     ("scenegen/sensors/radar.py", "SPLIT = 4", "SPLIT = 5", {"render"}),
-    ("pipeline/stages/report.py", "import math", "import json, math", {"report"}),
+    ("studies/shapes3d/page.py", "import math", "import json, math", {"report"}),
+    ("studies/cub/page.py", "import io", "import io, json", set()),
 ]  # fmt: skip
 
 

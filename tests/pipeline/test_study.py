@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from base import code
 from pipeline.run import Run
 from pipeline.study import OTHERS, ROOT, STUDIES
 from tests.conftest import ROOT as PROJECT
@@ -40,3 +41,14 @@ def test_no_study_writes_where_another_does(kind: str) -> None:
     paths = [getattr(study, kind) for study in STUDIES.values()]
     assert len(set(paths)) == len(paths)
     assert Path("data/studies/cub") == STUDIES["cub"].data
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_stage_is_decided_by_its_own_studys_modules_alone(name: str) -> None:
+    """Of each stage script: what it takes of the study is there, and is of this study."""
+    for stage, parts in (("train_vae", {"loader"}), ("report", {"page", "paper"})):
+        decides = code.deciding(f"pipeline.stages.{stage}", study=name)
+        assert {f"studies.{name}.{part}" for part in parts} <= set(decides)
+        of_others = [one for other in STUDIES if other != name for one in decides
+                     if one.startswith(f"studies.{other}.")]  # fmt: skip
+        assert of_others == []

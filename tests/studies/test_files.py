@@ -23,7 +23,7 @@ from torchvision.models import resnet101
 
 from pipeline import presets
 from pipeline.run import Run
-from pipeline.stages import train_vae
+from pipeline.stages import report, train_vae
 from pipeline.study import OTHERS
 from studies.cub import features
 from studies.cub.layout import Counts
@@ -66,6 +66,9 @@ def stages(study: str, *names: str) -> None:
             for seed in grid["seeds"]]  # fmt: skip
     of = {"score": runs, "train_classifier": OTHERS[study].modalities}
     for name in names:
+        if name == "report":
+            report.main(OTHERS[study])
+            continue
         if name == "train":
             for run in runs:
                 train_vae.main(OTHERS[study], run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 
 from models.params import Cell, VAEParams
 from models.vae import MultimodalVAE
+from pipeline.reporting.table import COSTS, build
 from pipeline.run import Run
 from pipeline.scoring.decoding import (
     Items,
@@ -24,20 +26,19 @@ from pipeline.scoring.decoding import (
     named,
     sample,
 )
-from pipeline.study import device
+from pipeline.study import STUDIES, device
 from studies.cub import cca
 from studies.cub import score as cub
 from studies.cub.captions import END, Language
 from studies.cub.loader import Pairs as Captioned
 from studies.cub.loader import Space
 from studies.cub.params import ScoreParams as CubScoreParams
-from studies.cub.report import measured as cub_measured
 from studies.mnist_svhn import score as digits
 from studies.mnist_svhn.classifier import DigitClassifier
 from studies.mnist_svhn.loader import Pairs
 from studies.mnist_svhn.params import ScoreParams
-from studies.mnist_svhn.report import measured
 from studies.mnist_svhn.train_classifier import path
+from studies.page import _figures
 
 COUNT, LATENT, SEED = 120, 4, 3
 SETTINGS = {"pairs": COUNT, "point": "mean", "samples": 50, "choose": 60, "seed": SEED}
@@ -220,15 +221,32 @@ def test_cross_generation_goes_the_way_its_name_says(judge: digits.Judge, object
     assert as_prior != cross
 
 
+def columns_of(
+    study: str, score: dict[str, Any], alone: dict[str, float]
+) -> dict[str, float | None]:
+    """A row's figures, of one seed."""
+    of = STUDIES[study]
+    paper = of.part("paper")
+    (row,) = build(
+        {"a": ("poe", "none")},
+        {("a", 0): _figures(score)},
+        {0: {f"synergy/{m}": np.array([value]) for m, value in alone.items()}},
+        {("a", 0): dict.fromkeys(COSTS, 1.0)},
+        paper.columns(list(alone)),
+        {},
+    )
+    return {key: figure.value for key, figure in row.figures.items() if "gain" not in key}
+
+
 def test_the_columns_of_table_1_are_the_directions_they_name() -> None:
     score = {
         "joint": 1.0,
         "cross": {"svhn->mnist": 2.0, "mnist->svhn": 3.0},
         "all": {"mnist": 60.0, "svhn": 30.0},
     }
-    assert measured(score, {"mnist": 50.0, "svhn": 40.0}) == {
+    assert columns_of("mnist_svhn", score, {"mnist": 50.0, "svhn": 40.0}) == {
         "joint": 1.0, "cross_mnist": 2.0, "cross_svhn": 3.0,
-        "synergy_mnist": (60.0, 50.0), "synergy_svhn": (30.0, 40.0),
+        "synergy_mnist": 20.0, "synergy_svhn": -25.0,
     }  # fmt: skip
 
 
@@ -340,9 +358,9 @@ def test_fewer_pairs_than_there_are_are_drawn_from_all_classes_alike() -> None:
 
 def test_the_columns_of_table_2_are_the_directions_they_name() -> None:
     score = {"cross": {"text->image": 0.2, "image->text": 0.3}, "all": {"image": 0.6, "text": 0.3}}
-    assert cub_measured(score, {"image": 0.5, "text": -0.1}) == {
+    assert columns_of("cub", score, {"image": 0.5, "text": -0.1}) == {
         "cross_image": 0.2, "cross_text": 0.3,
-        "synergy_image": (0.6, 0.5), "synergy_text": (0.3, -0.1),
+        "synergy_image": pytest.approx(20.0), "synergy_text": None,
     }  # fmt: skip
 
 

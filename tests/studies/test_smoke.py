@@ -18,6 +18,7 @@ from safetensors import safe_open
 from models.params import Cell
 from pipeline import presets
 from pipeline.__main__ import main
+from pipeline.stages import report
 from pipeline.study import OTHERS
 from studies.cub.paper import TABLE as TABLE2
 from studies.mnist_svhn.paper import TABLE as TABLE1
@@ -286,17 +287,17 @@ def test_every_table_says_which_data_it_was_made_on(
     with open(home / "params.yaml", "w") as file:
         YAML_READER.dump(params, file)
     monkeypatch.chdir(tmp_path)
-    report = importlib.import_module(f"studies.{study}.report")
+    page_of = importlib.import_module(f"studies.{study}.page")
     if study == "cub":
         none = SimpleNamespace(paths=[], ids=np.zeros((0, 10, 4), np.int32))
         space = SimpleNamespace(language=SimpleNamespace(text=lambda _: []))
-        monkeypatch.setattr(report, "load", lambda: (space, {"test": none}))
-        monkeypatch.setattr(report, "strip", lambda _: b"")
+        monkeypatch.setattr(page_of, "load", lambda: (space, {"test": none}))
+        monkeypatch.setattr(page_of, "strip", lambda _: b"")
         (data / "samples").mkdir(parents=True)
         np.savez(data / "samples/poe-ecg-0.npz", captions=np.array([], np.str_))
     else:
-        monkeypatch.setattr(report, "pictures", lambda *_: {})
-    report.main()
+        monkeypatch.setattr(page_of, "pictures", lambda *_: {})
+    report.main(OTHERS[study])
     name, results = TABLES[study][0], home / "results"
     said, empty, *table_lines = (results / f"{name}.md").read_text().splitlines()
     whose = "Embedded study (" if source == "embedded" else "Made on the files of "

@@ -1,26 +1,25 @@
-"""Stage `report`: Table I beside the paper's, the findings, pictures and the study's page."""
+"""The page: pictures and the study's page."""
 
 from __future__ import annotations
 
-if __name__ == "__main__":
-    from base.process import start
-
-    start()
-
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from pipeline.reporting.page import Page
+from pipeline.reporting.table import Row
 from pipeline.run import Run
 from studies.mnist_svhn import MNIST_SVHN
 from studies.mnist_svhn.loader import load
-from studies.mnist_svhn.paper import PAPER_SAMPLES, UNIMODAL
+from studies.mnist_svhn.paper import UNIMODAL
 from studies.mnist_svhn.params import DataParams, ReportParams
-from studies.page import average, importance_note, read_scores, shown, table_of, write_page
+from studies.page import Inputs, page_of
+from studies.page import read as read_inputs
 
-__all__ = ["main"]
+__all__ = ["page", "read"]
 
 ORIGIN = {
     "embedded": "Embedded study (scikit-learn's digits, street numbers drawn here): not the "
@@ -74,52 +73,39 @@ def pictures(names: list[str], seed: int, count: int) -> dict[str, tuple[str, by
     return sheets
 
 
-def main() -> None:
-    """Make the table from the score files that the params ask for."""
-    grid = MNIST_SVHN.grid()
-    data = MNIST_SVHN.section("data", DataParams)
-    report = MNIST_SVHN.section("report", ReportParams)
-    scores = read_scores(MNIST_SVHN, [*MNIST_SVHN.modalities, *grid["cells"]], grid["seeds"])
-    alone = {m: average(score["all"][m] for score in scores[m]) for m in MNIST_SVHN.modalities}
-    rows = table_of(MNIST_SVHN, grid, scores)
+def read() -> Inputs:
+    """What the params ask for."""
+    return read_inputs(MNIST_SVHN)
+
+
+def page(inputs: Inputs, _rows: Sequence[Row]) -> Page:
+    """What the page and the files beside it hold."""
+    source = MNIST_SVHN.section("data", DataParams).source
+    report, grid = MNIST_SVHN.section("report", ReportParams), inputs.grid
     judges = {
         m: MNIST_SVHN.read_json(MNIST_SVHN.results / f"classifiers/{m}.json")["accuracy"]
         for m in MNIST_SVHN.modalities
     }
-    embedded = data.source == "embedded"
-    mean = {m: shown(alone[m], "{:.1f}") for m in MNIST_SVHN.modalities}
-    write_page(
-        MNIST_SVHN,
-        grid,
-        "table1",
-        rows,
-        pictures(list(grid["cells"]), grid["seeds"][0], report.examples),
-        data=data.source,
-        origin=ORIGIN[data.source],
-        captions=None,
-        title="Digits and street numbers: Table I" + (" in small" if embedded else ""),
+    return page_of(
+        inputs,
+        "I",
+        source=source,
+        origin=ORIGIN[source],
+        title="Digits and street numbers",
         lead="Two modalities that share a class. Accuracy (%) with which frozen classifiers find "
         "the right digit in what each method generates, and its gain over the VAE of that "
-        f"modality alone. {scores[next(iter(grid['cells']))][0]['pairs']:,} test pairs, "
-        f"{len(grid['seeds'])} seed(s).",
+        "modality alone.",
         notice="This is not the paper's data: scikit-learn's 8x8 digits stand in for MNIST and "
         "drawn street numbers for SVHN, so that the study runs anywhere. Only the findings are to "
         "be compared with the paper, not the figures. docs/guide/studies.md says how to bring "
-        "the real files."
-        if embedded
-        else "",
-        table_title="Table I, here and in the paper",
+        "the real files.",
         note="S street number, M handwritten digit. joint: agreement of the two classifiers on "
-        "samples of the prior." + importance_note(grid, PAPER_SAMPLES),
-        alone=f"Alone, the digits' VAE reconstructs {mean['mnist']} % recognisably and the "
-        f" street numbers' {mean['svhn']} % (the paper: {UNIMODAL['mnist']} and "
-        f"{UNIMODAL['svhn']}). On clean test pictures the classifiers reach "
-        f"{judges['mnist']:.1f} and {judges['svhn']:.1f} %; what is generated is more regular than "
-        "what people write, and may exceed that.",
+        "samples of the prior.",
+        beside=f"Alone, the digits' VAE reconstructs {inputs.alone('mnist', '{:.1f}')} % "
+        f"recognisably and the street numbers' {inputs.alone('svhn', '{:.1f}')} % (the paper: "
+        f"{UNIMODAL['mnist']} and {UNIMODAL['svhn']}). On clean test pictures the classifiers "
+        f"reach {judges['mnist']:.1f} and {judges['svhn']:.1f} %; what is generated is more "
+        "regular than what people write, and may exceed that.",
+        pictures=pictures(list(grid.cells), grid.seeds[0], report.examples),
         pictures_title="Generated",
     )
-
-
-if __name__ == "__main__":
-    with MNIST_SVHN.running("report", lambda: "all that it shows is kept"):
-        main()

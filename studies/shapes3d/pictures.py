@@ -1,0 +1,152 @@
+"""Pictures of the page: sheets of them, boxes over them, what the viewer's script needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pipeline.reporting import figures
+from pipeline.reporting.figures import Overview, Sprite
+from pipeline.reporting.table import letters
+from studies.shapes3d.inputs import Boxes, Inputs, found
+
+__all__ = ["failures", "overview", "painter", "sheets_of", "viewer"]
+
+CAMERA = "radar"  # the map at whose edge the camera is marked
+
+Row = dict[str, Any]
+
+
+def sheets_of(inputs: Inputs) -> dict[str, Sprite]:
+    """One sprite per method and generated modality, one per sensor for what it saw, the worst."""
+    sheets = {
+        f"truth-{modality}": Sprite.of(f"truth-{modality}", {"truth": pictures})
+        for modality, pictures in inputs.pictures.items()
+    }
+    for (cell, target), worst in inputs.worst.items():
+        name = f"worst-{cell}-{target}"
+        sheets[name] = Sprite.of(name, worst.pictures)
+    for cell, arrays in inputs.samples.items():
+        for target in inputs.modalities:
+            rows = {
+                name.split("/")[0]: array
+                for name, array in arrays.items()
+                if name.endswith(f"/{target}")
+            }
+            if rows:
+                sheets[f"{cell}-{target}"] = Sprite.of(f"{cell}-{target}", rows)
+    return sheets
+
+
+def failures(inputs: Inputs) -> list[Row]:
+    """Per method and cross-generated modality: of all scored scenes that with most mistakes."""
+    return [
+        {
+            "cell": cell,
+            "target": target,
+            "subset": subset,
+            "scene": worst.scene,
+            "missed": worst.missed,
+            "objects": len(worst.truth),
+            "false": worst.false,
+        }
+        for (cell, target), worst in inputs.worst.items()
+        for subset in [inputs.cross[target]]
+    ]
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+def viewer(
+    inputs: Inputs,
+    matrices: dict[str, dict[str, dict[str, Row]]],
+    sheets: dict[str, Sprite],
+    least: float,
+) -> Row:
+    """What the page's script needs to draw any picture: rows of the sprites, boxes, scores."""
+
+    def plain(boxes: Boxes) -> list[list[float]]:
+        return [[*(round(float(v), 1) for v in box[:4]), int(box[4])] for box in boxes]
+
+    methods = {
+        cell: {
+            "map": {
+                subset: {target: _rounded(values["map50"]) for target, values in row.items()}
+                for subset, row in matrices[cell].items()
+            },
+            "rows": {
+                t: sheets[f"{cell}-{t}"].rows for t in inputs.modalities if f"{cell}-{t}" in sheets
+            },
+            "boxes": {
+                name.removesuffix("/boxes"): [
+                    plain(found(inputs, cell, name.removesuffix("/boxes"), scene, least))
+                    for scene in range(len(inputs.scenes))
+                ]
+                for name in inputs.samples[cell]
+                if name.endswith("/boxes")
+            },
+        }
+        for cell in inputs.samples
+    }
+    return {
+        "modalities": inputs.modalities,
+        "camera": figures.CAMERA,
+        "scenes": inputs.scenes.tolist(),
+        "sizes": {m: inputs.pictures[m].shape[1:3] for m in inputs.modalities},
+        "truth": {m: [plain(boxes) for boxes in inputs.truth[m]] for m in inputs.modalities},
+        "methods": methods,
+    }
+
+
+def painter(
+    inputs: Inputs, sheets: dict[str, Sprite], least: float
+) -> Callable[[str, str, str, int], str]:
+    """Draws the boxes over a picture: (cell or truth, row of the sprite, target, scene) -> SVG."""
+
+    def of(cell: str, row: str, target: str, scene: int) -> Boxes:
+        if cell == "truth":
+            return inputs.truth[target][scene]
+        if cell.startswith("worst-"):
+            worst = inputs.worst[cell.removeprefix("worst-"), target]
+            return worst.truth if row == "truth" else worst.found
+        return found(inputs, cell, f"{row}/{target}", scene, least)
+
+    def boxes(cell: str, row: str, target: str, scene: int) -> str:
+        drawn = of(cell, row, target, scene)
+        sheet = sheets[f"{cell}-{target}"]
+        return figures.overlay(drawn, (sheet.height, sheet.width), target == CAMERA)
+
+    return boxes
+
+
+def overview(inputs: Inputs, least: float) -> bytes:
+    """The paper's Fig. 3 above its Fig. 4, with the run's own pictures."""
+    methods, letter = list(inputs.samples), letters(inputs.modalities)
+    shown = range(min(len(inputs.scenes), max(1, (len(methods) + 1) // 3)))
+    top = [
+        Overview(
+            inputs.pictures[target][scene],
+            inputs.truth[target][scene],
+            heading=target,
+            side="the sensors" if (scene, target) == (0, "image") else "",
+            camera=target == CAMERA,
+        )
+        for scene in shown
+        for target in inputs.modalities
+    ]
+    lines = [top]
+    for scene in range(min(len(inputs.scenes), 2)):
+        for target, subset in inputs.cross.items():
+            side = "+".join(letter[m] for m in subset.split("+")) + f"→{letter[target]}"
+            heading = "truth" if len(lines) == 1 else ""
+            line = [
+                Overview(inputs.pictures[target][scene], inputs.truth[target][scene], heading, side)
+            ]
+            for cell in methods:
+                boxes = found(inputs, cell, f"{subset}/{target}", scene, least)
+                picture = inputs.samples[cell][f"{subset}/{target}"][scene]
+                line.append(Overview(picture, boxes, cell if len(lines) == 1 else ""))
+            lines.append(line)
+    return figures.overview(lines, inputs.classes)
