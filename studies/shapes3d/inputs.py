@@ -88,7 +88,7 @@ def _require(config: Params) -> None:
     missing = [path for path in wanted if not path.exists()]
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        stage.fail(f"{missing[0]}: no such file{more}; `dvc repro` makes what params.yaml asks for")
+        stage.fail(f"{missing[0]}: no such file{more}; `dvc repro` makes it")
 
 
 def _curves(folder: Path) -> dict[str, list[tuple[float, float]]]:

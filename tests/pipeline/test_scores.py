@@ -726,7 +726,7 @@ def test_every_faulty_condition_spoils_its_sensor_alone(
     def handed_on(vae: MultimodalVAE, scenes: Items, given: Any, **_: Any) -> dict[str, np.ndarray]:
         return {m: scenes.seen[m] * np.uint8(m in given) for m in vae.modalities}
 
-    monkeypatch.setattr(score_faults, "generate", handed_on)
+    monkeypatch.setattr(score_faults, "decode", handed_on)
     score_faults.main(Run("poe-none", 0))
     dataset, names = open_dataset(stage.DATASET), MODALITIES
     faults = stage.section("score", ScoreParams).faults
