@@ -30,7 +30,7 @@ def rows(study: str, **changed: float | None) -> list[Row]:
 
 def found(study: str, table: list[Row]) -> list[Finding]:
     """The findings, in the order of the claims."""
-    claims = PAPERS[study].CLAIMS
+    claims = PAPERS[study].claims(())
     order = [claim.text for claim in claims]
     return sorted(findings(table, claims), key=lambda finding: order.index(finding.claim))
 
