@@ -24,9 +24,9 @@ def refusal(fusion: str, objective: str, samples: int) -> str | None:
     """What the refusal must say, or None where the cell runs."""
     if objective == "jmvae" and fusion != "largest":
         return "subset encoders"
-    if fusion == "largest" and objective in ("none", "lcd", "mvtcae", "crmvae"):
+    if fusion == "largest" and objective in ("none", "lcd", "mvtcae", "crmvae", "mmvm"):
         return SUBSETS_UNTRAINED
-    if samples > 1 and objective in ("mvtcae", "jmvae", "masked", "tc", "crmvae"):
+    if samples > 1 and objective in ("mvtcae", "jmvae", "masked", "tc", "crmvae", "mmvm"):
         return "has no KL terms"
     return None
 

@@ -1,4 +1,4 @@
-"""Objectives whose terms' posteriors are drawn to one another: masked, tc and crmvae."""
+"""Objectives whose terms' posteriors are drawn to one another."""
 
 from __future__ import annotations
 
@@ -94,6 +94,40 @@ def test_crmvae_written_out(fusion: str) -> None:
     torch.testing.assert_close(model.bound(x, fixed()).value.sum(0), want / 4)
 
 
+@pytest.mark.parametrize("fusion", [name for name in ONE_GAUSSIAN if name != "largest"])
+def test_mmvm_written_out(fusion: str) -> None:
+    model, x = small_model(Cell(fusion=fusion, objective="mmvm", beta=1.5)), small_batch()
+    value, full = model.bound(x, fixed()).value, answers(model, x, "abc")
+    for term, name in enumerate("abc"):
+        own = answers(model, x, name)
+        torch.testing.assert_close(
+            value[term], fit(model, x, point(own), name) - 1.5 * kl(own, full)
+        )
+    torch.testing.assert_close(value[3], torch.zeros(5).double())
+
+
+def test_mmvm_of_moe_is_the_kl_to_the_mean_of_the_experts() -> None:
+    """The bound of it against draws of the KL itself; no expert is further than log M from it."""
+    x = {name: values.repeat(4_000, 1) for name, values in small_batch(batch=1).items()}
+    kind = {"fusion": "moe", "objective": "mmvm"}
+    above = small_model(Cell(**kind)).bound(x, draws())
+    sampled = small_model(Cell(**kind, kl="sampled")).bound(x, draws())
+    gap = {
+        name: (b.reconstruction[:, :3].diagonal()[:, None] - b.value[:3]).mean(1)
+        for name, b in (("bound", above), ("sampled", sampled))
+    }
+    mean, var = (t[:, 0] for t in small_model(Cell(**kind)).encode(x))
+    each = torch.distributions.Normal(mean, var.sqrt())
+    noise = torch.randn(20_000, *mean.shape, generator=torch.Generator().manual_seed(6))
+    z = mean + var.sqrt() * noise  # [N, M, L]
+    log_q = each.log_prob(z).sum(-1)
+    log_mean = each.log_prob(z[:, :, None]).sum(-1).logsumexp(-1) - math.log(3)
+    exact = (log_q - log_mean).mean(0)
+    torch.testing.assert_close(gap["sampled"], exact, atol=0.05, rtol=0)
+    assert (gap["bound"] > exact - 0.02).all()
+    assert (gap["bound"] < math.log(3) + 1e-6).all()  # the weights are float32
+
+
 @pytest.mark.parametrize(("objective", "row"), [("masked", 6), ("tc", 6)])
 def test_the_full_set_or_none_given_is_the_elbo(objective: str, row: int) -> None:
     """masked: all given, nothing is left; tc: none given, whose posterior is the prior."""
@@ -153,7 +187,7 @@ def test_every_subset_is_drawn_alike_for_every_sample(objective: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("objective", "decodes"), [("none", 1), ("masked", 1), ("tc", 1), ("crmvae", 2)]
+    ("objective", "decodes"), [("none", 1), ("masked", 1), ("tc", 1), ("crmvae", 2), ("mmvm", 1)]
 )
 @pytest.mark.parametrize(("fusion", "components"), [("poe", 1), ("moe", 3)])
 def test_each_modality_is_decoded_no_more_than_it_must(
@@ -166,7 +200,7 @@ def test_each_modality_is_decoded_no_more_than_it_must(
     assert rows == [5 * decodes * components] * 3
 
 
-@pytest.mark.parametrize("objective", [*DRAWN, "crmvae"])
+@pytest.mark.parametrize("objective", [*DRAWN, "crmvae", "mmvm"])
 def test_the_warm_up_weighs_the_links(objective: str) -> None:
     model, x = small_model(Cell(objective=objective)), small_batch()
     whole, half, none = (model.bound(x, Chosen(1), weight).value for weight in (1.0, 0.5, 0.0))

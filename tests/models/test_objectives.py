@@ -143,7 +143,8 @@ def test_split_draws_every_proper_subset_alike() -> None:
 
 
 @pytest.mark.parametrize(
-    "cell", [Cell(objective="split"), Cell(fusion="largest", objective="jmvae")]
+    "cell",
+    [Cell(objective="split"), Cell(objective="mmvm"), Cell(fusion="largest", objective="jmvae")],
 )
 def test_one_modality_has_nothing_to_split(cell: Cell) -> None:
     one = VAEParams(modalities={"a": ModalityParams()})
@@ -366,6 +367,7 @@ TERMS = {  # of 1, 2, 3 and 4 modalities
     "masked": (2, 2, 2, 2),
     "tc": (2, 2, 2, 2),
     "crmvae": (2, 3, 4, 5),
+    "mmvm": (0, 3, 4, 5),  # refused for one: check_cell
 }
 
 

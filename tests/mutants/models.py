@@ -255,6 +255,24 @@ MUTANTS = (
         "for term in range(1, count)",
     ),
     Mutant(
+        "mmvm decodes each from the joint posterior",
+        "objectives/mmvm.py",
+        "heads=own.view(-1, 1, 1)",
+        "heads=torch.full_like(own, count).view(-1, 1, 1)",
+    ),
+    Mutant(
+        "mmvm's KL the other way round",
+        "objectives/mmvm.py",
+        "{(term, count): layout.beta",
+        "{(count, term): layout.beta",
+    ),
+    Mutant(
+        "mmvm draws to the prior",
+        "objectives/mmvm.py",
+        "{(term, count): layout.beta",
+        "{(term, None): layout.beta",
+    ),
+    Mutant(
         "a link counted in every term",
         "bound.py",
         "F.pad(one, (0, 0, term, len(kl) - 1 - term))",
