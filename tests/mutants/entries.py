@@ -1,0 +1,305 @@
+"""Mutants of fusions and objectives, which are the models' (`models.py`)."""
+
+from __future__ import annotations
+
+from tests.mutants import Mutant
+
+__all__ = ["MUTANTS"]
+
+MUTANTS = (
+    Mutant(
+        "barycenter averages variances",
+        "fusions/barycenter.py",
+        "(experts.total(experts.var.sqrt()) / count).square()",
+        "experts.total(experts.var) / count",
+    ),
+    Mutant(
+        "bce: argmin to argmax",
+        "fusions/bce.py",
+        "torch.where(experts.present, experts.var, torch.inf).argmin(0)",
+        "torch.where(experts.present, experts.var, -torch.inf).argmax(0)",
+    ),
+    Mutant(
+        "missing prior expert of code",
+        "fusions/code.py",
+        "+ float(options.prior_expert)",
+        "+ 0.0",
+    ),
+    Mutant(
+        "code's prior expert shrunk",
+        "fusions/code.py",
+        "float(options.prior_expert)",
+        "float(options.prior_expert) * (1 - options.rho)",
+    ),
+    Mutant(
+        "code right for three experts at most",
+        "fusions/code.py",
+        "(count - 1)",
+        "(count - 1).clamp(max=2)",
+    ),
+    Mutant(
+        "gpoe's weights sum to the number of experts",
+        "fusions/gpoe.py",
+        ".softmax(0)",
+        ".softmax(0) * len(experts.mean)",
+    ),
+    Mutant(
+        "gpoe's weights of each expert apart",
+        "fusions/gpoe.py",
+        ".softmax(0)",
+        ".sigmoid()",
+    ),
+    Mutant(
+        "gpoe gives an absent expert a share",
+        "fusions/gpoe.py",
+        "torch.where(experts.present, logits, -torch.inf)",
+        "logits",
+    ),
+    Mutant(
+        "gpoe's mean without its weights",
+        "fusions/gpoe.py",
+        "experts.total(weight * experts.mean / experts.var)",
+        "experts.total(experts.mean / experts.var) / len(experts.mean)",
+    ),
+    Mutant(
+        "hellinger without the spread of the pairs' means",
+        "fusions/hellinger.py",
+        "(pair_var + (pair_mean - joint).square())",
+        "pair_var",
+    ),
+    Mutant(
+        "hellinger's pairs narrower than they are",
+        "fusions/hellinger.py",
+        "pair_var = 2 / (1",
+        "pair_var = 1 / (1",
+    ),
+    Mutant(
+        "hellinger's overlap without its scale",
+        "fusions/hellinger.py",
+        "overlap = scale / 2 -",
+        "overlap = 0 * scale -",
+    ),
+    Mutant(
+        "hellinger's overlap squared",
+        "fusions/hellinger.py",
+        "/ (4 * total)",
+        "/ (2 * total)",
+    ),
+    Mutant(
+        "hellinger's overlap always of the element",
+        "fusions/hellinger.py",
+        'if options.overlap == "joint":',
+        "if options.overlap is None:",
+    ),
+    Mutant(
+        "hellinger counts absent experts",
+        "fusions/hellinger.py",
+        "torch.where(both, overlap, -torch.inf)",
+        "overlap",
+    ),
+    Mutant(
+        "largest takes the first subset",
+        "fusions/largest.py",
+        "order = torch.arange(1, len(experts.present) + 1",
+        "order = -torch.arange(1, len(experts.present) + 1",
+    ),
+    Mutant(
+        "mopoe counts absent subsets",
+        "fusions/mopoe.py",
+        "alive.append(whole.squeeze(-1))",
+        "alive.append(torch.ones_like(whole.squeeze(-1)))",
+    ),
+    Mutant(
+        "mopoe always with its prior expert",
+        "fusions/mopoe.py",
+        "poe.fuse(subset, options, draws)",
+        "poe.fuse(subset, Options(), draws)",
+    ),
+    Mutant(
+        "missing prior expert",
+        "fusions/poe.py",
+        "+ float(options.prior_expert)",
+        "+ 0.0",
+    ),
+    Mutant(
+        "rbcm's sign",
+        "fusions/rbcm.py",
+        "-0.5 * experts.var.log()",
+        "0.5 * experts.var.log()",
+    ),
+    Mutant(
+        "rce drawn per sample",
+        "fusions/rce.py",
+        "draws.uniform(shape, experts.mean) * count",
+        "draws.uniform(shape, experts.mean)[..., :1].expand(shape) * count",
+    ),
+    Mutant(
+        "crmvae without its halves",
+        "objectives/crmvae.py",
+        "(1, 1, 1), 0.5)",
+        "(1, 1, 1), 1.0)",
+    ),
+    Mutant(
+        "crmvae over M",
+        "objectives/crmvae.py",
+        "1 / (count + 1))",
+        "1 / count)",
+    ),
+    Mutant(
+        "crmvae decodes the joint posterior alone",
+        "objectives/crmvae.py",
+        "torch.stack([0 * own, own], 1)",
+        "torch.stack([0 * own, 0 * own], 1)",
+    ),
+    Mutant(
+        "crmvae forgets the last modality's KL",
+        "objectives/crmvae.py",
+        "for term in range(1, count + 1)",
+        "for term in range(1, count)",
+    ),
+    Mutant(
+        "ecg targets limited to what a term sees",
+        "objectives/ecg.py",
+        "return Plan(layout.sees(layout.every_subset()), static=True)",
+        "return Plan(layout.sees(layout.every_subset()), static=True, "
+        "target=layout.every_subset().T[..., None].to(layout.like.dtype))",
+    ),
+    Mutant(
+        "jmvae misses one expert",
+        "objectives/jmvae.py",
+        "len(layout.covers) - 1",
+        "len(layout.covers) - 2",
+    ),
+    Mutant(
+        "lcd's mask inverted",
+        "objectives/lcd.py",
+        ">= options.alpha",
+        "< options.alpha",
+    ),
+    Mutant(
+        "lcd drops whole experts",
+        "objectives/lcd.py",
+        "draws.uniform(shape, layout.like) >=",
+        "draws.uniform(shape, layout.like)[..., :1].expand(shape) >=",
+    ),
+    Mutant(
+        "masked gives all from the full set",
+        "objectives/masked.py",
+        "heads=(~given).long()[:, None]",
+        "heads=torch.ones_like(given).long()[:, None]",
+    ),
+    Mutant(
+        "masked gives what it is given from the full set",
+        "objectives/masked.py",
+        "heads=(~given).long()",
+        "heads=given.long()",
+    ),
+    Mutant(
+        "masked pays to the prior twice",
+        "objectives/masked.py",
+        "(1, 0): layout.beta",
+        "(1, None): layout.beta",
+    ),
+    Mutant(
+        "masked's KL the other way round",
+        "objectives/masked.py",
+        "(1, 0): layout.beta",
+        "(0, 1): layout.beta",
+    ),
+    Mutant(
+        "masked without beta",
+        "objectives/masked.py",
+        "{(0, None): layout.beta, (1, 0): layout.beta}",
+        "{(0, None): 1.0, (1, 0): 1.0}",
+    ),
+    Mutant(
+        "masked never the full set",
+        "objectives/masked.py",
+        "* len(every)",
+        "* (len(every) - 1)",
+    ),
+    Mutant(
+        "mmvm decodes each from the joint posterior",
+        "objectives/mmvm.py",
+        "heads=own.view(-1, 1, 1)",
+        "heads=torch.full_like(own, count).view(-1, 1, 1)",
+    ),
+    Mutant(
+        "mmvm's KL the other way round",
+        "objectives/mmvm.py",
+        "{(term, count): layout.beta",
+        "{(count, term): layout.beta",
+    ),
+    Mutant(
+        "mmvm draws to the prior",
+        "objectives/mmvm.py",
+        "{(term, count): layout.beta",
+        "{(term, None): layout.beta",
+    ),
+    Mutant(
+        "mvtcae's factor",
+        "objectives/mvtcae.py",
+        "(count - options.tc) / count",
+        "(1 - options.tc)",
+    ),
+    Mutant(
+        "rmd never the full set",
+        "objectives/rmd.py",
+        "* len(every)",
+        "* (len(every) - 1)",
+    ),
+    Mutant(
+        "split's sides both see the same",
+        "objectives/split.py",
+        "side, ~side]",
+        "side, side]",
+    ),
+    Mutant(
+        "split's sides as heavy as the full set",
+        "objectives/split.py",
+        "(1 - options.share) / 2",
+        "options.share",
+    ),
+    Mutant(
+        "subsampling reconstructs all",
+        "objectives/subsampling.py",
+        "target=target, ",
+        "",
+    ),
+    Mutant(
+        "tc with the full set and not the empty one",
+        "objectives/tc.py",
+        "given = ~every[row].T",
+        "given = every[row].T",
+    ),
+    Mutant(
+        "tc pays to the full set where it should to the prior",
+        "objectives/tc.py",
+        "layout.beta * ~empty}",
+        "layout.beta}",
+    ),
+    Mutant(
+        "tc pays to the prior always",
+        "objectives/tc.py",
+        "layout.beta * empty,",
+        "layout.beta,",
+    ),
+    Mutant(
+        "tc decodes what the subset says",
+        "objectives/tc.py",
+        "heads=torch.zeros_like(",
+        "heads=torch.ones_like(",
+    ),
+    Mutant(
+        "weights that do not sum to 1",
+        "objectives/weighted.py",
+        ".softmax(0)",
+        ".sigmoid()",
+    ),
+    Mutant(
+        "weights that do not learn",
+        "objectives/weighted.py",
+        'layout.own["logits"].softmax(0)',
+        'layout.own["logits"].detach().softmax(0)',
+    ),
+)
