@@ -12,9 +12,18 @@ TESTS = {
         *("-k", "not thousand and not echoes_lie and not number_of_samples"),
     ),
     "dataset.py": (
-        "tests/scenegen/test_modalities.py",
         "tests/scenegen/test_dataset.py",
-        *("-k", "depth_is_stored or line_up or far_is or read_from_their_shards"),
+        *("-k", "line_up or far_is or read_from_their_shards"),
+    ),
+    **{
+        f"sensors/{name}.py": ("tests/scenegen/test_sensors_exact.py",)
+        for name in ("__init__", "lidar", "mask", "normals", "thermal")
+    },
+    "geometry.py": (
+        "tests/scenegen/test_modalities.py",
+        "tests/scenegen/test_geometry.py",
+        "tests/scenegen/test_sensors_exact.py",
+        *("-k", "documented or geometry or lidar"),
     ),
     "splits.py": ("tests/scenegen/test_dataset.py", "-k", "splits"),
     "manifest.py": ("tests/scenegen/test_generate.py", "-k", "shards_hashes or all_params"),
@@ -24,7 +33,7 @@ TESTS = {
 MUTANTS = (
     Mutant(
         "the radar mirrored with its boxes",
-        "radar.py",
+        "camera.py",
         "return np.array([ahead[1], -ahead[0]]), ahead",
         "return np.array([-ahead[1], ahead[0]]), ahead",
     ),
@@ -60,7 +69,7 @@ MUTANTS = (
     ),
     Mutant(
         "a sphere's mesh smaller than the sphere",
-        "blender.py",
+        "meshes.py",
         '"sphere": lambda: _rounded(1.0, 0.0)',
         '"sphere": lambda: _rounded(0.97, 0.0)',
     ),
@@ -78,15 +87,15 @@ MUTANTS = (
     ),
     Mutant(
         "depth rounded down",
-        "records.py",
+        "camera.py",
         "np.rint(np.clip(share, 0.0, 1.0) * DEPTH_STEPS)",
         "np.floor(np.clip(share, 0.0, 1.0) * DEPTH_STEPS)",
     ),
     Mutant(
         "depth for networks rounded down",
-        "dataset.py",
-        "(depth.astype(np.uint32) + 128) // 257",
-        "depth.astype(np.uint32) // 257",
+        "sensors/depth.py",
+        "(stored.astype(np.uint32) + 128) // 257",
+        "stored.astype(np.uint32) // 257",
     ),
     Mutant(
         "a right edge truncates nothing",
@@ -102,25 +111,25 @@ MUTANTS = (
     ),
     Mutant(
         "echoes half a cell to the right",
-        "radar.py",
+        "sensors/radar.py",
         "_splat(points.column - 0.5, ",
         "_splat(points.column, ",
     ),
     Mutant(
         "full_echo ignored",
-        "radar.py",
+        "sensors/radar.py",
         "seen / (radar.full_echo * cell_area)",
         "seen / (0.3 * cell_area)",
     ),
     Mutant(
         "a share of the surface by its distance",
-        "radar.py",
+        "sensors/radar.py",
         "(distance / (k[0, 0] * split)) ** 2",
         "distance / (k[0, 0] * split) ** 2",
     ),
     Mutant(
         "the ground twice as thick",
-        "radar.py",
+        "sensors/radar.py",
         "kept = up > radar.ground",
         "kept = up > 2 * radar.ground",
     ),
@@ -153,5 +162,101 @@ MUTANTS = (
         "scene.py",
         "_uniform(rng, p.distance), _uniform(rng, p.height)",
         "_uniform(rng, p.distance), _uniform(rng, p.distance)",
+    ),
+    Mutant(
+        "normals that face away",
+        "sensors/normals.py",
+        "-plane / length",
+        "plane / length",
+    ),
+    Mutant(
+        "normals of an orthographic camera",
+        "sensors/normals.py",
+        "w - a * x[None, :] - b * y[:, None]",
+        "w",
+    ),
+    Mutant(
+        "normals of one side alone",
+        "sensors/normals.py",
+        "slopes(w, limit, seen, axis).mean(axis=0)",
+        "slopes(w, limit, seen, axis)[0]",
+    ),
+    Mutant(
+        "a mask of places instead of classes",
+        "sensors/mask.py",
+        "(1 + CLASSES.index(thing.kind) for thing in frame.objects)",
+        "(1 + place for place, _ in enumerate(frame.objects))",
+    ),
+    Mutant(
+        "a lidar that measures depth",
+        "sensors/lidar.py",
+        "distance, _ = returns(frame, options)",
+        "distance = returns(frame, options)[0] * directions(frame.pose, options)[..., 1]",
+    ),
+    Mutant(
+        "a lidar's noise as variance",
+        "sensors/lidar.py",
+        "distance + options.noise * draws",
+        "distance + options.noise**2 * draws",
+    ),
+    Mutant(
+        "a lidar that loses twice as many returns",
+        "sensors/lidar.py",
+        "< options.dropout",
+        "< 2 * options.dropout",
+    ),
+    Mutant(
+        "the lidar's rings upside down",
+        "sensors/lidar.py",
+        "high - i * (high - low)",
+        "low + i * (high - low)",
+    ),
+    Mutant(
+        "the lidar's picture mirrored",
+        "sensors/lidar.py",
+        "(j - middle) * options.resolution",
+        "(middle - j) * options.resolution",
+    ),
+    Mutant(
+        "the lidar's rings on a cylinder, not on cones",
+        "sensors/lidar.py",
+        "(flat * (forward",
+        "(1.0 * (forward",
+    ),
+    Mutant(
+        "the lidar sees through the wall",
+        "geometry.py",
+        "np.stack([np.minimum(floor, wall), *entries])",
+        "np.stack([floor, *entries])",
+    ),
+    Mutant(
+        "temperatures by hue",
+        "sensors/thermal.py",
+        "temperatures(len(frame.objects), options, draws)[frame.index]",
+        "temperatures(len(frame.objects), options, draws)[frame.index] + frame.image[..., 0] / 99",
+    ),
+    Mutant(
+        "one temperature for all objects",
+        "sensors/thermal.py",
+        "draws.uniform(*options.objects, size=objects)",
+        "draws.uniform(*options.objects, size=1).repeat(objects)",
+    ),
+    Mutant(
+        "a blur twice as wide",
+        "sensors/thermal.py",
+        "-0.5 * (i / deviation) ** 2",
+        "-0.125 * (i / deviation) ** 2",
+    ),
+    Mutant(
+        "thermal noise as variance",
+        "sensors/thermal.py",
+        "degrees + options.noise * draws",
+        "degrees + options.noise**2 * draws",
+    ),
+    Mutant(
+        "all sensors draw the same in all scenes",
+        "sensors/__init__.py",
+        "spawn_key=(frame.number, zlib.crc32(self.name.encode()))",
+        "spawn_key=(0, zlib.crc32(self.name.encode()))",
     ),
 )
