@@ -103,14 +103,14 @@ def test_wrong_sensors_are_one_line_before_any_work(
 
 
 def _folder_with(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sensor called `mine`, of this process alone."""
-    (tmp_path / "mine.py").write_text(text)
+    """A sensor called `odd`, of this process alone."""
+    (tmp_path / "odd.py").write_text(text)
     monkeypatch.setattr(sensors, "__path__", [*sensors.__path__, str(tmp_path)])
     monkeypatch.setattr("base.code.loaded", lambda *_: "0" * 64)
     sensors.get.cache_clear()
 
 
-MINE = """
+ODD = """
 import numpy as np
 from scenegen.sensors import Traits
 
@@ -120,11 +120,11 @@ def observe(frame, options, draws):
     return np.zeros((*frame.depth.shape, 1), np.uint8)
 """
 BROKEN = [
-    (MINE, "sensors: image and mine have the same letter, I; leave one out, or give it another"),
-    ("1 / 0", "sensors: scenegen/sensors/mine.py: ZeroDivisionError: division by zero"),
-    ("import no_such", "sensors: scenegen/sensors/mine.py: ModuleNotFoundError: No module named"),
-    (MINE.replace("observe", "see"), "sensors: scenegen/sensors/mine.py: AttributeError"),
-    (f"{MINE}\nOptions = 3", "sensors: scenegen/sensors/mine.py: TypeError: Options must be a cl"),
+    (ODD, "sensors: image and odd have the same letter, I; leave one out, or give it another"),
+    ("1 / 0", "sensors: scenegen/sensors/odd.py: ZeroDivisionError: division by zero"),
+    ("import no_such", "sensors: scenegen/sensors/odd.py: ModuleNotFoundError: No module named"),
+    (ODD.replace("observe", "see"), "sensors: scenegen/sensors/odd.py: AttributeError"),
+    (f"{ODD}\nOptions = 3", "sensors: scenegen/sensors/odd.py: TypeError: Options must be a cl"),
 ]
 
 
@@ -138,11 +138,11 @@ def test_a_sensor_that_cannot_be_is_one_line(
 ) -> None:
     _folder_with(text, tmp_path, monkeypatch)
     try:
-        assert main(["show", "--set", 'sensors=["image","mine"]']) == 2
+        assert main(["show", "--set", 'sensors=["image","odd"]']) == 2
     finally:
         sensors.get.cache_clear()
         monkeypatch.undo()
-        __import__("sys").modules.pop("scenegen.sensors.mine", None)
+        __import__("sys").modules.pop("scenegen.sensors.odd", None)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(said)
 
