@@ -36,6 +36,7 @@ class Frame:
         k: intrinsics [3, 3] in pixels.
         pose: from the camera's frame (OpenCV's) to the world's, [4, 4].
         boxed: which places hold an object with a box in the picture, bool [N].
+        box: x0, y0, x1, y1 of these, pixels: float32 [N, 4].
     """
 
     def __init__(self, record: np.void, params: SceneParams) -> None:
@@ -47,6 +48,7 @@ class Frame:
         self.k: NDArray[np.float64] = record["intrinsics"]
         self.pose: NDArray[np.float64] = record["camera_to_world"]
         self.boxed: NDArray[np.bool_] = record["has_box"]
+        self.box: NDArray[np.float32] = record["box"]
 
     @cached_property
     def objects(self) -> tuple[ObjectSpec, ...]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,12 +29,28 @@ def _to_srgb(linear: NDArray[np.float32]) -> NDArray[np.uint8]:
     return _SRGB[levels.astype(np.uint16)]
 
 
-def fill_record(record: np.void, spec: SceneSpec, passes: Passes, params: SceneParams) -> None:
-    """Turn one render of `spec` into its record, in place: the frame, its boxes, the sensors.
+def fill_record(
+    record: np.void, spec: SceneSpec, render: Callable[[SceneSpec], Passes], params: SceneParams
+) -> None:
+    """Render `spec` into its record, in place: the frame, its boxes, what each sensor shows.
 
     Args:
         record: one zeroed element of an array of `record_dtype(params)`
+        render: what Blender makes of a scene; called again for a sensor with a view of its own.
     """
+    frame = _fill_frame(record, spec, render(spec), params)
+    for name in params.sensors:
+        sensor = sensors.get(name)
+        if camera := sensor.camera(spec, params):
+            aside = np.zeros(1, record.dtype)[0]
+            other = replace(spec, camera=camera)
+            sensor.fill(record, _fill_frame(aside, other, render(other), params))
+        else:
+            sensor.fill(record, frame)
+
+
+def _fill_frame(record: np.void, spec: SceneSpec, passes: Passes, params: SceneParams) -> Frame:
+    """What is known of a scene, its passes and boxes: all that a sensor sees."""
     _fill_facts(record, spec, params)
     record["image"], record["index"] = _to_srgb(passes.rgb), passes.ids
     record["depth"] = quantise_depth(passes.depth, params.depth)
@@ -39,8 +58,7 @@ def fill_record(record: np.void, spec: SceneSpec, passes: Passes, params: SceneP
     frame = Frame(record, params)
     for place in range(len(spec.objects)):
         _fill_box(record, place, frame.labels == place + 1, params)
-    for name in params.sensors:
-        sensors.get(name).fill(record, frame)
+    return frame
 
 
 def _fill_facts(record: np.void, spec: SceneSpec, params: SceneParams) -> None:

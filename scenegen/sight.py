@@ -6,6 +6,7 @@ what each sensor shows of it.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -39,13 +40,12 @@ def blind_sensor(params: SceneParams) -> str | None:
     blind = ["has_box", *own]
     for number in range(SAMPLED):  # mostly the first already shows something
         spec = sample_scene(coarse, number)
-        passes = _cast(coarse, spec)
         record = np.zeros(1, record_dtype(coarse))[0]
-        fill_record(record, spec, passes, coarse)
+        fill_record(record, spec, functools.partial(_cast, coarse), coarse)
         blind = [field for field in blind if not record[field].any()]
         if not blind:
             return None
-        seen.add(record, passes)
+        seen.add(record, _cast(coarse, spec))
     first = own.get(blind[0])
     return first.why_blind(seen.points(), params) if first else seen.why_no_box()
 

@@ -59,7 +59,7 @@ def render_specs(params: SceneParams, specs: list[SceneSpec]) -> NDArray[np.void
     renderer = prepared_renderer(params)
     records = np.zeros(len(specs), record_dtype(params))
     for record, spec in zip(records, specs, strict=True):
-        fill_record(record, spec, renderer.render(spec), params)
+        fill_record(record, spec, renderer.render, params)
     return records
 
 

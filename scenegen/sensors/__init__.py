@@ -11,6 +11,8 @@ It may define
 - `class Options(Section)`: its own params, with ranges, defaults and help; in the scenes' params
   they are a section of the sensor's name;
 - `size(options) -> (H, W)`: of its picture, where that is not the frame's;
+- `camera(spec, options) -> CameraSpec`: of a view of its own, for which the scene is rendered once
+  more; its frame is then of that view;
 - `boxes(frame, options) -> Boxes`: where they are not those of the frame;
 - `refuse(options, scenes) -> str`: why these options cannot be, beginning with the key; "" if they
   can;
@@ -34,6 +36,7 @@ from base import code
 from base.params import Section
 from scenegen.frame import Frame
 from scenegen.params import SceneParams
+from scenegen.scene import CameraSpec, SceneSpec
 
 __all__ = ["SAMPLED", "Boxes", "Seen", "Sensor", "Traits", "code_of", "get", "names", "together"]
 
@@ -103,6 +106,12 @@ class Sensor:
         size = getattr(self.module, "size", lambda _: (params.image.height, params.image.width))
         height, width = size(params.options(self.name))
         return height, width, self.traits.channels
+
+    def camera(self, spec: SceneSpec, params: SceneParams) -> CameraSpec | None:
+        """Of its own view of the scene; None if it sees the frame that all see."""
+        own = getattr(self.module, "camera", lambda *_: None)
+        found: CameraSpec | None = own(spec, params.options(self.name))
+        return found
 
     def stored_shape(self, params: SceneParams) -> tuple[int, ...]:
         """Of its field in a record: without a channel if there is but one."""

@@ -17,8 +17,13 @@ TESTS = {
     ),
     **{
         f"sensors/{name}.py": ("tests/scenegen/test_sensors_exact.py",)
-        for name in ("__init__", "lidar", "mask", "normals", "thermal")
+        for name in ("__init__", "lidar", "mask", "normals", "side", "thermal")
     },
+    "records.py": (
+        "tests/scenegen/test_modalities.py",
+        "tests/scenegen/test_sensors_exact.py",
+        *("-k", "colours or truncated or as_many or depth_is_stored or second_camera"),
+    ),
     "geometry.py": (
         "tests/scenegen/test_modalities.py",
         "tests/scenegen/test_geometry.py",
@@ -252,6 +257,18 @@ MUTANTS = (
         "sensors/thermal.py",
         "degrees + options.noise * draws",
         "degrees + options.noise**2 * draws",
+    ),
+    Mutant(
+        "the second camera turned the other way",
+        "sensors/side.py",
+        "cos * x - sin * y, sin * x + cos * y",
+        "cos * x + sin * y, cos * y - sin * x",
+    ),
+    Mutant(
+        "the second camera's boxes are the first's",
+        "records.py",
+        "sensor.fill(record, _fill_frame(aside, other, render(other), params))",
+        "sensor.fill(record, frame)",
     ),
     Mutant(
         "all sensors draw the same in all scenes",
