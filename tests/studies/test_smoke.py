@@ -18,6 +18,8 @@ from safetensors import safe_open
 from models.params import Cell
 from pipeline import presets
 from pipeline.__main__ import main
+from pipeline.running import plan, status, without_dvc
+from pipeline.running.params import read_params
 from pipeline.stages import report
 from pipeline.study import OTHERS
 from studies.cub.paper import TABLE as TABLE2
@@ -136,6 +138,29 @@ def test_stale_scores_run_side_by_side_and_are_recorded(
         assert (folder / f".cache/logs/{name}.log").is_file()
     status = run(folder, "dvc", "status", "studies/mnist_svhn/dvc.yaml").stdout
     assert "up to date" in status
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_study_without_dvc_is_known_and_taken_over(
+    studies_smoke: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Its record is of entries of the study's dvc.lock, and DVC writes them as they were."""
+    study, folder = OTHERS[name], tmp_path / "project"
+    shutil.copytree(studies_smoke[name], folder, symlinks=True)
+    monkeypatch.chdir(folder)
+    assert {entry.state for entry in status.look(study)} == {"done"}
+    lock = study.definition.with_suffix(".lock")
+    before, params = YAML_READER.load(lock.read_text())["stages"], read_params(study.params)
+    entries = {job.name: without_dvc.entry(job, study, params) for job in plan.plan(study)}
+    assert len(entries) > 5
+    assert entries == {job: before[job] for job in entries}
+    record = without_dvc.record_of(study)
+    record.write_text(json.dumps({"schema": "2.0", "stages": entries}))
+    said = run(folder, "python", "-m", "pipeline", "study", "--study", name).stdout
+    assert f"0 stages done. Record: {record}; " in said
+    lock.unlink()
+    without_dvc.adopt(study, record)
+    assert YAML_READER.load(lock.read_text())["stages"] == entries
 
 
 @pytest.mark.slow
