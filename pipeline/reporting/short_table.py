@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from pipeline.run import Run
 from pipeline.running import stage
 
 __all__ = ["short_table"]
@@ -26,8 +27,8 @@ def short_table(results: Path) -> str:
     lines = [f"| method | {' | '.join(HEADINGS)} |", f"|---|{'---:|' * len(HEADINGS)}"]
     scores: list[Any] = []
     for cell in (row["cell"] for row in table["rows"]):
-        files = [results / f"scores/{cell}-{seed}.json" for seed in table["seeds"]]
-        scores = [stage.read_json(file) for file in files]
+        runs = [Run(cell, seed) for seed in table["seeds"]]
+        scores = [stage.read_json(run.scores(results)) for run in runs]
         lacking = len(scores[0]["modalities"]) - 1
         figures = (
             _generated(scores, sensors=lacking),

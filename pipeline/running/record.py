@@ -184,8 +184,8 @@ def take_over(
                 if stage.name not in entries:
                     continue
                 StageLoader.fill_from_lock(stage, entries[stage.name])
-                files = (file for file in (*stage.deps, *stage.outs) if not _is_params(file))
-                if why := next(filter(None, (_other(file, written) for file in files)), None):
+                others = (_other(file, written) for file in (*stage.deps, *stage.outs))
+                if why := next(filter(None, others), None):
                     refused[stage.name] = why
                 else:
                     taken.append(stage)
@@ -203,6 +203,8 @@ def take_over(
 
 def _other(file: Output, written: Container[str]) -> str | None:
     """How a file is not what an entry says of it; None if it is."""
+    if isinstance(file, ParamsDependency):
+        return None
     made = file.hash_info.value in written
     if not file.exists:  # what the study wrote itself may be absent; what it was given may not
         return None if made else f"{file.def_path} is missing"
@@ -229,12 +231,14 @@ class Recorded:
         ran: whether there is a record of a run.
     """
 
-    def __init__(self, stage: PipelineStage, needs: list[str], looks: _Looks) -> None:
+    def __init__(
+        self, stage: PipelineStage, needs: list[str], values: Any, states: dict[Any, dict[str, str]]
+    ) -> None:
         self.name, self.needs = stage.name, needs
-        self.deps = [Path(dep.def_path) for dep in stage.deps if not _is_params(dep)]
+        self.deps = [Path(d.def_path) for d in stage.deps if not isinstance(d, ParamsDependency)]
         self.outs = [Path(out.def_path) for out in stage.outs]
         self.ran = any(out.hash_info.value is not None for out in stage.outs)
-        self._stage, self._looks = stage, looks
+        self._stage, self._values, self._states = stage, values, states
 
     def changes(self, known: Mapping[Path, str]) -> list[str]:
         """Everything that is not as at its last run, as file or key.
@@ -244,36 +248,25 @@ class Recorded:
         """
         reasons = ["command"] if self._stage.changed_stage() else []
         for dep in self._stage.deps:
-            if isinstance(dep, ParamsDependency):
-                reasons += self._looks.params(dep)
+            if isinstance(dep, ParamsDependency):  # DVC's own look parses the file every time
+                now, last = self._values, dep.hash_info.value or {}
+                reasons += [
+                    k for k in dep.params if lookup(now, k, _ABSENT) != last.get(k, _ABSENT)
+                ]
             elif (path := Path(dep.def_path)) in known:
                 reasons.append(known[path])
             else:
-                reasons += self._looks.file(dep)
-        outs = (self._looks.file(out).items() for out in self._stage.outs)
+                reasons += self._state(dep)
+        outs = (self._state(out).items() for out in self._stage.outs)
         return reasons + [f"{name} {state}" for states in outs for name, state in states]
 
-
-class _Looks:
-    """DVC's looks at files; one that many stages share is looked at once."""
-
-    def __init__(self, params: Path) -> None:
-        # Parsed as DVC parses it, since it is compared with what DVC recorded.
-        self._values = load_yaml(str(params))
-        self._known: dict[tuple[type[Output], str, str | None], dict[str, str]] = {}
-
-    def file(self, file: Output) -> dict[str, str]:
-        """DVC's {file: state}: one for all that recorded the same content of the same file."""
+    def _state(self, file: Output) -> dict[str, str]:
+        """DVC's {file: state}: one look for all that recorded the same content of the same file."""
         # An output's state tells whether DVC's cache has it; a dependency's does not.
         key = (type(file), file.def_path, file.hash_info.value)
-        if key not in self._known:
-            self._known[key] = file.status()
-        return self._known[key]
-
-    def params(self, dep: ParamsDependency) -> list[str]:
-        """The keys whose values are new or others; DVC's own look parses the file every time."""
-        last = dep.hash_info.value or {}
-        return [k for k in dep.params if lookup(self._values, k, _ABSENT) != last.get(k, _ABSENT)]
+        if key not in self._states:
+            self._states[key] = file.status()
+        return self._states[key]
 
 
 @contextlib.contextmanager
@@ -293,13 +286,14 @@ def recorded(study: Study) -> Iterator[list[Recorded]]:
             graph = repo.index.graph
             if before != _content(lock) or lockfile.cut(lock):
                 raise UnreadableError(f"{lock} is being written")
-            order = reversed(list(networkx.topological_sort(graph)))
-            looks = _Looks(study.params)
-            yield [
-                Recorded(one, [stages[n] for n in graph.successors(one) if n in stages], looks)
-                for one in order
-                if one in stages
-            ]
+            order = list(networkx.topological_sort(graph))[::-1]
+            # Parsed as DVC parses it, since it is compared with what DVC recorded.
+            values = load_yaml(str(study.params))
+            states: dict[Any, dict[str, str]] = {}
+            needs = {
+                one: [stages[n] for n in graph.successors(one) if n in stages] for one in order
+            }
+            yield [Recorded(one, needs[one], values, states) for one in order if one in stages]
     except NotDvcRepoError:
         fail("no DVC project is here: run this from the project's root")
     except DvcException as error:
@@ -322,10 +316,6 @@ def _repo() -> Repo:
 
 def _stages(repo: Repo, study: Study) -> list[PipelineStage]:
     return [s for s in repo.index.stages if s.path_in_repo == str(study.definition)]
-
-
-def _is_params(file: Output) -> bool:
-    return isinstance(file, ParamsDependency)
 
 
 def _content(path: Path) -> bytes | None:
