@@ -9,36 +9,29 @@ import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-
-from pipeline.reporting.table import Column, Figure, Row, over
-from pipeline.scoring.bootstrap import Values, bounds, mean
+from pipeline.reporting.table import Column, Figure, Row
+from pipeline.scoring.bootstrap import bounds
 
 __all__ = [
     "Claim",
     "Finding",
     "Pair",
-    "averaged",
     "beats",
-    "crossed",
     "direction_fails",
     "findings",
-    "frontier",
     "gains",
     "having",
     "levels",
     "loses",
     "mends",
-    "recipe",
     "share_of_best",
 ]
 
 FAILS = 0.6  # a direction fails below this share of the column's best
 MENDED = 0.15  # what the weaker direction's share must gain over no cross generation
 LOSES = 10.0  # points by which a mean gain must be below the median of the others'
-FIGURES = {"synergy": "gain", "cross": "cross"}  # a mean's name -> its figures' in a row
 
 Which = Callable[[Row], bool]
 
@@ -331,131 +324,3 @@ def levels(rows: Sequence[Row], columns: Sequence[Column]) -> Iterator[str]:
                 f"{same} {'is' if same == 1 else 'are'} in the same order."
             )
         yield text
-
-
-def recipe(rows: Sequence[Row], ends: tuple[str, str]) -> str | None:
-    """Which method is as good as one end on synergy and as the other on cross generation, for less.
-
-    Args:
-        ends: the objectives without and with cross generation.
-
-    Compared are means over the sensors that have a figure, in mAP, on the same resamples; "as good"
-    is a difference whose interval reaches 0. Only methods of at most twice the passes (encodes and
-    decodes) of a single ELBO are asked. None if there is no row to compare with.
-    """
-    rows = _defined(rows)
-    plain, crossing = ([row for row in rows if row.objective == end] for end in ends)
-    if not plain or not crossing:
-        return None
-    best_plain = max(plain, key=lambda row: float(_mean(row, "gain")[0]))
-    best_crossing = max(crossing, key=lambda row: float(_mean(row, "cross")[0]))
-    most = 2 * _elbo(rows[0])
-    cheap = [row for row in rows if _passes(row) <= most]
-    if not cheap:
-        return f"No cell costs at most {most} passes, twice those of a single ELBO."
-    gaps = {
-        row.cell: (
-            _mean(row, "gain") - _mean(best_plain, "gain"),
-            _mean(row, "cross") - _mean(best_crossing, "cross"),
-        )
-        for row in cheap
-    }
-
-    def missed(gap: Values) -> bool:
-        high = bounds(gap)[1]
-        return bool(gap[0] < 0 and (high is None or high < 0))
-
-    def show(gap: Values) -> str:
-        low, high = bounds(gap)
-        between = "" if low is None or high is None else f" [{low:+z.2f}, {high:+z.2f}]"
-        return f"{gap[0]:+z.2f}{between}".replace("-", "−")
-
-    good = [cell for cell, both in gaps.items() if not any(missed(gap) for gap in both)]
-    nearest = max(good or gaps, key=lambda cell: min(float(gap[0]) for gap in gaps[cell]))
-    synergy, cross = (show(gap) for gap in gaps[nearest])
-    both = f"the best of {ends[0]} on synergy and as {ends[1]} on cross generation"
-    found = (
-        f"{', '.join(good)}: as good as {both}"
-        if good
-        else f"none of {len(gaps)} cells is at once as good as {both}; the nearest is {nearest}"
-    )
-    return (
-        f"For at most {most} passes, twice those of a single ELBO, {found}. {nearest}: synergy "
-        f"{synergy} mAP against {best_plain.cell}, cross generation {cross} against "
-        f"{best_crossing.cell} (means {averaged(rows)})."
-    )
-
-
-def frontier(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The cells that none of at most their passes beats on synergy and cross generation, the
-    cheapest first.
-
-    Both are means over the sensors in mAP with `_lo` and `_hi`, as in `recipe`; one beats
-    another that is nowhere above it and somewhere below.
-    """
-    rows = _defined(rows)
-
-    def of(row: Row) -> tuple[float, float, float]:
-        return -_passes(row), float(_mean(row, "gain")[0]), float(_mean(row, "cross")[0])
-
-    def beaten(row: Row) -> bool:
-        return any(
-            all(a >= b for a, b in zip(of(other), of(row), strict=True)) and of(other) != of(row)
-            for other in rows
-        )
-
-    found = []
-    for row in sorted((row for row in rows if not beaten(row)), key=_passes):
-        shown: dict[str, Any] = {"cell": row.cell, "passes": _passes(row)}
-        for name, kind in FIGURES.items():
-            values = _mean(row, kind)
-            low, high = bounds(values)
-            shown |= {name: float(values[0]), f"{name}_lo": low, f"{name}_hi": high}
-        found.append(shown)
-    return found
-
-
-def crossed(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
-    """`synergy` and `cross` -> fusion -> objective -> mean over the sensors in mAP.
-
-    Of cells that differ in an option alone, the best. Cells of which neither is defined are not in.
-    """
-    found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in FIGURES}
-    for row in _defined(rows):
-        for name, kind in FIGURES.items():
-            value = float(_mean(row, kind)[0])
-            of = found[name].setdefault(row.fusion, {})
-            of[row.objective] = max(value, of.get(row.objective, value))
-    return found
-
-
-def _passes(row: Row) -> float:
-    return float(row.cost["encodes"] + row.cost["decodes"])
-
-
-def _mean(row: Row, kind: str) -> Values:
-    """A row's [1 + R] figures as their mean over the sensors that have one."""
-    return mean(_of_sensors(row, kind))
-
-
-def _of_sensors(row: Row, kind: str) -> list[Values]:
-    return [f.resamples for name, f in row.figures.items() if name.startswith(f"{kind}_")]
-
-
-def averaged(rows: Sequence[Row]) -> str:
-    """Over which sensors the means of `recipe`, `frontier` and `crossed` are, in words."""
-    figures = {k: v for k, v in rows[0].figures.items() if k.startswith("cross_")}
-    named = {name.removeprefix("cross_"): f.value is not None for name, f in figures.items()}
-    return over([m for m in named if named[m]], [m for m in named if not named[m]])
-
-
-def _elbo(row: Row) -> int:
-    """Passes of a single ELBO: each sensor encoded and decoded once."""
-    return 2 * len(_of_sensors(row, "cross"))
-
-
-def _defined(rows: Sequence[Row]) -> list[Row]:
-    """The rows of which some sensor has a figure: where no scene shows an object, none has."""
-    return [
-        row for row in rows if all(np.isfinite(_mean(row, kind)[0]) for kind in FIGURES.values())
-    ]

@@ -380,7 +380,7 @@ def decoding(scores: Sequence[Mapping[str, Any]]) -> str:
     said = scores[0]
     components = {
         "drawn": "one drawn per scene",
-        "best": f"the best on {_largest(scores, 'choosing')} validation scenes",
+        "best": f"the best on {max(score['choosing'] or 0 for score in scores)} validation scenes",
     }
     parts = [f"Decoded: the posterior's {said['point']}; a missing sensor is {said['missing']}"]
     if mixed := [score for score in scores if score["mixture"]]:
@@ -397,7 +397,3 @@ def decoding(scores: Sequence[Mapping[str, Any]]) -> str:
 
 def _fusions(scores: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(dict.fromkeys(str(score["fusion"]) for score in scores))
-
-
-def _largest(scores: Sequence[Mapping[str, Any]], key: str) -> int:
-    return max((score[key] for score in scores if score[key] is not None), default=0)

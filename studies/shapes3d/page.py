@@ -12,9 +12,10 @@ import numpy as np
 from base.files import json_bytes
 from pipeline.reporting import fault_table, figures, table
 from pipeline.reporting.figures import Line, Point, Style, Survival
-from pipeline.reporting.findings import averaged, crossed, frontier, levels, recipe
+from pipeline.reporting.findings import levels
 from pipeline.reporting.page import Page
 from pipeline.reporting.tables import as_csv
+from pipeline.reporting.tradeoff import averaged, crossed, frontier, recipe
 from pipeline.scoring.bootstrap import Values, bounds, known, mean
 from pipeline.scoring.faults import FAULTS
 from pipeline.scoring.mistakes import SURE

@@ -20,9 +20,10 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from pipeline.reporting import findings as engine
-from pipeline.reporting import table
-from pipeline.reporting.findings import Finding, _told, averaged, crossed, frontier, levels
+from pipeline.reporting import table, tradeoff
+from pipeline.reporting.findings import Finding, _told, levels
 from pipeline.reporting.table import Figure, Row, columns_of, letters
+from pipeline.reporting.tradeoff import averaged, crossed, frontier
 from pipeline.scoring.mistakes import mistakes
 from scenegen.dataset import MODALITIES
 from studies.shapes3d import paper
@@ -350,7 +351,7 @@ def findings(rows: list[Row], columns: tuple[table.Column, ...] = COLUMNS) -> li
 
 def recipe(rows: list[Row]) -> str | None:
     """The method that is as good at both ends for less."""
-    return engine.recipe(rows, paper.ENDS)
+    return tradeoff.recipe(rows, paper.ENDS)
 
 
 @pytest.mark.parametrize(("sign", "verdict"), [(1.0, "agrees"), (-1.0, "disagrees")])
