@@ -27,6 +27,7 @@ from base.files import PARTIAL, npy_bytes
 from scenegen.camera import depth_metres
 from scenegen.dataset import Dataset
 from scenegen.preview import encode_png
+from scenegen.sensors import Sensor
 
 __all__ = ["EXPORTS", "export_coco", "export_hf", "export_webdataset", "export_yolo"]
 
@@ -52,6 +53,7 @@ def export_coco(dataset: Dataset, out: Path, modality: str = "image") -> None:
 
 def _coco(dataset: Dataset, split: str, modality: str, folder: Path) -> dict[str, Any]:
     """Write a split's pictures; returns its annotation file."""
+    sensor = dataset.sensor(modality)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for record in _records(dataset, split):
@@ -59,9 +61,9 @@ def _coco(dataset: Dataset, split: str, modality: str, folder: Path) -> dict[str
         name, (height, width) = f"{scene:06d}.png", picture.shape[:2]
         _write(folder / name, encode_png(picture))
         images.append({"id": scene, "file_name": name, "width": width, "height": height})
-        for place in np.flatnonzero(record[dataset.sensor(modality).box_fields[0]]):
+        for place in np.flatnonzero(record[sensor.box_fields[0]]):
             number = len(annotations) + 1  # pycocotools takes 0 for "no match"
-            annotations.append({"id": number, **_annotation(dataset, record, place, modality)})
+            annotations.append({"id": number, **_annotation(sensor, record, place)})
     return {
         "info": _coco_info(dataset, modality),
         "licenses": [],
@@ -84,8 +86,7 @@ def _coco_info(dataset: Dataset, modality: str) -> dict[str, Any]:
     }
 
 
-def _annotation(dataset: Dataset, record: np.void, place: np.intp, modality: str) -> dict[str, Any]:
-    sensor = dataset.sensor(modality)
+def _annotation(sensor: Sensor, record: np.void, place: np.intp) -> dict[str, Any]:
     x0, y0, x1, y1 = record[sensor.box_fields[1]][place].tolist()
     shown = record["index"] == place + 1
     masked = sensor.traits.plane == "picture" and shown.any()

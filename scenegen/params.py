@@ -9,16 +9,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    AllowInfNan,
-    ConfigDict,
-    Field,
-    Strict,
-    ValidationError,
-    model_validator,
-)
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import AfterValidator, AllowInfNan, ConfigDict, Field, Strict, model_validator
 
 from base.params import Section
 
@@ -73,19 +64,6 @@ def _counts(pair: tuple[int, int]) -> tuple[int, int]:
     if not 1 <= pair[0] <= pair[1] <= MOST_OBJECTS:
         raise ValueError(f"must be [fewest, most] between 1 and {MOST_OBJECTS}")
     return pair
-
-
-def _mistake(where: tuple[int | str, ...], value: object, message: str) -> InitErrorDetails:
-    kind = PydanticCustomError("of_a_sensor", "{message}", {"message": message})
-    return {"type": kind, "loc": where, "input": value}
-
-
-def _inside(name: str, declared: type[Section], mistake: Any) -> InitErrorDetails:
-    """A mistake in a sensor's section, as one of the scenes' params."""
-    message = mistake["msg"].removeprefix("Value error, ")
-    if mistake["type"] == "extra_forbidden":
-        message = f"unknown key; there are {', '.join(declared.model_fields)}"
-    return _mistake((name, *mistake["loc"]), mistake["input"], message)
 
 
 class ObjectParams(Section):
@@ -336,31 +314,10 @@ class SceneParams(Section):
 
         given = self.model_extra
         assert given is not None  # as extra keys are allowed
-        declared = {name: sensors.get(name).options for name in self.sensors}
-        known = [name for name in declared if declared[name].model_fields]
-        mistakes = [
-            _mistake((key,), given[key], self._unknown(key, known))
-            for key in given
-            if key not in known
-        ]
-        values = {}
-        for name in known:
-            try:
-                values[name] = declared[name].model_validate(given.get(name, {}))
-            except ValidationError as error:
-                mistakes += [_inside(name, declared[name], one) for one in error.errors()]
-        if mistakes:
-            raise ValidationError.from_exception_data("SceneParams", mistakes)
+        values = sensors.read_options(self.sensors, given, [*type(self).model_fields])
         given.clear()  # the manifest has the same bytes in whatever order they were given
         given.update(values)
         return self
-
-    def _unknown(self, key: str, known: list[str]) -> str:
-        from scenegen import sensors
-
-        if key in sensors.names():
-            return f"the sensors are {', '.join(self.sensors)}; name it there, or leave this out"
-        return f"unknown key; there are {', '.join([*type(self).model_fields, *known])}"
 
     @model_validator(mode="after")
     def _sensors_agree(self) -> Self:

@@ -24,13 +24,16 @@ from __future__ import annotations
 import functools
 import pkgutil
 import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from base import code
 from base.params import Section
@@ -38,7 +41,18 @@ from scenegen.frame import Frame
 from scenegen.params import SceneParams
 from scenegen.scene import CameraSpec, SceneSpec
 
-__all__ = ["SAMPLED", "Boxes", "Seen", "Sensor", "Traits", "code_of", "get", "names", "together"]
+__all__ = [
+    "SAMPLED",
+    "Boxes",
+    "Seen",
+    "Sensor",
+    "Traits",
+    "code_of",
+    "get",
+    "names",
+    "read_options",
+    "together",
+]
 
 SAMPLED = 50  # scenes looked at before a sensor counts as blind
 Picture = NDArray[np.uint8]
@@ -213,3 +227,43 @@ def together(chosen: tuple[str, ...]) -> tuple[Sensor, ...]:
                 "leave one out, or give it another letter in its file"
             )
     return tuple(found.values())
+
+
+def read_options(
+    chosen: Sequence[str], given: Mapping[str, Any], sections: Sequence[str]
+) -> dict[str, Section]:
+    """The options of those of the sensors that have some, at their defaults where not given.
+
+    Args:
+        chosen: the sensors of a dataset.
+        given: what stands beside the `sections` that all scenes have.
+
+    Raises:
+        ValidationError: an option cannot be, or no sensor reads it.
+    """
+    declared = {name: get(name).options for name in chosen}
+    declared = {name: options for name, options in declared.items() if options.model_fields}
+    mistakes, values = [], {}
+    for key in given:
+        if key not in declared:
+            message = f"unknown key; there are {', '.join([*sections, *declared])}"
+            if key in names():
+                message = f"the sensors are {', '.join(chosen)}; name it there, or leave this out"
+            mistakes.append(_mistake((key,), given[key], message))
+    for name, options in declared.items():
+        try:
+            values[name] = options.model_validate(given.get(name, {}))
+        except ValidationError as error:
+            for one in error.errors():
+                message = one["msg"].removeprefix("Value error, ")
+                if one["type"] == "extra_forbidden":
+                    message = f"unknown key; there are {', '.join(options.model_fields)}"
+                mistakes.append(_mistake((name, *one["loc"]), one["input"], message))
+    if mistakes:
+        raise ValidationError.from_exception_data("SceneParams", mistakes)
+    return values
+
+
+def _mistake(where: tuple[int | str, ...], value: object, message: str) -> InitErrorDetails:
+    kind = PydanticCustomError("of_a_sensor", "{message}", {"message": message})
+    return {"type": kind, "loc": where, "input": value}

@@ -111,7 +111,7 @@ def test_an_object_that_the_index_lacks_has_its_box_for_a_mask(dataset: Dataset)
     record = dataset.records("train")[0].copy()
     record["index"] = 0
     place = np.flatnonzero(record["has_box"])[0]
-    one = exports._annotation(record, place, "image")
+    one = exports._annotation(dataset.sensor("image"), record, place)
     x0, y0, x1, y1 = record["box"][place].tolist()
     assert one["segmentation"] == [[x0, y0, x1, y0, x1, y1, x0, y1]]
     assert one["area"] == (x1 - x0) * (y1 - y0)
@@ -196,7 +196,7 @@ def test_webdataset_decodes_pictures_and_metres(
     limits = dataset.params.depth
     for place, (sample, record) in enumerate(zip(samples, dataset.records("test"), strict=True)):
         kinds = {name for name in sample if not name.startswith("__")}
-        assert kinds == {"image.png", "depth.npy", "radar.png", "json"}
+        assert kinds == {"image.png", "depth.png", "depth.npy", "radar.png", "json"}
         assert sample["depth.npy"].dtype == np.float32
         metres = limits.near + record["depth"] / 65535 * (limits.far - limits.near)
         np.testing.assert_allclose(sample["depth.npy"], metres, rtol=1e-6)
