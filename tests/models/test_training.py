@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
 import multiprocessing
 import platform
-import re
 import signal
 import subprocess
 import sys
 import time
-import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load, load_file
+from safetensors.torch import load_file
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from models.bound import Bound
-from models.curves import check, curves_of
 from models.mixture import Draws
 from models.params import Cell, ModalityParams, NetworkParams, TrainingParams, VAEParams
-from models.training import DivergedError, _fingerprint, batch_rows, rate, train
+from models.training import _fingerprint, batch_rows, rate, train
 from models.vae import MultimodalVAE
-from tests.models.conftest import small_model
 
 SCRIPT = """
 import os, signal, sys
@@ -138,144 +132,6 @@ def test_a_kept_checkpoint_is_of_the_last_step(
     for key, value in load_file(tmp_path / "model.safetensors").items():
         assert torch.equal(value, weights[key]), key
     assert not (tmp_path / "checkpoints").exists()
-
-
-MIXED = PARAMS.model_copy(
-    update={
-        "modalities": {
-            "image": ModalityParams(),
-            "features": ModalityParams(),
-            "shares": ModalityParams(likelihood="bernoulli"),
-            "text": ModalityParams(likelihood="categorical", classes=7),
-        }
-    }
-)
-MIXED_DATA: dict[str, Any] = {
-    **DATA,
-    "shares": RANDOM.random((20, 4)),
-    "text": RANDOM.integers(0, 7, (20, 6)),
-}
-PICTURES = MIXED_DATA["image"].astype(np.float32) / 255
-UNFIT: dict[str, tuple[str, Any, str]] = {
-    "rows": ("features", np.zeros((19, 5), np.float32), "'image': 20, 'features': 19"),
-    "no channels": ("image", MIXED_DATA["image"][..., 0], "uint8 [20, 8, 8], expected uint8 [N, H"),
-    "float, channels last": ("image", PICTURES, "float32 [20, 8, 8, 3], expected uint8 [N, H, W"),
-    "float, channels first": (
-        "image",
-        PICTURES.transpose(0, 3, 1, 2),
-        "float32 [20, 3, 8, 8], exp",
-    ),
-    "int64 pictures": ("image", MIXED_DATA["image"].astype(np.int64), "int64 [20, 8, 8, 3], exp"),
-    "16 bits": ("image", MIXED_DATA["image"].astype(np.uint16), "uint16 [20, 8, 8, 3], expected"),
-    "bool pictures": ("image", MIXED_DATA["image"] > 9, "bool [20, 8, 8, 3], expected uint8"),
-    "no pixels": ("image", np.zeros((20, 0, 8, 3), np.uint8), "uint8 [20, 0, 8, 3], expected"),
-    "video": ("image", np.zeros((20, 2, 8, 8, 3), np.uint8), "uint8 [20, 2, 8, 8, 3], expected"),
-    "numbers": ("features", np.zeros(20, np.float32), "float32 [20], expected uint8 [N, H, W, C]"),
-    "integers": ("features", np.zeros((20, 5), np.int32), "int32 [20, 5], expected"),
-    "complex": ("features", np.zeros((20, 5), complex), "complex128 [20, 5], expected"),
-    "objects": ("features", np.zeros((20, 5), object), "object [20, 5], expected"),
-    "words": ("features", np.full((20, 5), "a"), "<U1 [20, 5], expected"),
-    "NaN": ("features", np.full((20, 5), np.nan), "values in [nan, nan], normal needs finite"),
-    "infinite": ("features", np.full((20, 5), np.inf), "values in [inf, inf], normal needs finite"),
-    "beyond float32": ("features", np.full((20, 5), 1e39), "values in [1e+39, 1e+39], normal"),
-    "no probability": ("shares", np.full((20, 4), 255.0), "values in [255, 255], bernoulli needs"),
-    "NaN for one": ("shares", np.full((20, 4), np.nan), "values in [nan, nan], bernoulli needs"),
-    "float categories": (
-        "text",
-        np.zeros((20, 6)),
-        "float64 [20, 6], expected integers [N], [N, T",
-    ),
-    "one-hot pictures": ("text", np.zeros((20, 8, 8, 7), int), "int64 [20, 8, 8, 7], expected int"),
-    "a category more": ("text", np.full((20, 6), 7), "values in [7, 7], categorical needs [0, 6]"),
-    "a negative one": (
-        "text",
-        np.full((20, 6), -1),
-        "values in [-1, -1], categorical needs [0, 6]",
-    ),
-    "a list": ("features", [[0.0] * 5] * 20, "list, expected a NumPy array"),
-    "a tensor": ("features", torch.zeros(20, 5), "Tensor, expected a NumPy array"),
-}
-
-
-@pytest.mark.parametrize("where", ["data", "validation"])
-@pytest.mark.parametrize("case", UNFIT)
-def test_data_that_do_not_fit_are_refused_before_any_step(
-    tmp_path: Path, case: str, where: str
-) -> None:
-    name, array, said = UNFIT[case]
-    given = {"data": MIXED_DATA, "validation": MIXED_DATA, where: {**MIXED_DATA, name: array}}
-    with pytest.raises((ValueError, TypeError), match=re.escape(said)) as refused:
-        run(tmp_path, params=MIXED, **given)
-    text = str(refused.value)
-    assert case == "rows" or text.startswith(f"{name} of {where}: ")
-    assert "\n" not in text
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("name", "array", "said"),
-    [
-        ("image", np.zeros((20, 16, 16, 3), np.uint8), "[20, 16, 16, 3], expected [N, 8, 8, 3]"),
-        ("image", np.zeros((20, 8, 8, 1), np.uint8), "[20, 8, 8, 1], expected [N, 8, 8, 3] as in"),
-        ("features", np.zeros((20, 6), np.float32), "[20, 6], expected [N, 5] as in the data"),
-        (
-            "features",
-            np.zeros((20, 5, 1), np.float32),
-            "[20, 5, 1], expected [N, 5] as in the data",
-        ),
-        ("text", np.zeros((20, 5), int), "[20, 5], expected [N, 6] as in the data"),
-    ],
-)
-def test_validation_of_another_shape_is_refused(
-    tmp_path: Path, name: str, array: np.ndarray, said: str
-) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"{name} of validation: {said}")):
-        run(tmp_path, params=MIXED, data=MIXED_DATA, validation={**MIXED_DATA, name: array})
-    assert not list(tmp_path.iterdir())
-
-
-def test_modalities_that_are_missing_are_named(tmp_path: Path) -> None:
-    some = {"features": DATA["features"]}
-    for where in ("data", "validation"):
-        with pytest.raises(ValueError, match=rf"modalities: \['image'\] is not in the {where}, "):
-            run(tmp_path, **{where: some})
-    with pytest.raises(ValueError, match="data: no rows to train on"):
-        run(tmp_path, data={key: x[:0] for key, x in DATA.items()})
-
-
-@pytest.mark.slow
-def test_the_same_numbers_in_another_form_train_the_same_model(tmp_path: Path) -> None:
-    """Read-only, memory-mapped, strided, of another byte order; unsigned categories."""
-    for name, x in MIXED_DATA.items():
-        np.save(tmp_path / f"{name}.npy", x)
-    strided = {name: np.repeat(x, 2, axis=0)[::2] for name, x in MIXED_DATA.items()}
-    forms: dict[str, dict[str, Any]] = {
-        "plain": MIXED_DATA,
-        "mapped": {n: np.load(tmp_path / f"{n}.npy", mmap_mode="r") for n in MIXED_DATA},
-        "strided": strided,
-        "swapped": {n: x.astype(x.dtype.newbyteorder(">")) for n, x in MIXED_DATA.items()},
-        "unsigned": {**MIXED_DATA, "text": MIXED_DATA["text"].astype(np.uint16)},
-        "short": {**MIXED_DATA, "text": MIXED_DATA["text"].astype(np.int8)},
-    }
-    assert not strided["image"].flags.c_contiguous
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for name, data in forms.items():
-            run(tmp_path / name, params=MIXED, data=data, validation=data)
-            assert_same_weights(*(tmp_path / n / "model.safetensors" for n in ("plain", name)))
-
-
-@pytest.mark.parametrize("rows", [1, 2])
-def test_fewer_rows_than_a_batch_train_too(tmp_path: Path, rows: int) -> None:
-    few = {name: x[:rows] for name, x in DATA.items()}
-    history = run(tmp_path, data=few, validation=few)["history"]
-    assert np.isfinite([row["validation_loss"] for row in history]).all()
-
-
-def test_validation_without_rows_has_no_loss(tmp_path: Path) -> None:
-    result = run(tmp_path, validation={name: x[:0] for name, x in DATA.items()})
-    assert np.isnan(result["validation_loss"])
-    assert np.isfinite(result["loss"])
 
 
 def test_the_seed_decides_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -461,134 +317,6 @@ def test_seconds_add_up_over_resumes(tmp_path: Path) -> None:
     resumed = run(tmp_path)
     assert 1 < resumed["seconds"] < time.monotonic() - began
     assert resumed["samples_per_s"] == pytest.approx(10 * 8 / resumed["seconds"])
-
-
-def test_nan_names_the_step_and_the_modality_and_keeps_the_checkpoint(tmp_path: Path) -> None:
-    bad = {**DATA, "features": DATA["features"].copy()}
-    row = batch_rows(5, 20, 8, 0, "cpu")[0].item()  # first met in step 5, unless an epoch saw it
-    first = next(s for s in range(10) if row in batch_rows(s, 20, 8, 0, "cpu"))
-    bad["features"][row] = [3e38, -3e38, 3e38, -3e38, 3e38]  # finite, but no sum of them is
-    every = PARAMS.training.model_copy(update={"checkpoint_every": 1, "log_every": 10})
-    params = PARAMS.model_copy(update={"training": every})
-    message = rf"step {first}: the encoder of features .*last good checkpoint"
-    with pytest.raises(DivergedError, match=message):
-        run(tmp_path, data=bad, params=params)
-    kept = list((tmp_path / "checkpoints").glob("*/*.checkpoint"))
-    assert len(kept) == (first > 0)
-    for path in kept:
-        tensors = load(path.read_bytes()[32:])
-        assert all(value.isfinite().all() for value in tensors.values())
-    assert not (tmp_path / "model.safetensors").exists()
-
-
-def test_a_likelihood_that_overflows_names_its_modality_and_term(tmp_path: Path) -> None:
-    sharp = {**PARAMS.modalities, "features": ModalityParams().model_copy(update={"scale": 1e-25})}
-    with pytest.raises(DivergedError, match=r"step 0: features of term 0 is not finite"):
-        run(tmp_path, params=PARAMS.model_copy(update={"modalities": sharp}), cell=Cell())
-
-
-def test_a_loss_that_runs_away_stops(tmp_path: Path) -> None:
-    wild = PARAMS.training.model_copy(
-        update={"learning_rate": 1.0, "schedule": "constant", "steps": 400, "clip": 0.0}
-    )
-    told = r"step \d+: the loss diverges \(.*\), worst in (the KL|image|features) of term 0; "
-    with pytest.raises(DivergedError, match=told):
-        run(tmp_path, params=PARAMS.model_copy(update={"training": wild}), cell=Cell())
-
-
-def told(losses: list[float], history: list[float]) -> None:
-    """`check` on steps and on rows of the curves with these losses, all of them in image."""
-    model = MultimodalVAE(PARAMS, Cell(), {"image": (8, 8, 3), "features": (5,)})
-    steps = torch.tensor([[0.0, 0.0, -loss, 0.0, -loss, 0.0] for loss in (*history, *losses)])
-    rows = [curves_of(row, model, "") for row in steps[: len(history)]]
-    check(steps[len(history) :], 7, model, rows)
-
-
-def test_a_loss_that_climbs_back_and_beyond_where_it_began_is_stopped() -> None:
-    """From 100 it fell to -200: it may reach 100 + 300 + 100."""
-    told([490.0, 490.0], [100.0, -200.0])
-    told([100.0, 900.0, 300.0], [100.0, -200.0])  # one bad draw among others
-    with pytest.raises(DivergedError, match=r"step 8: the loss diverges \(510\), worst in image"):
-        told([495.0, 510.0, 505.0], [100.0, -200.0])
-    with pytest.raises(DivergedError, match=r"step 7: "):
-        told([510.0], [100.0, -200.0, 200.0, 300.0, 400.0, 490.0])  # slowly, too
-
-
-def test_a_loss_that_starts_near_0_may_double() -> None:
-    """Of a likelihood of 300 and a KL of 310: its size is 610 and not 10."""
-    model = MultimodalVAE(PARAMS, Cell(), {"image": (8, 8, 3), "features": (5,)})
-    numbers = torch.tensor([[0.0, 0.0, -10.0, 310.0, 300.0, 0.0]])
-    history = [curves_of(numbers[0], model, "")]
-    for loss in (30.0, 600.0, 640.0):
-        numbers[0, 2] = -loss
-        if loss < 620:
-            check(numbers, 1, model, history)
-        else:
-            with pytest.raises(DivergedError, match=r"step 1: the loss diverges \(640\)"):
-                check(numbers, 1, model, history)
-
-
-@pytest.mark.parametrize("before", [True, False])
-@pytest.mark.parametrize(
-    ("part", "harm", "culprit"),
-    [(1, 1e7, "the KL"), (2, -1e7, "a"), (3, -1e7, "b"), (4, -1e7, "c")],
-)
-@pytest.mark.parametrize(("objective", "term"), [("none", 0), ("ecg", 0), ("ecg", 5)])
-def test_what_went_wrong_is_named(
-    objective: str, term: int, part: int, harm: float, culprit: str, before: bool
-) -> None:
-    """[steps, experts + 5 parts (bound, KL, a, b, c) of each term]; steps 1 to 3."""
-    model = small_model(Cell(objective=objective))
-    table = torch.tensor([-1200.0, 100.0, -300.0, -500.0, -300.0])
-    count = 1 if objective == "none" else 7
-    numbers = torch.cat([torch.zeros(3), table.repeat_interleave(count)]).repeat(3, 1)
-    history = [curves_of(numbers[0], model, "")] if before else []
-    check(numbers, 1, model, history)
-    numbers[1:, 3 + term] -= 1e7
-    numbers[1:, 3 + part * count + term] += harm
-    with pytest.raises(DivergedError, match=rf"^step 2: .* worst in {culprit} of term {term};"):
-        check(numbers, 1, model, history)
-    numbers[1:, 3 + term] = torch.nan
-    numbers[1:, 3 + part * count + term] = torch.nan
-    with pytest.raises(DivergedError, match=rf"^step 2: {culprit} of term {term} is not finite"):
-        check(numbers, 1, model, history)
-
-
-@pytest.mark.parametrize(
-    ("step", "parts", "owner"),
-    [
-        (3, ["experts.0"], "the encoder of image"),
-        (9, ["experts.0", "experts.1", "decoders.features"], "the decoder of features"),
-        (9, ["decoders.image", "decoders.features"], r"decoders\.image\.\S+"),
-    ],
-    ids=["encoder", "decoder", "two"],
-)
-def test_a_gradient_of_nan_never_reaches_a_file(
-    step: int, parts: list[str], owner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The loss is finite, its gradient is not; in a checkpoint's step and in the last."""
-    bound, steps = MultimodalVAE.bound, itertools.count()
-
-    def poisoned(model: MultimodalVAE, *arguments: Any) -> Bound:
-        found = bound(model, *arguments)
-        if torch.is_grad_enabled() and next(steps) == step:
-            weights = [w for part in parts for w in model.get_submodule(part).parameters()]
-            zero = sum((0 * weight.sum()).sqrt() for weight in weights)
-            return replace(found, value=found.value + zero)
-        return found
-
-    monkeypatch.setattr(MultimodalVAE, "bound", poisoned)
-    message = rf"step {step}: the weights of {owner} are not finite"
-    # Without clipping, which spreads a gradient of NaN to every weight.
-    plain = PARAMS.training.model_copy(update={"clip": 0.0})
-    with pytest.raises(DivergedError, match=message):
-        run(tmp_path, params=PARAMS.model_copy(update={"training": plain}))
-    assert not (tmp_path / "model.safetensors").exists()
-    kept = list((tmp_path / "checkpoints").glob("*/*.checkpoint"))
-    assert len(kept) == (step > 4)
-    for path in kept:
-        tensors = load(path.read_bytes()[32:])
-        assert all(value.isfinite().all() for value in tensors.values())
 
 
 @pytest.mark.parametrize(

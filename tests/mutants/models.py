@@ -13,6 +13,8 @@ FILES = (
     "bound",
     "vae",
     "training",
+    "data",
+    "curves",
 )
 TESTS = {
     "*": tuple(f"tests/models/test_{file}.py" for file in FILES),
