@@ -46,8 +46,19 @@ def test_what_a_slow_fixture_serves_is_slow(fixture: str) -> None:
     """Directly or through another fixture: pytest lists both."""
     marks: list[Any] = []
     for asked in ([fixture], ["tmp_path"]):
-        item: Any = SimpleNamespace(fixturenames=asked, add_marker=marks.append)
+        item: Any = SimpleNamespace(nodeid="t.py::t", fixturenames=asked, add_marker=marks.append)
         pytest_collection_modifyitems([item])
     assert [mark.name for mark in marks] == ["slow"]
     defined = [f for f in (ROOT / "tests").rglob("*.py") if f"\ndef {fixture}(" in f.read_text()]
     assert defined, "no such fixture"
+
+
+def test_one_test_of_a_run_begins_it_and_the_others_wait() -> None:
+    """So that a second process has enough to do in the meantime."""
+    asked = {"a": [], "b": ["smoke"], "c": ["smoke"], "d": ["studies_smoke"], "e": []}
+    items: list[Any] = [
+        SimpleNamespace(nodeid=name, fixturenames=names, add_marker=lambda mark: None)
+        for name, names in asked.items()
+    ]
+    pytest_collection_modifyitems(items)
+    assert "".join(item.nodeid for item in items) == "baedc"
