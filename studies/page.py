@@ -8,14 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from models import objectives
 from pipeline.cells import GridParams
 from pipeline.reporting.page import Page
 from pipeline.reporting.table import UNDEFINED
 from pipeline.run import Run
-from pipeline.scoring.bootstrap import Values
+from pipeline.scoring.bootstrap import Values, known, mean
 from pipeline.study import Study
 
 __all__ = ["Inputs", "page_of", "read", "shown"]
@@ -35,12 +33,8 @@ class Inputs:
     study: Study
     grid: GridParams
     scores: Mapping[tuple[str, int], Any]
+    resampled: Mapping[tuple[str, int], Mapping[str, Values]]
     trainings: Mapping[tuple[str, int], Any]
-
-    @property
-    def resampled(self) -> dict[tuple[str, int], dict[str, Values]]:
-        """The scores by the names of the table's sources; they have no resamples."""
-        return {run: _figures(score) for run, score in self.scores.items()}
 
     @property
     def costs(self) -> dict[tuple[str, int], Mapping[str, float]]:
@@ -50,13 +44,12 @@ class Inputs:
     @property
     def pairs(self) -> int:
         """How many test pairs are scored."""
-        return int(next(iter(self.scores.values()))["pairs"])
+        return int(next(iter(self.scores.values()))["scenes"])
 
     def alone(self, modality: str, form: str) -> str:
         """The mean score of a modality's own VAE, or a dash where none is defined."""
-        values = [s["all"][modality] for (name, _), s in self.scores.items() if name == modality]
-        there = [value for value in values if value is not None]
-        return shown(statistics.fmean(there) if there else None, form)
+        found = [v for (name, _), v in self.resampled.items() if name == modality]
+        return shown(known(mean([each[f"synergy/{modality}"] for each in found])[0]), form)
 
 
 def read(study: Study) -> Inputs:
@@ -67,17 +60,9 @@ def read(study: Study) -> Inputs:
         study,
         grid,
         {(run.cell, run.seed): study.read_json(run.scores(study.results)) for run in runs},
+        {(run.cell, run.seed): study.read_arrays(run.bootstrap(study.data)) for run in runs},
         {(run.cell, run.seed): study.read_json(run.training(study.results)) for run in runs},
     )
-
-
-def _figures(score: Mapping[str, Any]) -> dict[str, Values]:
-    cross = {name.replace("->", "/"): value for name, value in score.get("cross", {}).items()}
-    every = {f"synergy/{m}": value for m, value in score["all"].items()}
-    return {
-        name: np.array([np.nan if value is None else value], np.float64)
-        for name, value in {"joint": score.get("joint"), **cross, **every}.items()
-    }
 
 
 def shown(value: float | None, form: str) -> str:
@@ -136,6 +121,8 @@ def page_of(
     note += _importance_note(grid, inputs.study.part("paper").PAPER_SAMPLES)
     if len(grid.seeds) > 1:
         note += " ± is the deviation over seeds; which pairs are tested is the same for all."
+    else:
+        note += " ± is half the 95 % interval over resamples of the test pairs."
     title += f": Table {table}" + (" in small" if source == "embedded" else "")
     lead += f" {inputs.pairs:,} test pairs, {len(grid.seeds)} seed(s)."
     return Page(

@@ -7,11 +7,12 @@ several seeds can tell.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LEVEL", "Values", "bounds", "copies", "known", "mean"]
+__all__ = ["LEVEL", "Values", "average", "bounds", "copies", "known", "mean"]
 
 LEVEL = 0.95  # of the intervals
 
@@ -29,6 +30,12 @@ def copies(scenes: int, resamples: int, seed: int) -> NDArray[np.int64]:
         scenes, np.full(scenes, 1 / scenes), size=resamples
     )
     return np.concatenate([np.ones((1, scenes), np.int64), drawn])
+
+
+def average(of_each: NDArray[Any], drawn: NDArray[np.int64]) -> Values:
+    """The mean [1 + R] of a figure that each scene has [N], on each of its `copies`."""
+    found: Values = drawn @ of_each / drawn.sum(1)
+    return found
 
 
 def bounds(values: Values) -> tuple[float, float] | tuple[None, None]:

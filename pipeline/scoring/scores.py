@@ -20,7 +20,7 @@ from importlib.metadata import version
 from itertools import combinations
 from multiprocessing import active_children, get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -42,7 +42,7 @@ from pipeline.run import Run
 from pipeline.running import stage
 from pipeline.scoring.bootstrap import bounds, known
 from pipeline.scoring.decoding import Items
-from pipeline.study import ROOT
+from pipeline.study import Study
 from scenegen.dataset import Dataset
 
 __all__ = [
@@ -53,7 +53,8 @@ __all__ = [
     "agreement",
     "code_of",
     "detector_file",
-    "load",
+    "detectors_of",
+    "load_model",
     "pixel_errors",
     "scenes_of",
     "subsets",
@@ -68,8 +69,6 @@ LIBRARIES = (
     "opencv-python",
 )  # decide figures; detectors add theirs
 SSIM_SIGMA, SSIM_SIDE = 1.5, 11  # the Gaussian window of Wang et al. 2004
-
-Loaded = TypeVar("Loaded")
 
 Part = dict[str, NDArray[Any]]
 """What is kept of a finished part of a score: arrays by name."""
@@ -225,44 +224,50 @@ def agreement(
     }
 
 
-def load(run: Run, classes: Sequence[str]) -> tuple[MultimodalVAE, dict[str, Detector]]:
-    """A trained model and its modalities' detectors.
-
-    One line and exit code 2 if one is missing, the model is not of this run's cell and sensors, or
-    a detector knows other classes than the dataset.
-    """
-    model, again = run.model(stage.DATA), "; `dvc repro` makes it anew"
-    vae = _open(model, MultimodalVAE.load)
-    cell, names = vae.cell, ROOT.modalities
-    if run.cell in names:
-        names = (run.cell,)
-    else:
-        cell = stage.section(f"grid.cells.{run.cell}", Cell)
+def load_model(study: Study, run: Run) -> MultimodalVAE:
+    """A trained model; one line and exit code 2 if it is not of this run's cell and modalities."""
+    model = run.model(study.data)
+    vae = study.read(model, lambda file: MultimodalVAE.load(file, stage.device()))
+    alone = study.alone(run)
+    cell = study.section("grid.unimodal" if alone else f"grid.cells.{run.cell}", Cell)
+    names = (run.cell,) if alone else study.modalities
     if cell.model_dump() != vae.cell.model_dump() or set(names) != set(vae.modalities):
         of = f"{vae.cell.fusion} + {vae.cell.objective} of {', '.join(vae.modalities)}"
-        stage.fail(f"{model}: is of another cell, or other options of it: {of}{again}")
-    detectors = {m: _open(detector_file(m), load_detector) for m in vae.modalities}
+        stage.fail(
+            f"{model}: is of another cell, or other options of it: {of}; `{study.again}` makes it "
+            "anew"
+        )
+    return vae
+
+
+def detectors_of(vae: MultimodalVAE, classes: Sequence[str]) -> dict[str, Detector]:
+    """The detectors of a model's modalities.
+
+    One line and exit code 2 if one is missing or knows other classes than the dataset.
+    """
+    device = stage.device()
+    detectors = {
+        m: stage.read(detector_file(m), lambda file: load_detector(file, device))
+        for m in vae.modalities
+    }
     for m, detector in detectors.items():
         if detector.classes != tuple(classes):
             others = stage.cut(", ".join(detector.classes))
-            stage.fail(f"{detector_file(m)}: knows {others}, not the scenes' classes{again}")
-    return vae, detectors
+            stage.fail(
+                f"{detector_file(m)}: knows {others}, not the scenes' classes; `dvc repro` makes "
+                "it anew"
+            )
+    return detectors
 
 
-def code_of(vae: MultimodalVAE, detectors: Mapping[str, Detector]) -> list[str]:
-    """Digests of the code of a model's fusion and objective, and what decides its detectors."""
-    of_model = [fusions.code_of(vae.cell.fusion), objectives.code_of(vae.cell.objective)]
-    return [*of_model, *(each for d in detectors.values() for each in d.decided_by)]
+def code_of(vae: MultimodalVAE) -> list[str]:
+    """Digests of the code of a model's fusion and objective."""
+    return [fusions.code_of(vae.cell.fusion), objectives.code_of(vae.cell.objective)]
 
 
 def detector_file(modality: str) -> Path:
     """Where the detector of a modality lies."""
     return Path(f"data/detectors/{modality}.safetensors")
-
-
-def _open(path: Path, how: Callable[[Path, str | None], Loaded]) -> Loaded:
-    device = stage.device()
-    return stage.read(path, lambda file: how(file, device))
 
 
 class Parts:

@@ -1,4 +1,4 @@
-"""Stages `score` and `score_unimodal`: one trained model through the detectors' eyes."""
+"""Stages `score` and `score_unimodal`: one trained model through the eyes of its study's judge."""
 
 from __future__ import annotations
 
@@ -18,42 +18,24 @@ import numpy as np
 
 from base import code
 from base.files import npz_bytes
-from detector.boxes import Detections, Truth
 from models.vae import MultimodalVAE
 from pipeline.run import Run
 from pipeline.running import stage
-from pipeline.scoring.bootstrap import copies, mean
+from pipeline.scoring.bootstrap import mean
 from pipeline.scoring.decoding import (
+    Decoded,
     Items,
     best_component,
     components,
     decode,
     name_of,
-    sample,
 )
-from pipeline.scoring.mistakes import SURE, mistakes
-from pipeline.scoring.params import ScoreParams
-from pipeline.scoring.scenes import rendered
-from pipeline.scoring.scores import (
-    Judge,
-    Part,
-    Parts,
-    agreement,
-    code_of,
-    detector_file,
-    load,
-    scenes_of,
-    subsets,
-    summary,
-)
-from pipeline.study import ROOT, asked_run
-from scenegen.manifest import MANIFEST
+from pipeline.scoring.scores import Part, Parts, code_of, load_model, subsets, summary
+from pipeline.study import Study, asked_run
 
 __all__ = ["main"]
 
-CODE = code.loaded("pipeline.stages.score")  # also where this is the script that runs
-PICTURES = 24  # scenes kept for the report's pictures
-BOXES = 8  # detections drawn in a picture
+PICTURES = 24  # items of which a judge keeps something to be shown
 
 Subset = tuple[str, ...]
 
@@ -61,50 +43,6 @@ Subset = tuple[str, ...]
 def table_subsets(modalities: Sequence[str]) -> list[Subset]:
     """The subsets that Table III needs: all but one sensor, and all of them."""
     return [s for s in subsets(modalities) if len(s) >= len(modalities) - 1]
-
-
-def picture_boxes(detections: list[Detections]) -> np.ndarray:
-    """The surest detections of the first scenes: [PICTURES, BOXES, 6], padded with NaN."""
-    rows = np.full((min(PICTURES, len(detections)), BOXES, 6), np.nan, np.float32)
-    for row, found in zip(rows, detections, strict=False):
-        for slot, i in zip(row, np.argsort(-found.scores)[:BOXES], strict=False):
-            slot[:] = (*found.boxes[i], found.scores[i], found.classes[i])
-    return rows
-
-
-def worst_scene(detections: list[Detections], truths: list[Truth]) -> tuple[int, np.ndarray]:
-    """The first of the scenes in which most objects are missed or made up, and how many are.
-
-    Returns:
-        The scene's place, and int64 [2]: objects missed, and surely detected where there is none.
-    """
-
-    def count(found: Detections, truth: Truth) -> tuple[int, int]:
-        sure = found.scores >= SURE
-        boxes = np.column_stack([found.boxes[sure], found.classes[sure]])
-        return mistakes(boxes, np.column_stack(truth))
-
-    wrong = np.array([count(f, t) for f, t in zip(detections, truths, strict=True)])
-    worst = int(wrong.sum(1).argmax())
-    return worst, wrong[worst]
-
-
-def scored(judge: Judge, generated: dict[str, np.ndarray], targets: Sequence[str]) -> Part:
-    """Figures [1 + R] by target and metric, and what the report draws of the first scenes."""
-    part: Part = {}
-    for m, x in generated.items():
-        found = judge.detect(m, x if m in targets else x[:PICTURES])
-        part |= {f"pictures/{m}": x[:PICTURES], f"boxes/{m}": picture_boxes(found)}
-        if m in targets:
-            worst, wrong = worst_scene(found, judge.scenes.truths[m])
-            part |= {
-                f"worst/{m}": x[worst][None],
-                f"worst-boxes/{m}": picture_boxes([found[worst]]),
-                f"worst-scene/{m}": judge.scenes.numbers[worst][None],
-                f"worst-mistakes/{m}": wrong[None],
-            }
-            part |= {f"figures/{m}/{k}": values for k, values in judge.score(m, x, found).items()}
-    return part
 
 
 def figures(part: Part, modality: str) -> Part:
@@ -127,14 +65,14 @@ def moved(part: Part, other: Part, modalities: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def cost(run: Run) -> dict[str, float]:
+def cost(study: Study, run: Run) -> dict[str, float]:
     """What the training of `run` took; one line and exit code 2 if it left no record."""
 
     def costs(file: Path) -> dict[str, float]:
         training = json.loads(file.read_text(encoding="utf-8"))
         return {k: training[k] for k in ("train_seconds", "parameters", "encodes", "decodes")}
 
-    return stage.read(run.training(stage.RESULTS), costs)
+    return study.read(run.training(study.results), costs)
 
 
 def tried(given: Subset, component: int) -> str:
@@ -146,61 +84,46 @@ def _tried(tries: Mapping[str, Part], given: Subset, component: int) -> float:
     return float(tries[tried(given, component)]["quality"])
 
 
-def quality(
-    generate: Callable[..., dict[str, np.ndarray]], judge: Judge, given: Subset, component: int
-) -> Part:
-    """The mAP@0.5 of a component.
+def quality(generate: Callable[..., Decoded], judge: Any, given: Subset, component: int) -> Part:
+    """The judge's figure for a component.
 
     The mean is over what is generated: the modalities that are missing, or all if none is; those
-    of which no scene shows an object have no mAP, and no say.
+    without a figure, as where no scene shows an object, have no say.
     """
-    generated = generate(judge.scenes, given, component=component)
+    generated = generate(judge.items, given, component=component)
     targets = [m for m in generated if m not in given] or list(generated)
-    return {"quality": mean([judge.map50(m, judge.detect(m, generated[m])) for m in targets])[0]}
+    return {"quality": mean([judge.quality(m, generated[m]) for m in targets])[0]}
 
 
-def joint_agreement(vae: MultimodalVAE, judge: Judge, params: ScoreParams) -> Part:
-    """How far image and depth drawn from the prior show the same objects."""
-    drawn = sample(vae, ("image", "depth"), params.samples, params.seed)
-    found, reference = (judge.detect(m, x) for m, x in drawn.items())
-    resampled = copies(params.samples, params.resamples, params.seed)
-    return agreement(found, reference, judge.n_classes, resampled)
-
-
-def ceiling(judge: Judge, modalities: Sequence[str]) -> Part:
-    """What the detectors find in the sensors' own pictures, the measure of what a VAE generates."""
-    part: Part = {}
-    for m in modalities:
-        seen = judge.scenes.seen[m]
-        found = judge.score(m, seen, judge.detect(m, seen))
-        part |= {f"figures/{m}/{k}": found[k] for k in ("map50", "map50_95", "map50_agnostic")}
+def scored(judge: Any, generated: Decoded, targets: Sequence[str]) -> Part:
+    """Figures [1 + R] by target and metric, and what the report shows of the first items."""
+    part: Part = judge.part(generated, targets)
     return part
 
 
-def examples(parts: Mapping[str, Part], modalities: Sequence[str]) -> Part:
-    """The report's pictures and boxes: `SUBSET/TARGET` and `SUBSET/TARGET/boxes`.
+def examples(parts: Mapping[str, Part]) -> Part:
+    """What the report shows: `SUBSET/TARGET` are pictures, `SUBSET/TARGET/KIND` what else is kept.
 
-    With the worst scene of a target that is scored: `.../worst`, `.../worst-boxes`,
+    As the worst scene of a target that is scored: `.../worst`, `.../worst-boxes`,
     `.../worst-scene`, and `.../worst-mistakes` (missed, made up), of length 1 each.
     """
-    kept: Part = {}
-    for name, part in parts.items():
-        for m in modalities:
-            kept[f"{name}/{m}"] = part[f"pictures/{m}"]
-            for kind in ("boxes", "worst", "worst-boxes", "worst-scene", "worst-mistakes"):
-                if f"{kind}/{m}" in part:
-                    kept[f"{name}/{m}/{kind}"] = part[f"{kind}/{m}"]
-    return kept
+    return {
+        f"{name}/{m}" + ("" if kind == "pictures" else f"/{kind}"): values
+        for name, part in parts.items()
+        for key, values in part.items()
+        if key.count("/") == 1
+        for kind, m in [key.split("/")]
+    }
 
 
-def replicates(parts: Mapping[str, Part], modalities: Sequence[str]) -> Part:
+def replicates(parts: Mapping[str, Part], modalities: Sequence[str], headline: str) -> Part:
     """Figures [1 + R], each with its resamples, to be paired later.
 
-    `SUBSET/TARGET` is mAP@0.5, `SUBSET/TARGET/METRIC` another; `prior-SUBSET` has the prior in
-    place of what is missing.
+    `SUBSET/TARGET` is the headline metric, `SUBSET/TARGET/METRIC` another; `prior-SUBSET` has the
+    prior in place of what is missing.
     """
     return {
-        f"{name}/{m}" + ("" if metric == "map50" else f"/{metric}"): values
+        f"{name}/{m}" + ("" if metric == headline else f"/{metric}"): values
         for name, part in parts.items()
         for m in modalities
         for metric, values in figures(part, m).items()
@@ -250,7 +173,7 @@ class Plan:
         return len(self.asked) + len(self.as_prior) + choices + once
 
 
-def planned(vae: MultimodalVAE, scenes: Items, params: ScoreParams) -> Plan:
+def planned(vae: MultimodalVAE, scenes: Items, params: Any, pair: Sequence[str]) -> Plan:
     """What `params` ask for of this model."""
     names = tuple(vae.modalities)
     everything = params.subsets == "all"
@@ -268,7 +191,7 @@ def planned(vae: MultimodalVAE, scenes: Items, params: ScoreParams) -> Plan:
         live,
         by_best,
         gains_by_best,
-        everything and bool(params.samples) and {"image", "depth"} <= set(names),
+        everything and bool(params.samples) and set(pair) <= set(names),
         len(names) == 1,
     )
 
@@ -277,7 +200,7 @@ def rules(
     run: Run,
     vae: MultimodalVAE,
     scenes: Items,
-    params: ScoreParams,
+    params: Any,
     plan: Plan,
     chosen_on: int | None,
 ) -> dict[str, Any]:
@@ -302,33 +225,30 @@ def rules(
     }
 
 
-def main(run: Run) -> None:
+def main(study: Study, run: Run) -> None:
     """Score the model of `run` on the test split."""
-    params = stage.section("score", ScoreParams)
-    costs = cost(run)
-    dataset = rendered()
-    vae, detectors = load(run, dataset.classes)
-    names = tuple(vae.modalities)
-
-    def judge_of(split: str, most: int | None, resamples: int) -> Judge:
-        scenes = scenes_of(dataset, split, names, most)
-        drawn = copies(len(scenes.numbers), resamples, params.seed)
-        return Judge(detectors, scenes, len(dataset.classes), drawn)
-
-    judge = judge_of("test", params.scenes, params.resamples)
+    part = study.part("judge")
+    decided_by = code.loaded("pipeline.stages.score", study=study.name)
+    params = study.section("score", part.ScoreParams)
+    costs, vae = cost(study, run), load_model(study, run)
+    names, bench = tuple(vae.modalities), part.Bench(vae)
+    judge = bench.judge("test", params.scenes, params.resamples, params.seed)
     generate = partial(decode, vae, seed=params.seed, point=params.point)
-    plan = planned(vae, judge.scenes, params)
+    plan = planned(vae, judge.items, params, bench.pair)
     parts = Parts(
-        f"score-{run}",
-        {"score": params.model_dump(exclude={"faults"}), "code": [CODE, *code_of(vae, detectors)]},
-        [run.model(stage.DATA), *map(detector_file, names), stage.DATASET / MANIFEST],
+        f"{study.scope}score-{run}",
+        {
+            "score": params.model_dump(exclude={"faults"}),
+            "code": [decided_by, *code_of(vae), *bench.code],
+        },
+        [run.model(study.data), *bench.files],
         plan.count,
     )
 
     best, chosen_on = {}, None
     if plan.chosen:
-        held_out = judge_of("validation", params.choosing, 0)
-        chosen_on = len(held_out.scenes.numbers)
+        held_out = bench.judge("validation", params.choosing, 0, params.seed)
+        chosen_on = len(held_out.items.numbers)
         tries = parts.all(
             {
                 tried(g, c): partial(quality, generate, held_out, g, c)
@@ -345,7 +265,7 @@ def main(run: Run) -> None:
         component = best[given] if by_best else None
 
         def make() -> Part:
-            generated = generate(judge.scenes, given, component=component, **how)
+            generated = generate(judge.items, given, component=component, **how)
             return scored(judge, generated, targets)
 
         return make
@@ -358,41 +278,42 @@ def main(run: Run) -> None:
     if plan.apart:
         makers["synergy"] = entry(names, plan.gains_by_best)
     if plan.alone:
-        makers["ceiling"] = partial(ceiling, judge, names)
+        makers["ceiling"] = partial(judge.ceiling, names)
     if plan.jointly:
-        makers["joint"] = partial(joint_agreement, vae, judge, params)
+        makers["joint"] = partial(judge.joint, vae, params)
     made = parts.all(makers)
 
     by_name = {name: made[f"subset-{name}"] for name in map("+".join, plan.asked)}
     prior = {name: made[f"prior-{name}"] for name in map("+".join, plan.as_prior)}
     synergy = made.get("synergy", by_name["+".join(names)])
-    joint = made.get("joint")
+    joint = made.get("joint", {})
+    agreed = {metric: values for metric, values in joint.items() if "/" not in metric}
     component = best[names] if plan.gains_by_best else None
     taken = {g: best[g] for g in plan.crosses_by_best}
-    stage.write_bytes(
-        run.samples(stage.DATA),
-        npz_bytes({"scenes": judge.scenes.numbers[:PICTURES], **examples(by_name, names)}),
-    )
-    stage.write_bytes(
-        run.bootstrap(stage.DATA),
-        npz_bytes(
-            replicates(
-                {
-                    **by_name,
-                    **{f"prior-{name}": found for name, found in prior.items()},
-                    "synergy": synergy,
-                    "ceiling": made.get("ceiling", {}),
-                },
-                names,
-            )
-        ),
-    )
-    stage.write_json(
-        run.scores(stage.RESULTS),
+    pair = "-".join(bench.pair)
+    shows = examples({**by_name, "prior": joint, **bench.extra(generate)})
+    kept = replicates(
         {
-            **rules(run, vae, judge.scenes, params, plan, chosen_on),
-            "component": name_of(vae, judge.scenes, component),
-            "components": {"+".join(g): name_of(vae, judge.scenes, c) for g, c in taken.items()},
+            **by_name,
+            **{f"prior-{name}": found for name, found in prior.items()},
+            "synergy": synergy,
+            "ceiling": made.get("ceiling", {}),
+        },
+        names,
+        bench.headline,
+    )
+    if agreed:
+        kept[f"joint/{pair}"] = agreed[bench.headline]
+    stage.write_bytes(
+        run.samples(study.data), npz_bytes({"scenes": judge.items.numbers[:PICTURES], **shows})
+    )
+    stage.write_bytes(run.bootstrap(study.data), npz_bytes(kept))
+    stage.write_json(
+        run.scores(study.results),
+        {
+            **rules(run, vae, judge.items, params, plan, chosen_on),
+            "component": name_of(vae, judge.items, component),
+            "components": {"+".join(g): name_of(vae, judge.items, c) for g, c in taken.items()},
             "subsets": {name: shown(found, names) for name, found in by_name.items()},
             "subsets_missing_as_prior": (
                 {name: shown(found, names) for name, found in prior.items()} or None
@@ -402,8 +323,12 @@ def main(run: Run) -> None:
             ),
             "synergy": shown(synergy, names),
             "ceiling": shown(made["ceiling"], names) if plan.alone else None,
-            # Samples whose depth shows no object agree on nothing.
-            "joint": {"image-depth": summary(joint)} if joint and joint["objects"][0] else None,
+            # Samples that show nothing agree on nothing.
+            "joint": (
+                {pair: summary(agreed)}
+                if agreed and np.isfinite(agreed[bench.headline][0])
+                else None
+            ),
             "cost": costs,
         },
     )
@@ -411,7 +336,7 @@ def main(run: Run) -> None:
 
 
 if __name__ == "__main__":
-    _, asked = asked_run(__doc__, ROOT)
-    alone = "_unimodal" if ROOT.alone(asked) else ""
-    with stage.running(f"score{alone}@{asked}", lambda: stage.PARTS_KEPT):
-        main(asked)
+    study, asked = asked_run(__doc__)
+    alone = "_unimodal" if study.alone(asked) else ""
+    with study.running(f"score{alone}@{asked}", lambda: stage.PARTS_KEPT):
+        main(study, asked)

@@ -28,7 +28,8 @@ from pipeline.scoring.scores import (
     Parts,
     code_of,
     detector_file,
-    load,
+    detectors_of,
+    load_model,
     scenes_of,
 )
 from pipeline.study import ROOT, asked_run
@@ -57,7 +58,8 @@ def main(run: Run) -> None:
     score = run.scores(stage.RESULTS)
     components = stage.read(score, _components, f"python -m pipeline.stages.score {run}")
     dataset = rendered()
-    vae, detectors = load(run, dataset.classes)
+    vae = load_model(ROOT, run)
+    detectors = detectors_of(vae, dataset.classes)
     names = tuple(vae.modalities)
     if len(names) < 2:
         stage.fail(f"{run}: has one sensor, {names[0]}; there is no other to rely on")
@@ -98,7 +100,7 @@ def main(run: Run) -> None:
         {
             "score": params.model_dump(),
             "components": components,
-            "code": [CODE, *code_of(vae, detectors)],
+            "code": [CODE, *code_of(vae), *(c for d in detectors.values() for c in d.decided_by)],
         },
         [run.model(stage.DATA), *map(detector_file, names), stage.DATASET / MANIFEST],
         len(makers),

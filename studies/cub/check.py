@@ -19,9 +19,9 @@ from studies.cub.params import (
     DataParams,
     FeatureParams,
     ReportParams,
-    ScoreParams,
     TextParams,
 )
+from studies.scoring import ScoreParams
 
 __all__ = ["Params", "main", "wanted"]
 

@@ -38,10 +38,12 @@ class Space:
         """Features as the extractor gives them, from what models see."""
         return scaled * self.scale + self.mean
 
-    def score(self, scaled: NDArray[np.floating], ids: NDArray[np.integer]) -> float:
-        """Mean cosine of the frozen CCA between pictures [N, D], as models see them, and captions
+    def cosines(
+        self, scaled: NDArray[np.floating], ids: NDArray[np.integer]
+    ) -> NDArray[np.floating]:
+        """Cosines [N] of the frozen CCA between pictures [N, D], as models see them, and captions
         [N, T]."""
-        return self.projection.score(self.features(scaled), self.language.embed(ids))
+        return self.projection.cosines(self.features(scaled), self.language.embed(ids))
 
 
 @dataclass(frozen=True)

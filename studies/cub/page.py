@@ -52,7 +52,7 @@ def page(inputs: Inputs, _rows: Sequence[Row]) -> Page:
     written = {}
     for name in inputs.grid.cells:
         kept = CUB.read_arrays(Run(name, inputs.grid.seeds[0]).samples(CUB.data))
-        written[name] = [str(line) for line in kept["captions"][:count]]
+        written[name] = [str(line) for line in kept["first/text/captions"][:count]]
     own = {split: shown(cosine, "{:.2f}") for split, cosine in truth.items()}
     return page_of(
         inputs,

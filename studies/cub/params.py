@@ -14,7 +14,6 @@ __all__ = [
     "FeatureParams",
     "ReportParams",
     "SceneCount",
-    "ScoreParams",
     "TextParams",
 ]
 
@@ -82,24 +81,6 @@ class CCAParams(Section):
 
     size: int = Field(ge=1, le=512, description="canonical directions k")
     ridge: float = Field(ge=0, le=1, description="added to variances, as a share of their mean")
-
-
-class ScoreParams(Section):
-    """How trained models are scored."""
-
-    pairs: int = Field(ge=1, description="test pairs scored, drawn by the seed, 1 or more")
-    point: Literal["mean", "sample"] = Field(
-        description="which point of the posterior is decoded: its mean or one sample"
-    )
-    samples: int = Field(
-        ge=1, le=1_000_000, description="prior samples for joint agreement, 1 to 1,000,000"
-    )
-    choose: int = Field(
-        ge=1, description="training pairs, drawn, on which a mixture's best component is chosen"
-    )
-    seed: int = Field(
-        ge=0, le=2**63 - 1, description="of these pairs and the evaluation's draws, 0 or more"
-    )
 
 
 class ReportParams(Section):

@@ -14,7 +14,8 @@ from base.params import Section
 from models.params import VAEParams
 from pipeline.cells import GridParams, check_cells, checked, write_checked
 from studies.mnist_svhn import MNIST_SVHN
-from studies.mnist_svhn.params import ClassifierParams, DataParams, ReportParams, ScoreParams
+from studies.mnist_svhn.params import ClassifierParams, DataParams, ReportParams
+from studies.scoring import ScoreParams
 
 __all__ = ["Params", "main", "wanted"]
 

@@ -41,7 +41,7 @@ LETTERS = {"mnist": "M", "svhn": "S"}
 def columns(modalities: Sequence[str]) -> tuple[Column, ...]:
     """Joint agreement, each modality from the other, and its gain over the unimodal VAE."""
     return (
-        Column("joint", "joint", "joint", form="{:.1f}"),
+        Column("joint", "joint", "joint/mnist-svhn", form="{:.1f}"),
         *columns_of({m: LETTERS[m] for m in modalities}, "{:.1f}", pooled=True),
     )
 

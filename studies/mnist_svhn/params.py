@@ -8,7 +8,7 @@ from pydantic import Field
 
 from base.params import Section
 
-__all__ = ["ClassifierParams", "DataParams", "EmbeddedParams", "ReportParams", "ScoreParams"]
+__all__ = ["ClassifierParams", "DataParams", "EmbeddedParams", "ReportParams"]
 
 
 class EmbeddedParams(Section):
@@ -42,22 +42,6 @@ class ClassifierParams(Section):
     batch: int = Field(ge=2, le=10_000, description="pictures a step, 2 to 10,000")
     learning_rate: float = Field(gt=0, le=1, description="Adam's, above 0 to 1")
     seed: int = Field(ge=0, le=2**63 - 1, description="of weights and batches, 0 or more")
-
-
-class ScoreParams(Section):
-    """How trained models are scored."""
-
-    pairs: int = Field(ge=1, description="test pairs scored, the first ones, 1 or more")
-    point: Literal["mean", "sample"] = Field(
-        description="which point of the posterior is decoded: its mean or one sample"
-    )
-    samples: int = Field(
-        ge=1, le=1_000_000, description="prior samples for joint agreement, 1 to 1,000,000"
-    )
-    choose: int = Field(
-        ge=1, description="training pairs on which a mixture's best component is chosen"
-    )
-    seed: int = Field(ge=0, le=2**63 - 1, description="of the evaluation's draws, 0 or more")
 
 
 class ReportParams(Section):

@@ -12,7 +12,7 @@ TESTS = {
     "scoring/bootstrap.py": ("tests/pipeline/test_table.py", SCORES, "-k", "table or resample"),
     "scoring/scores.py": (SCORES, SPLITS, "-k", "agreement or errors or bytes or splits"),
     "scoring/decoding.py": (SCORES, "-k", "best_component or draws"),
-    "stages/score.py": (SCORES, SPLITS, "-k", "worst_scene or splits"),
+    "../studies/shapes3d/judge.py": (SCORES, "-k", "worst_scene"),
     "reporting/table.py": ("tests/pipeline/test_table.py",),
     "scoring/faults.py": ("tests/pipeline/test_faults.py",),
     "reporting/fault_table.py": ("tests/pipeline/test_faults.py",),
@@ -48,8 +48,8 @@ MUTANTS = (
     Mutant(
         "scores on the training split",
         "stages/score.py",
-        'judge_of("test", params.scenes, params.resamples)',
-        'judge_of("train", params.scenes, params.resamples)',
+        'bench.judge("test", params.scenes',
+        'bench.judge("train", params.scenes',
     ),
     Mutant(
         "a component chosen on test scenes",
@@ -77,7 +77,7 @@ MUTANTS = (
     ),
     Mutant(
         "the best scene called the worst",
-        "stages/score.py",
+        "../studies/shapes3d/judge.py",
         "wrong.sum(1).argmax()",
         "wrong.sum(1).argmin()",
     ),

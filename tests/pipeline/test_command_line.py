@@ -163,12 +163,18 @@ UNKNOWN = [
         "pipeline.stages.train_vae nope-0 --study cub",
         ("nope-0: not a run of studies/cub/params.yaml; ", "image, text"),
     ),
-    ("studies.cub.score text-9", ("text-9: not a run of studies/cub/params.yaml; ",)),
+    (
+        "pipeline.stages.score text-9 --study cub",
+        ("text-9: not a run of studies/cub/params.yaml; ",),
+    ),
     (
         "pipeline.stages.train_vae x --study mnist_svhn",
         ("x: not a run of studies/mnist_svhn/params.yaml; ",),
     ),
-    ("studies.mnist_svhn.score image-0", ("image-0: not a run of studies/mnist_svhn/params.yaml",)),
+    (
+        "pipeline.stages.score image-0 --study mnist_svhn",
+        ("image-0: not a run of studies/mnist_svhn/params.yaml",),
+    ),
 ]
 
 
@@ -334,10 +340,11 @@ def states(project: Path) -> dict[str, str]:
     return {entry.name: entry.state for entry in status.look(SHAPES)}
 
 
+SCORE = partial(score.main, SHAPES)
 DAMAGED = [
-    (score.main, Run("poe-ecg", 0), "data/models/poe-ecg-0.safetensors", "dvc repro"),
-    (score.main, Run("poe-ecg", 0), "data/detectors/depth.safetensors", "dvc repro"),
-    (score.main, Run("poe-ecg", 0), "results/models/poe-ecg-0.json", "dvc repro"),
+    (SCORE, Run("poe-ecg", 0), "data/models/poe-ecg-0.safetensors", "dvc repro"),
+    (SCORE, Run("poe-ecg", 0), "data/detectors/depth.safetensors", "dvc repro"),
+    (SCORE, Run("poe-ecg", 0), "results/models/poe-ecg-0.json", "dvc repro"),
     (score_faults.main, Run("poe-ecg", 0), "results/scores/poe-ecg-0.json",
      "python -m pipeline.stages.score poe-ecg-0"),
     (summary.main, None, "results/scores/poe-ecg-0.json", "dvc repro"),

@@ -231,7 +231,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         "pipeline.stages.score moe-none-0",
         "pipeline.stages.score_faults moe-none-0",
         "pipeline.stages.train_vae mnist-0 --study mnist_svhn",
-        "studies.cub.score image-0",
+        "pipeline.stages.score image-0 --study cub",
     ],
 )
 def test_a_stage_interrupted_as_it_starts_says_so(command: str, kind: int) -> None:

@@ -48,11 +48,14 @@ from pipeline.scoring.decoding import (
 from pipeline.scoring.faults import FAULTS, degrade
 from pipeline.scoring.mistakes import SURE, mistakes
 from pipeline.scoring.params import ScoreParams
-from pipeline.scoring.scores import Judge, agreement, pixel_errors, scenes_of, summary
+from pipeline.scoring.scores import agreement, pixel_errors, scenes_of, summary
 from pipeline.stages import score, score_faults, train_detector
 from pipeline.stages import summary as pipeline_summary
+from pipeline.study import ROOT as STUDY
 from scenegen.dataset import MODALITIES, open_dataset
 from scenegen.manifest import MANIFEST
+from studies.shapes3d import judge as sights
+from studies.shapes3d.judge import Judge
 from tests.conftest import run
 from tests.pipeline.test_stages import change
 
@@ -614,8 +617,8 @@ def test_samples_of_the_prior_agree_when_both_modalities_show_the_same_objects(
 
     found = []
     for shift in (0, 1):
-        monkeypatch.setattr(score, "sample", sensors(shift))
-        found.append(score.joint_agreement(vae, judge, params.model_copy(update={"samples": 40})))
+        monkeypatch.setattr(sights, "sample", sensors(shift))
+        found.append(judge.joint(vae, params.model_copy(update={"samples": 40})))
     assert asked == [40, 40]
     same, other = (joint["map50"][0] for joint in found)
     assert same > 2 * other
@@ -703,10 +706,10 @@ def test_the_table_decodes_the_components_that_the_matrix_does(
 ) -> None:
     change(quick, "score.cross_component", cross)
     change(quick, "score.synergy_component", synergy)
-    score.main(Run("moe-none", 0))
+    score.main(STUDY, Run("moe-none", 0))
     table = json.loads((quick / "results/scores/moe-none-0.json").read_text())
     change(quick, "score.subsets", "all")
-    score.main(Run("moe-none", 0))
+    score.main(STUDY, Run("moe-none", 0))
     told = json.loads((quick / "results/scores/moe-none-0.json").read_text())
     everything = "+".join(told["modalities"])
     assert (table["component"] is None) == (synergy == "drawn")
@@ -781,7 +784,7 @@ def test_the_best_component_is_chosen_on_validation(
     for asked in (10, 10_000):
         log.write_text("")
         change(quick, "score.choosing", asked)
-        score.main(Run("moe-none", 0))
+        score.main(STUDY, Run("moe-none", 0))
         assert log.read_text() == 3 * f"{held_out[:asked].tolist()}\n"
         told = json.loads((quick / "results/scores/moe-none-0.json").read_text())
         assert told["choosing"] == min(asked, len(held_out))
@@ -812,7 +815,7 @@ def test_a_model_of_another_cell_under_this_name_is_one_line(
     models = quick / "data/models"
     shutil.copy(models / f"{other}.safetensors", models / f"{run}.safetensors")
     with pytest.raises(SystemExit, match="2"):
-        score.main(Run.parse(run))
+        score.main(STUDY, Run.parse(run))
     (told,) = capsys.readouterr().err.splitlines()
     assert told.startswith(f"data/models/{run}.safetensors: is of another cell")
 
@@ -824,7 +827,7 @@ def test_a_result_that_holds_something_else_is_one_line(
 ) -> None:
     path = quick / f"results/{kind}/poe-none-0.json"
     path.write_text(content)
-    readers = [lambda: score.cost(Run("poe-none", 0))]
+    readers = [lambda: score.cost(STUDY, Run("poe-none", 0))]
     if kind == "scores":
         readers = [lambda: score_faults.main(Run("poe-none", 0)), pipeline_summary.main]
     for read in readers:
@@ -843,7 +846,7 @@ def test_a_detector_of_other_classes_is_one_line(
     classes = config["classes"][::-1]
     path.write_bytes(weights.sealed(save, trained.FORMAT, {**config, "classes": classes}))
     with pytest.raises(SystemExit, match="2"):
-        score.main(Run("poe-none", 0))
+        score.main(STUDY, Run("poe-none", 0))
     (told,) = capsys.readouterr().err.splitlines()
     assert told.startswith(f"data/detectors/depth.safetensors: knows {', '.join(classes)}, not")
 
@@ -855,7 +858,7 @@ def test_rce_draws_an_expert_for_every_element(quick: Path) -> None:
     vae.eval().save(quick / "data/models/rce-none-0.safetensors")
     change(quick, "grid.cells.rce-none", {"fusion": "rce", "objective": "none"})
     shutil.copy(quick / "results/models/poe-none-0.json", quick / "results/models/rce-none-0.json")
-    score.main(Run("rce-none", 0))
+    score.main(STUDY, Run("rce-none", 0))
     told = json.loads((quick / "results/scores/rce-none-0.json").read_text())
     assert (told["drawn_per_element"], told["mixture"], told["choosing"]) == (True, False, None)
     scenes = scenes_of(open_dataset(stage.DATASET), "test", vae.modalities, 8)
@@ -883,7 +886,7 @@ def test_lcd_is_scored_with_the_prior_for_a_missing_sensor_too(quick: Path) -> N
     change(quick, "grid.cells.poe-lcd", {"fusion": "poe", "objective": "lcd"})
     change(quick, "score.subsets", "all")
     shutil.copy(quick / "results/models/poe-none-0.json", quick / "results/models/poe-lcd-0.json")
-    score.main(Run("poe-lcd", 0))
+    score.main(STUDY, Run("poe-lcd", 0))
     told = json.loads((quick / "results/scores/poe-lcd-0.json").read_text())
     as_prior, names = told["subsets_missing_as_prior"], vae.modalities
     assert set(as_prior) == {"image+depth", "image+radar", "depth+radar"}
@@ -982,11 +985,11 @@ def test_the_worst_scene_is_that_with_most_missed_or_made_up() -> None:
 
     truths = [objects(box), objects(box, far), objects(box), objects(box)]
     missed_two = [found(0.9, box), found(0.4, box, far), found(0.9, far), found(0.9, box)]
-    worst, wrong = score.worst_scene(missed_two, truths)
+    worst, wrong = sights.worst_scene(missed_two, truths)
     assert (worst, wrong.tolist()) == (1, [2, 0])  # as many as in scene 2, which comes later
-    made_up = [*missed_two[:3], found(0.9, *[far] * (score.BOXES + 3))]
-    worst, wrong = score.worst_scene(made_up, truths)
-    assert (worst, wrong.tolist()) == (3, [1, score.BOXES + 3])  # more than are kept to be drawn
+    made_up = [*missed_two[:3], found(0.9, *[far] * (sights.BOXES + 3))]
+    worst, wrong = sights.worst_scene(made_up, truths)
+    assert (worst, wrong.tolist()) == (3, [1, sights.BOXES + 3])  # more than are kept to be drawn
 
 
 def test_the_worst_scene_kept_is_the_worst_of_all_scored(smoke: Path) -> None:

@@ -105,7 +105,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
         log = folder / "log"  # written by the processes that score
         for name in ("quality", "scored"):
             patch.setattr(score, name, _logged(getattr(score, name), log))
-        score.main(Run("moe-none", 0))
+        score.main(STUDY, Run("moe-none", 0))
         made.judged.extend(line.split(": ") for line in sorted(set(log.read_text().splitlines())))
         patch.setattr(score_faults, "Judge", _watched(Judge, made.judged))
         score_faults.main(Run("moe-none", 0))

@@ -46,7 +46,11 @@ def test_no_study_writes_where_another_does(kind: str) -> None:
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_stage_is_decided_by_its_own_studys_modules_alone(name: str) -> None:
     """Of each stage script: what it takes of the study is there, and is of this study."""
-    for stage, parts in (("train_vae", {"loader"}), ("report", {"page", "paper"})):
+    for stage, parts in (
+        ("train_vae", {"loader"}),
+        ("score", {"judge"}),
+        ("report", {"page", "paper"}),
+    ):
         decides = code.deciding(f"pipeline.stages.{stage}", study=name)
         assert {f"studies.{name}.{part}" for part in parts} <= set(decides)
         of_others = [one for other in STUDIES if other != name for one in decides

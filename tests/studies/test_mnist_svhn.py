@@ -15,8 +15,8 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from pipeline.scoring.decoding import as_data
 from studies.mnist_svhn.classifier import classify, fit
+from studies.mnist_svhn.judge import as_pictures
 from studies.mnist_svhn.params import ClassifierParams, EmbeddedParams
-from studies.mnist_svhn.score import as_pictures
 from studies.mnist_svhn.sources import (
     Labelled,
     _checked,

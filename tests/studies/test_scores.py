@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from models.params import Cell, VAEParams
 from models.vae import MultimodalVAE
 from pipeline.reporting.table import COSTS, build
 from pipeline.run import Run
+from pipeline.running import stage
 from pipeline.scoring.decoding import (
     Items,
     as_data,
@@ -26,22 +28,23 @@ from pipeline.scoring.decoding import (
     named,
     sample,
 )
+from pipeline.stages import score
 from pipeline.study import STUDIES, device
 from studies.cub import cca
-from studies.cub import score as cub
+from studies.cub import judge as cub
 from studies.cub.captions import END, Language
 from studies.cub.loader import Pairs as Captioned
 from studies.cub.loader import Space
-from studies.cub.params import ScoreParams as CubScoreParams
-from studies.mnist_svhn import score as digits
-from studies.mnist_svhn.classifier import DigitClassifier
+from studies.mnist_svhn import judge as digits
+from studies.mnist_svhn.classifier import DigitClassifier, classify
 from studies.mnist_svhn.loader import Pairs
-from studies.mnist_svhn.params import ScoreParams
 from studies.mnist_svhn.train_classifier import path
-from studies.page import _figures
+from studies.scoring import ScoreParams
 
 COUNT, LATENT, SEED = 120, 4, 3
-SETTINGS = {"pairs": COUNT, "point": "mean", "samples": 50, "choose": 60, "seed": SEED}
+SETTINGS = {
+    "pairs": COUNT, "point": "mean", "samples": 50, "choose": 60, "resamples": 100, "seed": SEED
+}  # fmt: skip
 
 
 def model(cell: Cell, shapes: Mapping[str, tuple[int, ...]]) -> MultimodalVAE:
@@ -62,6 +65,58 @@ def made(
     """What the model decodes from the mean of its posterior, asked directly."""
     given = {m: torch.from_numpy(x) for m, x in seen.items()}
     return {m: as_data(x) for m, x in vae.generate(given, **how).items()}  # type: ignore[arg-type]
+
+
+class Made:
+    """Parts of a score, made one after the other."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def all(self, makers: Mapping[str, Callable[[], dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+        return {name: make() for name, make in makers.items()}
+
+    def clear(self) -> None: ...
+
+
+class Scored:
+    """What the stage writes of a model of a study, which is at hand instead of in files."""
+
+    def __init__(
+        self,
+        patch: pytest.MonkeyPatch,
+        study: str,
+        vae: MultimodalVAE,
+        splits: Any,
+        **settings: Any,
+    ) -> None:
+        judge = STUDIES[study].part("judge")
+        params = ScoreParams(**SETTINGS | settings)
+        self.file: dict[str, Any] = {}
+        self.kept: dict[str, dict[str, np.ndarray]] = {}  # by folder: samples, bootstrap
+        patch.setattr(judge, "load", splits)
+        patch.setattr(score, "Parts", Made)
+        patch.setattr(score, "load_model", lambda *_: vae)
+        patch.setattr(score, "cost", lambda *_: {})
+        patch.setattr(type(STUDIES[study]), "section", lambda *_: params)
+        patch.setattr(stage, "write_json", lambda _, content: self.file.update(content))
+        patch.setattr(stage, "write_bytes", self._keep)
+        score.main(STUDIES[study], Run("a", 0))
+
+    def _keep(self, path: Path, content: bytes) -> None:
+        with np.load(io.BytesIO(content)) as file:
+            self.kept[path.parent.name] = {name: file[name] for name in file.files}
+
+    def figure(self, given: str, target: str, part: str = "subsets") -> float:
+        """The headline figure of a target, given these."""
+        [name] = {"accuracy", "cosine"} & self.file[part][given][target].keys()
+        found: float = self.file[part][given][target][name]
+        assert self.file[part][given][target]["ci"][name][0] <= found
+        return found
+
+    def both(self) -> dict[str, float]:
+        """Each target's, given both modalities."""
+        [name] = {"accuracy", "cosine"} & next(iter(self.file["synergy"].values())).keys()
+        return {target: figures[name] for target, figures in self.file["synergy"].items()}
 
 
 # --- the component of a mixture ------------------------------------------------------------------
@@ -85,23 +140,27 @@ def test_one_posterior_has_no_component_to_choose() -> None:
     assert best_component(live, lambda _: 0.0) is None
 
 
-def test_both_studies_choose_the_component_of_the_highest_mean_score(judge: digits.Judge) -> None:
-    cell, settings = Cell(fusion="moe", objective="none"), SETTINGS | {"choose": COUNT}
+def test_both_studies_choose_the_component_of_the_highest_mean_score(
+    classifiers: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell, copied = Cell(fusion="moe", objective="none"), np.ones((1, COUNT), np.int64)
     space, captions = captioned()
     vae, pairs = model(cell, PICTURES), paired()
-    scored, _ = digits.score(vae, judge, ScoreParams(**settings), pairs, pairs)
-    of = digits.items(pairs, COUNT)
-    by_component = [decode(vae, of, vae.modalities, seed=SEED, component=c) for c in (0, 1)]
-    means = [np.mean([judge.accuracy(m, x, of) for m in x]) for x in by_component]
-    assert scored["component"] == vae.modalities[int(np.argmax(means))]
-    assert means[0] != means[1]
+    told = Scored(monkeypatch, "mnist_svhn", vae, lambda _: pairs, choose=COUNT)
+    bench = digits.Bench(vae)
+    judges = [(told, vae, digits.Judge(bench.models, digits.items(pairs, COUNT), copied))]
     vae = model(cell, VECTORS)
-    scored, _ = cub.score(vae, space, CubScoreParams(**settings), captions, captions)
-    of = cub.items(captions, np.arange(COUNT))
-    by_component = [decode(vae, of, vae.modalities, seed=SEED, component=c) for c in (0, 1)]
-    means = [np.mean(list(cub.against_truth(space, x, of).values())) for x in by_component]
-    assert scored["component"] == vae.modalities[int(np.argmax(means))]
-    assert means[0] != means[1]
+    splits = {"train": captions, "test": captions}
+    told = Scored(monkeypatch, "cub", vae, lambda: (space, splits), choose=COUNT)
+    of = cub.items(captions, captions.drawn(COUNT, SEED))
+    judges.append((told, vae, cub.Judge(space, of, copied)))
+    for told, vae, judge in judges:
+        means = []
+        for component in (0, 1):
+            made = decode(vae, judge.items, vae.modalities, seed=SEED, component=component)
+            means.append(np.mean([judge.quality(m, x)[0] for m, x in made.items()]))
+        assert means[0] != means[1]
+        assert told.file["component"] == vae.modalities[int(np.argmax(means))]
 
 
 @pytest.mark.parametrize(
@@ -119,19 +178,16 @@ def test_a_component_is_named_by_the_modalities_it_needs(
 
 
 def test_both_studies_score_a_mixture_of_more_components_than_modalities(
-    judge: digits.Judge, monkeypatch: pytest.MonkeyPatch
+    classifiers: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cell = Cell(fusion="mopoe", objective="none")
     space, captions = captioned()
-    for study in (digits, cub):
-        monkeypatch.setattr(study, "best_component", lambda *_: 2)
-    of_digits, _ = digits.score(
-        model(cell, PICTURES), judge, ScoreParams(**SETTINGS), paired(), paired()
-    )
-    of_birds, _ = cub.score(
-        model(cell, VECTORS), space, CubScoreParams(**SETTINGS), captions, captions
-    )
-    assert (of_digits["component"], of_birds["component"]) == ("mnist+svhn", "image+text")
+    monkeypatch.setattr(score, "best_component", lambda *_: 2)
+    of_digits = Scored(monkeypatch, "mnist_svhn", model(cell, PICTURES), lambda _: paired())
+    splits = {"train": captions, "test": captions}
+    of_birds = Scored(monkeypatch, "cub", model(cell, VECTORS), lambda: (space, splits))
+    assert of_digits.file["component"] == "mnist+svhn"
+    assert of_birds.file["component"] == "image+text"
 
 
 def test_a_pairs_draws_do_not_depend_on_which_others_are_scored() -> None:
@@ -153,15 +209,15 @@ PICTURES = {"mnist": (64,), "svhn": (16, 16, 3)}
 
 
 @pytest.fixture
-def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> digits.Judge:
-    """Two untrained classifiers of large weights, from files as the stage reads them."""
+def classifiers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two untrained classifiers of large weights, in files as the stage reads them."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEVICE", "cpu")
     for place, (modality, channels) in enumerate((("mnist", 1), ("svhn", 3))):
         torch.manual_seed(place)
         weights = {k: 3 * v for k, v in DigitClassifier(channels).state_dict().items()}
         path(modality).parent.mkdir(parents=True, exist_ok=True)
         save_file(weights, path(modality))
-    return digits.Judge("cpu")
 
 
 def paired() -> Pairs:
@@ -177,59 +233,66 @@ def paired() -> Pairs:
     )
 
 
-def percent(judge: digits.Judge, modality: str, x: np.ndarray, labels: np.ndarray) -> float:
+def percent(bench: digits.Bench, modality: str, x: np.ndarray, labels: np.ndarray) -> float:
     """The share of `labels` that the modality's own classifier says, by its logits."""
     shown = torch.from_numpy(digits.as_pictures(x)).float() / 255
     shown = shown[:, None] if modality == "mnist" else shown.permute(0, 3, 1, 2)
     with torch.inference_mode():
-        said = judge.models[modality](shown).argmax(-1).numpy()
-    return round(100 * float((said == labels).mean()), 3)
+        said = bench.models[modality](shown).argmax(-1).numpy()
+    return 100 * float((said == labels).mean())
 
 
 @pytest.mark.parametrize("objective", ["lcd", "none"])
-def test_cross_generation_goes_the_way_its_name_says(judge: digits.Judge, objective: str) -> None:
+def test_cross_generation_goes_the_way_its_name_says(
+    classifiers: None, monkeypatch: pytest.MonkeyPatch, objective: str
+) -> None:
     vae = model(Cell(fusion="bce", objective=objective), PICTURES)
-    pairs = paired()
+    pairs, bench = paired(), digits.Bench(vae)
     digit, street = (pairs.seen()[m] for m in ("mnist", "svhn"))
     from_street, from_digit = made(vae, {"svhn": street}), made(vae, {"mnist": digit})
+
+    def classes(modality: str, x: np.ndarray) -> np.ndarray:
+        return classify(bench.models[modality], digits.as_pictures(x))
+
     # The classes that the digits made of street numbers show are the truth, so S->M is perfect.
-    truth = judge.classes("mnist", from_street["mnist"]).astype(np.uint8)
+    truth = classes("mnist", from_street["mnist"]).astype(np.uint8)
     pairs = replace(pairs, digit_labels=truth)
-    scores, _ = digits.score(vae, judge, ScoreParams(**SETTINGS), pairs, pairs)
-    cross = {
-        "svhn->mnist": 100.0,
-        "mnist->svhn": percent(judge, "svhn", from_digit["svhn"], truth),
-    }
-    assert scores["cross"] == cross
-    assert cross["mnist->svhn"] < 100
-    assert percent(judge, "mnist", from_digit["mnist"], truth) < 100  # M is not its own S->M
+    told = Scored(monkeypatch, "mnist_svhn", vae, lambda _: pairs)
+    assert told.figure("svhn", "mnist") == 100.0
+    to_street = percent(bench, "svhn", from_digit["svhn"], truth)
+    assert told.figure("mnist", "svhn") == pytest.approx(to_street, abs=1e-4)
+    assert to_street < 100
+    assert percent(bench, "mnist", from_digit["mnist"], truth) < 100  # M is not its own S->M
     both = made(vae, {"mnist": digit, "svhn": street})
-    assert scores["all"] == {m: percent(judge, m, both[m], truth) for m in PICTURES}
+    expected = {m: percent(bench, m, both[m], truth) for m in PICTURES}
+    assert told.both() == pytest.approx(expected, abs=1e-4)
     prior = sample(vae, vae.modalities, 50, SEED)
-    said = [judge.classes(m, prior[m]) for m in PICTURES]
-    assert scores["joint"] == pytest.approx(100 * np.mean(said[0] == said[1]))
+    said = [classes(m, prior[m]) for m in PICTURES]
+    joint = told.file["joint"]["mnist-svhn"]["accuracy"]
+    assert joint == pytest.approx(100 * np.mean(said[0] == said[1]))
+    assert told.kept["bootstrap"]["joint/mnist-svhn"][0] == pytest.approx(joint, abs=1e-4)
+    np.testing.assert_array_equal(told.kept["samples"]["prior/svhn"], prior["svhn"][:20])
+    np.testing.assert_array_equal(told.kept["samples"]["mnist/svhn"], from_digit["svhn"][:20])
     if objective == "none":
-        assert scores["cross_missing_as_prior"] is None
+        assert told.file["subsets_missing_as_prior"] is None
         return
-    as_prior = {
-        f"{given}->{target}": percent(
-            judge, target, made(vae, {given: pairs.seen()[given]}, missing="prior")[target], truth
-        )
-        for given, target in (("svhn", "mnist"), ("mnist", "svhn"))
-    }
-    assert scores["cross_missing_as_prior"] == as_prior
-    assert as_prior != cross
+    ways = (("svhn", "mnist"), ("mnist", "svhn"))
+    as_prior = [told.figure(*way, "subsets_missing_as_prior") for way in ways]
+    for (given, target), figure in zip(ways, as_prior, strict=True):
+        generated = made(vae, {given: pairs.seen()[given]}, missing="prior")[target]
+        assert figure == pytest.approx(percent(bench, target, generated, truth), abs=1e-4)
+    assert as_prior != [told.figure(*way) for way in ways]
 
 
 def columns_of(
-    study: str, score: dict[str, Any], alone: dict[str, float]
+    study: str, scores: dict[str, float], alone: dict[str, float]
 ) -> dict[str, float | None]:
     """A row's figures, of one seed."""
     of = STUDIES[study]
     paper = of.part("paper")
     (row,) = build(
         {"a": ("poe", "none")},
-        {("a", 0): _figures(score)},
+        {("a", 0): {name: np.array([value]) for name, value in scores.items()}},
         {0: {f"synergy/{m}": np.array([value]) for m, value in alone.items()}},
         {("a", 0): dict.fromkeys(COSTS, 1.0)},
         paper.columns(list(alone)),
@@ -239,12 +302,11 @@ def columns_of(
 
 
 def test_the_columns_of_table_1_are_the_directions_they_name() -> None:
-    score = {
-        "joint": 1.0,
-        "cross": {"svhn->mnist": 2.0, "mnist->svhn": 3.0},
-        "all": {"mnist": 60.0, "svhn": 30.0},
-    }
-    assert columns_of("mnist_svhn", score, {"mnist": 50.0, "svhn": 40.0}) == {
+    scores = {
+        "joint/mnist-svhn": 1.0, "svhn/mnist": 2.0, "mnist/svhn": 3.0,
+        "synergy/mnist": 60.0, "synergy/svhn": 30.0,
+    }  # fmt: skip
+    assert columns_of("mnist_svhn", scores, {"mnist": 50.0, "svhn": 40.0}) == {
         "joint": 1.0, "cross_mnist": 2.0, "cross_svhn": 3.0,
         "synergy_mnist": 20.0, "synergy_svhn": -25.0,
     }  # fmt: skip
@@ -289,26 +351,31 @@ def cosine(space: Space, features: np.ndarray, ids: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("objective", ["lcd", "none"])
-def test_pictures_made_of_captions_are_held_against_those_captions(objective: str) -> None:
+def test_pictures_made_of_captions_are_held_against_those_captions(
+    monkeypatch: pytest.MonkeyPatch, objective: str
+) -> None:
     vae = model(Cell(fusion="bce", objective=objective), VECTORS)
     space, pairs = captioned()
-    scores, written = cub.score(vae, space, CubScoreParams(**SETTINGS), pairs, pairs)
+    told = Scored(monkeypatch, "cub", vae, lambda: (space, {"train": pairs, "test": pairs}))
     seen = {m: x.astype(np.float32) for m, x in pairs.seen().items()}
     ids, nearest = pairs.captions(), space.language.nearest
 
-    def cross(missing: str) -> dict[str, float]:
+    def cross(missing: str) -> list[float]:
         pictures = made(vae, {"text": seen["text"]}, missing=missing)["image"]
         captions = made(vae, {"image": seen["image"]}, missing=missing)["text"]
-        return {
-            "text->image": cosine(space, pictures, ids),
-            "image->text": cosine(space, seen["image"], nearest(captions)),
-        }
+        return [
+            cosine(space, pictures, ids),
+            cosine(space, seen["image"], nearest(captions)),
+        ]
+
+    def figures(part: str) -> list[float]:
+        return [told.figure("text", "image", part), told.figure("image", "text", part)]
 
     expected = cross("absent")
-    assert scores["cross"] == pytest.approx(expected, abs=1e-3)
-    assert abs(expected["text->image"] - expected["image->text"]) > 0.01
+    assert figures("subsets") == pytest.approx(expected, abs=1e-3)
+    assert abs(expected[0] - expected[1]) > 0.01
     both = made(vae, seen)
-    assert scores["all"] == pytest.approx(
+    assert told.both() == pytest.approx(
         {
             "image": cosine(space, both["image"], ids),
             "text": cosine(space, seen["image"], nearest(both["text"])),
@@ -316,30 +383,36 @@ def test_pictures_made_of_captions_are_held_against_those_captions(objective: st
         abs=1e-3,
     )
     captions = made(vae, {"image": seen["image"][::10]})["text"]
-    np.testing.assert_array_equal(written, nearest(captions))
+    written = list(told.kept["samples"]["first/text/captions"])
+    assert written == space.language.text(nearest(captions))
     if objective == "none":
-        assert scores["cross_missing_as_prior"] is None
+        assert told.file["subsets_missing_as_prior"] is None
     else:
-        assert scores["cross_missing_as_prior"] == pytest.approx(cross("prior"), abs=1e-3)
+        assert figures("subsets_missing_as_prior") == pytest.approx(cross("prior"), abs=1e-3)
         assert cross("prior") != pytest.approx(expected, abs=1e-3)
 
 
 def test_the_drawn_pairs_are_the_ones_scored_and_chosen_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    vae = model(Cell(fusion="poe", objective="none"), VECTORS)
+    vae = model(Cell(fusion="moe", objective="none"), VECTORS)
     space, pairs = captioned()
-    params = CubScoreParams(**SETTINGS | {"pairs": 30, "choose": 20})
     given: list[Items] = []
-    monkeypatch.setattr(cub, "components", lambda _, items, __: given.append(items) or [0])
-    scores, written = cub.score(vae, space, params, pairs, pairs)
+    real = score.quality
+    monkeypatch.setattr(
+        score, "quality", lambda g, judge, *of: given.append(judge.items) or real(g, judge, *of)
+    )
+    splits = {"train": pairs, "test": pairs}
+    told = Scored(monkeypatch, "cub", vae, lambda: (space, splits), pairs=30, choose=20)
+    assert len(given) == 2
     for m, x in pairs.seen(pairs.drawn(20, SEED)).items():
         np.testing.assert_array_equal(given[0].seen[m], x)
     np.testing.assert_array_equal(given[0].numbers, pairs.drawn(20, SEED))
     rows = pairs.drawn(30, SEED)
     seen = {m: x.astype(np.float32) for m, x in pairs.seen(rows).items()}
-    pictures = made(vae, {"text": seen["text"]})["image"]
+    pictures = made(vae, {"text": seen["text"]}, component=1)["image"]
     expected = cosine(space, pictures, pairs.captions(rows))
-    assert scores["cross"]["text->image"] == pytest.approx(expected, abs=1e-3)
-    assert len(written) == 12  # of the first pictures, whichever pairs are scored
+    assert told.figure("text", "image") == pytest.approx(expected, abs=1e-3)
+    # Of the first pictures, whichever pairs are scored.
+    assert len(told.kept["samples"]["first/text/captions"]) == 12
 
 
 def test_fewer_pairs_than_there_are_are_drawn_from_all_classes_alike() -> None:
@@ -357,8 +430,8 @@ def test_fewer_pairs_than_there_are_are_drawn_from_all_classes_alike() -> None:
 
 
 def test_the_columns_of_table_2_are_the_directions_they_name() -> None:
-    score = {"cross": {"text->image": 0.2, "image->text": 0.3}, "all": {"image": 0.6, "text": 0.3}}
-    assert columns_of("cub", score, {"image": 0.5, "text": -0.1}) == {
+    scores = {"text/image": 0.2, "image/text": 0.3, "synergy/image": 0.6, "synergy/text": 0.3}
+    assert columns_of("cub", scores, {"image": 0.5, "text": -0.1}) == {
         "cross_image": 0.2, "cross_text": 0.3,
         "synergy_image": pytest.approx(20.0), "synergy_text": None,
     }  # fmt: skip
@@ -368,44 +441,28 @@ def test_the_columns_of_table_2_are_the_directions_they_name() -> None:
 
 
 def test_the_stages_score_the_test_pairs(
-    judge: digits.Judge, monkeypatch: pytest.MonkeyPatch
+    classifiers: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whole stages on splits of other sizes and contents: what they write is of `test`."""
-    monkeypatch.delenv("DEVICE", raising=False)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    written: dict[str, object] = {}
-    asked: list[object] = []
-    monkeypatch.setattr(
-        "pipeline.running.stage.write_json", lambda _, content: written.update(content)
-    )
-    monkeypatch.setattr("pipeline.running.stage.write_bytes", lambda *_: None)
+    """Of splits of other sizes and contents: what is written is of `test`."""
     cell = Cell(fusion="poe", objective="none")
-
     whole = paired()
-    splits = {"train": replace(whole, pairs=whole.pairs[:70]),
-              "test": replace(whole, pairs=whole.pairs[70:])}  # fmt: skip
+    few, rest = (replace(whole, pairs=whole.pairs[rows]) for rows in (slice(70), slice(70, None)))
     vae = model(cell, PICTURES)
-    monkeypatch.setattr(MultimodalVAE, "load", lambda _, where: asked.append(where) or vae)
-    monkeypatch.setattr(digits, "load", splits.__getitem__)
-    monkeypatch.setattr(digits, "Judge", lambda _: judge)
-    monkeypatch.setattr(type(digits.MNIST_SVHN), "section", lambda *_: ScoreParams(**SETTINGS))
-    digits.main(Run("poe-none", 0))
-    expected, _ = digits.score(vae, judge, ScoreParams(**SETTINGS), splits["train"], splits["test"])
-    assert written == {"run": "poe-none-0", "pairs": 50, **expected}
-
+    told = Scored(monkeypatch, "mnist_svhn", vae, {"train": few, "test": rest}.__getitem__)
+    alone = Scored(monkeypatch, "mnist_svhn", vae, lambda _: rest)
+    assert told.file == alone.file
+    assert told.file["scenes"] == 50
+    assert told.file != Scored(monkeypatch, "mnist_svhn", vae, lambda _: few).file
     space, pairs = captioned()
     few, rest = (
         replace(pairs, features=pairs.features[rows], ids=pairs.ids[rows], paths=pairs.paths[rows])
         for rows in (slice(5), slice(5, None))
     )
-    vae, written = model(cell, VECTORS), {}
-    settings = CubScoreParams(**SETTINGS)
-    monkeypatch.setattr(type(cub.CUB), "section", lambda *_: settings)
-    monkeypatch.setattr(cub, "load", lambda: (space, {"train": few, "test": rest}))
-    cub.main(Run("poe-none", 0))
-    expected, _ = cub.score(vae, space, settings, few, rest)
-    assert written == {"run": "poe-none-0", "pairs": 70, **expected}
-    assert asked == ["cpu", "cpu"]
+    vae = model(cell, VECTORS)
+    told = Scored(monkeypatch, "cub", vae, lambda: (space, {"train": few, "test": rest}))
+    alone = Scored(monkeypatch, "cub", vae, lambda: (space, {"train": rest, "test": rest}))
+    assert told.file == alone.file
+    assert told.file["scenes"] == 70
 
 
 def test_a_study_takes_the_gpu_that_is_there_unless_told_otherwise(

@@ -41,6 +41,7 @@ window.parent.document.body.dataset.probe =
   `${page.scrollWidth - page.clientWidth} ${pictures.length} ${loaded.length}`;
 """
 LEAST, MOST = {"mnist_svhn": 0, "cub": -1}, {"mnist_svhn": 100, "cub": 1}  # percent; cosines
+HEADLINE = {"mnist_svhn": "accuracy", "cub": "cosine"}
 TABLES = {"mnist_svhn": ("table1", TABLE1), "cub": ("table2", TABLE2)}
 
 
@@ -66,7 +67,7 @@ def test_every_model_is_trained_scored_and_in_the_table(
         with safe_open(data / f"models/{name}-0.safetensors", "np") as file:
             assert all(np.isfinite(file.get_tensor(key)).all() for key in file.keys())  # noqa: SIM118
         score = json.loads((home / f"results/scores/{name}-0.json").read_text())
-        assert score["pairs"] == of_test
+        assert score["scenes"] == of_test
     name, paper = TABLES[study]
     with open(home / f"results/{name}.csv") as file:
         rows = list(csv.DictReader(file))
@@ -77,10 +78,12 @@ def test_every_model_is_trained_scored_and_in_the_table(
     for row in rows:
         for key, printed in paper[row["fusion"], row["objective"]].items():
             assert float(row[f"{key}_paper"]) == pytest.approx(printed)
-        cross = json.loads((home / f"results/scores/{row['cell']}-0.json").read_text())["cross"]
+        told = json.loads((home / f"results/scores/{row['cell']}-0.json").read_text())["subsets"]
         first, second = OTHERS[study].modalities
         for given, target in ((second, first), (first, second)):
-            figure = cross[f"{given}->{target}"]
+            [figure] = [
+                told[given][target][k] for k in ("accuracy", "cosine") if k in told[given][target]
+            ]
             assert LEAST[study] <= figure <= MOST[study]
             # One seed, so that the mean is the figure itself, of the direction it names.
             assert float(row[f"cross_{target}"]) == pytest.approx(figure, abs=1e-4)
@@ -296,11 +299,12 @@ def test_every_table_says_which_data_it_was_made_on(
     params["data"]["source"] = source
     params["grid"] |= {"cells": {"poe-ecg": {"fusion": "poe", "objective": "ecg"}}, "seeds": [0]}
     first, second = OTHERS[study].modalities
-    both = {first: 0.5, second: 0.4}
-    score = {
-        "pairs": 5, "joint": 1.0, "all": both,
-        "cross": {f"{first}->{second}": 0.2, f"{second}->{first}": 0.3},
-    }  # fmt: skip
+    names = [f"{first}/{second}", f"{second}/{first}", f"synergy/{first}", f"synergy/{second}"]
+    arrays = {name: np.full(101, 0.5) for name in [*names, f"joint/{first}-{second}"]}
+    (data / "bootstrap").mkdir(parents=True)
+    for run_name in ("poe-ecg", first, second):
+        np.savez(data / f"bootstrap/{run_name}-0.npz", **arrays)
+    score = {"scenes": 5}
     model = {"parameters": 7, "steps": 3, "train_seconds": 1.0, "encodes": 2, "decodes": 2}
     files = {f"scores/{run}-0.json": score for run in ("poe-ecg", first, second)}
     files |= {f"models/{run}-0.json": model for run in ("poe-ecg", first, second)}
@@ -319,7 +323,8 @@ def test_every_table_says_which_data_it_was_made_on(
         monkeypatch.setattr(page_of, "load", lambda: (space, {"test": none}))
         monkeypatch.setattr(page_of, "strip", lambda _: b"")
         (data / "samples").mkdir(parents=True)
-        np.savez(data / "samples/poe-ecg-0.npz", captions=np.array([], np.str_))
+        captions = {"first/text/captions": np.array([], np.str_)}
+        np.savez(data / "samples/poe-ecg-0.npz", **captions)
     else:
         monkeypatch.setattr(page_of, "pictures", lambda *_: {})
     report.main(OTHERS[study])

@@ -16,11 +16,9 @@ import numpy as np
 import pytest
 
 from pipeline.run import Run
-from pipeline.stages import report, train_vae
+from pipeline.stages import report, score, train_vae
 from pipeline.study import OTHERS
 from studies.cub import loader, text
-from studies.cub import score as cub_score
-from studies.mnist_svhn import score as mnist_score
 from studies.mnist_svhn.loader import FILE
 from tests.conftest import ROOT, run, shipped
 
@@ -231,13 +229,13 @@ def test_files_that_are_not_there_are_all_named_before_any_work(
 HALVES = [
     ("mnist_svhn", partial(report.main, OTHERS["mnist_svhn"]),
      "studies/mnist_svhn/results/scores/mnist-0.json"),
-    ("mnist_svhn", partial(mnist_score.main, Run("moe-none", 0)),
-     "data/studies/mnist_svhn/models/moe-none-0.safetensors"),
+    ("mnist_svhn", partial(score.main, OTHERS["mnist_svhn"], Run("moe-none", 0)),
+     "studies/mnist_svhn/results/models/moe-none-0.json"),
     ("mnist_svhn", partial(train_vae.main, OTHERS["mnist_svhn"], Run("moe-none", 0)),
      "data/studies/mnist_svhn/pairs.npz"),
     ("cub", partial(report.main, OTHERS["cub"]), "studies/cub/results/scores/image-0.json"),
-    ("cub", partial(cub_score.main, Run("moe-none", 0)),
-     "data/studies/cub/models/moe-none-0.safetensors"),
+    ("cub", partial(score.main, OTHERS["cub"], Run("moe-none", 0)),
+     "studies/cub/results/models/moe-none-0.json"),
     ("cub", partial(train_vae.main, OTHERS["cub"], Run("moe-none", 0)),
      "data/studies/cub/language.npz"),
     ("cub", text.main, "data/studies/cub/features.npz"),

@@ -1,0 +1,55 @@
+"""How models of pairs are scored: the `score:` section of the studies of Tables I and II."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from base.params import Section
+
+__all__ = ["ScoreParams"]
+
+
+class ScoreParams(Section):
+    """How trained models are scored."""
+
+    pairs: int = Field(ge=1, description="test pairs scored, 1 or more (all there are, if fewer)")
+    point: Literal["mean", "sample"] = Field(
+        description="which point of the posterior is decoded: its mean or one sample"
+    )
+    samples: int = Field(
+        ge=1, le=1_000_000, description="prior samples for joint agreement, 1 to 1,000,000"
+    )
+    choose: int = Field(
+        ge=1, description="training pairs on which a mixture's best component is chosen"
+    )
+    resamples: int = Field(
+        ge=100, le=100_000, description="bootstrap resamples of the pairs; 100 to 100,000"
+    )
+    seed: int = Field(ge=0, le=2**63 - 1, description="of the evaluation's draws, 0 or more")
+
+    @property
+    def scenes(self) -> int:
+        """How many test items are scored."""
+        return self.pairs
+
+    @property
+    def choosing(self) -> int:
+        """On how many items a component is chosen."""
+        return self.choose
+
+    @property
+    def subsets(self) -> str:
+        """Every subset of the two modalities is scored."""
+        return "all"
+
+    @property
+    def cross_component(self) -> str:
+        """A component is drawn where a modality is missing."""
+        return "drawn"
+
+    @property
+    def synergy_component(self) -> str:
+        """The best one is taken where none is, as in the paper."""
+        return "best"
