@@ -77,10 +77,9 @@ def preset(options: Options) -> None:
 
 def check(options: Options) -> None:
     """Validate params.yaml, DEVICE and WORKERS, and import the code of every cell."""
-    from pipeline.stages.check import check_sensors
+    from pipeline.stages.check import wanted
 
-    config = params.load()
-    check_sensors(config.scenes)
+    wanted(ROOT)
     stage.device()
     stage.workers()
     if options.dvc:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import Field, field_validator
 from ruamel.yaml import YAML
@@ -16,7 +17,7 @@ from detector import kinds
 from models.params import Cell, VAEParams, check_cell
 from pipeline.running.stage import shown
 
-__all__ = ["GridParams", "check_cells", "checked", "write_checked"]
+__all__ = ["GridParams", "LookedUp", "check_cells", "checked", "write_checked"]
 
 # Of a cell: it becomes arguments and files, whose names a seed and suffixes end, up to 255 letters.
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
@@ -51,6 +52,14 @@ class GridParams(Section):
                 )
             taken[name.lower()] = None  # some file systems do not tell Poe from poe
         return cells
+
+
+class LookedUp(NamedTuple):
+    """What stages find by a name in params: cells, modality -> kind of detector, sensors."""
+
+    cells: Mapping[str, Cell]
+    detectors: Mapping[str, str] = {}
+    sensors: Sequence[str] = ()
 
 
 def code_of(cell: Cell) -> bytes:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import fcntl
-import importlib
 import json
 import time
 from collections import Counter
@@ -21,6 +20,7 @@ from typing import Any
 from pipeline.run import Run
 from pipeline.running import plan, stage
 from pipeline.running.record import Recorded, UnreadableError, recorded
+from pipeline.stages import check
 from pipeline.study import Study
 from scenegen.manifest import MANIFEST, read_manifest
 
@@ -140,10 +140,9 @@ _OF = {
 
 def _edited(study: Study) -> dict[Path, str]:
     """Which files that `check` wrote it would write otherwise now, and what each stands for."""
-    check = importlib.import_module(plan.stages(study)["check"]["cmd"].split()[2])
     return {
         study.checked / name: _OF[Path(name).parts[0]]
-        for name, content in check.wanted().items()
+        for name, content in check.wanted(study).items()
         if (file := study.checked / name).exists() and file.read_bytes() != content
     }
 

@@ -1,4 +1,4 @@
-"""Stage `check`: validate the whole of params.yaml before any other stage touches anything.
+"""Stage `check`: validate the whole of a params.yaml before any other stage touches anything.
 
 DVC deletes a stage's outputs before it runs its command, so a stage that refuses its own params
 has already lost its last result. Every other stage depends on this one's constant output instead.
@@ -15,52 +15,32 @@ if __name__ == "__main__":
 
     start()
 
-from pathlib import Path
-
 from base import lockfile
 from base.files import explained
-from models.params import Cell
-from pipeline import params
 from pipeline.cells import checked, write_checked
-from pipeline.running.stage import PARAMS, fail
-from scenegen.params import SceneParams
-from scenegen.sight import blind_sensor
+from pipeline.running.stage import fail
+from pipeline.study import Study, asked_study
 
-__all__ = ["check_sensors", "looked_up", "main", "wanted"]
-
-FOLDER, DEFINITION = Path("data/checked"), Path("dvc.yaml")
+__all__ = ["main", "wanted"]
 
 
-def check_sensors(scenes: SceneParams) -> None:
-    """One line and exit code 2 if a sensor would show no object."""
-    if blind := blind_sensor(scenes):
-        fail(f"{PARAMS}: scenes.{blind}")
+def wanted(study: Study) -> dict[str, bytes]:
+    """What it writes: file below the folder of what is checked -> content, which changes if what
+    it stands for does. One line per mistake in the params, and exit code 2."""
+    config = study.load(study.part("params").Params)
+    return checked(study.definition, *config.looked_up())
 
 
-def looked_up(config: params.Params) -> tuple[dict[str, Cell], dict[str, str], tuple[str, ...]]:
-    """What a stage finds by a name: the cells, each modality's kind of detector, the sensors."""
-    kinds = {
-        modality: getattr(config.detector, modality).network for modality in config.vae.modalities
-    }
-    return {**config.grid.cells, "unimodal": config.grid.unimodal}, kinds, config.scenes.sensors
-
-
-def wanted() -> dict[str, bytes]:
-    """What it writes: file below `FOLDER` -> content, which changes if what it stands for does."""
-    config = params.load()
-    check_sensors(config.scenes)
-    return checked(DEFINITION, *looked_up(config))
-
-
-def main() -> None:
-    """Check params.yaml, then write what the other stages depend on."""
-    write_checked(FOLDER, wanted())
+def main(study: Study) -> None:
+    """Check the params, then write what the other stages depend on."""
+    write_checked(study.checked, wanted(study))
 
 
 if __name__ == "__main__":
+    asked = asked_study(__doc__)
     lockfile.keep()
     try:
-        main()
+        main(asked)
     except OSError as error:
-        fail(f"check: {explained(error)}; what is finished is kept. To go on: dvc repro")
+        fail(f"check: {explained(error)}; what is finished is kept. To go on: {asked.again}")
     lockfile.hand_over()

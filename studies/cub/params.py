@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from base.params import Section
+from models.params import VAEParams
+from pipeline.cells import GridParams, LookedUp, check_cells
+from studies.scoring import ScoreParams
 
 __all__ = [
     "CCAParams",
     "DataParams",
     "FeatureParams",
+    "Params",
     "ReportParams",
     "SceneCount",
     "TextParams",
 ]
+
+MODALITIES = ("image", "text")
 
 
 class SceneCount(Section):
@@ -87,3 +93,34 @@ class ReportParams(Section):
     """The page."""
 
     examples: int = Field(ge=1, le=12, description="pictures with generated captions, 1 to 12")
+
+
+class Params(Section):
+    """The whole of studies/cub/params.yaml."""
+
+    data: DataParams
+    features: FeatureParams
+    text: TextParams
+    cca: CCAParams
+    vae: VAEParams
+    grid: GridParams
+    score: ScoreParams
+    report: ReportParams
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Params:
+        if set(self.vae.modalities) != set(MODALITIES):
+            names = sorted(self.vae.modalities)
+            raise ValueError(f"vae.modalities = {names}: must be {sorted(MODALITIES)}")
+        check_cells(self.vae, self.grid)
+        width = 2048 if self.features.extractor == "resnet101" else self.features.size
+        if self.cca.size > min(width, self.text.size):
+            raise ValueError(
+                f"cca.size = {self.cca.size}: must be at most {min(width, self.text.size)}, the "
+                "lesser of the numbers per picture and per word"
+            )
+        return self
+
+    def looked_up(self) -> LookedUp:
+        """What a stage finds by a name: the cells."""
+        return LookedUp({**self.grid.cells, "unimodal": self.grid.unimodal})

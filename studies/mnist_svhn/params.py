@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from base.params import Section
+from models.params import VAEParams
+from pipeline.cells import GridParams, LookedUp, check_cells
+from studies.scoring import ScoreParams
 
-__all__ = ["ClassifierParams", "DataParams", "EmbeddedParams", "ReportParams"]
+__all__ = ["ClassifierParams", "DataParams", "EmbeddedParams", "Params", "ReportParams"]
+
+MODALITIES = ("mnist", "svhn")
 
 
 class EmbeddedParams(Section):
@@ -48,3 +53,26 @@ class ReportParams(Section):
     """The page."""
 
     examples: int = Field(ge=1, le=20, description="pairs in the pictures, 1 to 20")
+
+
+class Params(Section):
+    """The whole of studies/mnist_svhn/params.yaml."""
+
+    data: DataParams
+    classifier: ClassifierParams
+    vae: VAEParams
+    grid: GridParams
+    score: ScoreParams
+    report: ReportParams
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Params:
+        if set(self.vae.modalities) != set(MODALITIES):
+            names = sorted(self.vae.modalities)
+            raise ValueError(f"vae.modalities = {names}: must be {sorted(MODALITIES)}")
+        check_cells(self.vae, self.grid)
+        return self
+
+    def looked_up(self) -> LookedUp:
+        """What a stage finds by a name: the cells."""
+        return LookedUp({**self.grid.cells, "unimodal": self.grid.unimodal})

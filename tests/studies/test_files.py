@@ -24,7 +24,7 @@ from torchvision.models import resnet101
 
 from pipeline import presets
 from pipeline.run import Run
-from pipeline.stages import report, score, train_vae
+from pipeline.stages import check, report, score, train_vae
 from pipeline.study import OTHERS
 from studies.cub import features
 from studies.cub.layout import Counts
@@ -67,8 +67,8 @@ def stages(study: str, *names: str) -> None:
             for seed in grid["seeds"]]  # fmt: skip
     of = {"train_classifier": OTHERS[study].modalities}
     for name in names:
-        if name == "report":
-            report.main(OTHERS[study])
+        if name in ("check", "report"):
+            (check if name == "check" else report).main(OTHERS[study])
             continue
         if name in ("train", "score"):
             for run in runs:

@@ -202,7 +202,7 @@ def test_every_preset_makes_valid_params(tmp_path: Path, study: str, preset: str
     (tmp_path / "models").symlink_to(ROOT / "models")
     path = {"PYTHONPATH": str(ROOT)}
     run(tmp_path, "python", "-m", "pipeline", "preset", preset, "--study", study, **path)
-    run(tmp_path, "python", "-m", f"studies.{study}.check", **path)
+    run(tmp_path, "python", "-m", "pipeline.stages.check", "--study", study, **path)
     assert (preset == "default") == ((home / "params.yaml").read_text() == text)
 
 
@@ -281,7 +281,7 @@ def test_bad_params_are_refused_in_one_line_before_any_work(
     assert old in text
     (home / "params.yaml").write_text(text.replace(old, new, 1))
     (tmp_path / "models").symlink_to(ROOT / "models")  # which options a cell's code reads
-    done = run(tmp_path, "python", "-m", f"studies.{study}.check", check=False,
+    done = run(tmp_path, "python", "-m", "pipeline.stages.check", "--study", study, check=False,
                PYTHONPATH=str(ROOT))  # fmt: skip
     assert done.returncode == 2
     assert key in done.stderr

@@ -1,0 +1,25 @@
+"""The root's params.yaml, as the stage `check` looks at it."""
+
+from __future__ import annotations
+
+from pipeline import params
+from pipeline.cells import LookedUp
+from pipeline.running.stage import PARAMS, fail
+from scenegen.sight import blind_sensor
+
+__all__ = ["Params"]
+
+
+class Params(params.Params):
+    """The whole of params.yaml."""
+
+    def looked_up(self) -> LookedUp:
+        """What a stage finds by a name: the cells, each modality's kind of detector, the sensors.
+
+        One line and exit code 2 if a sensor would show no object.
+        """
+        if blind := blind_sensor(self.scenes):
+            fail(f"{PARAMS}: scenes.{blind}")
+        kinds = {m: getattr(self.detector, m).network for m in self.vae.modalities}
+        cells = {**self.grid.cells, "unimodal": self.grid.unimodal}
+        return LookedUp(cells, kinds, self.scenes.sensors)
