@@ -665,7 +665,7 @@ def test_parts_stand_for_all_that_they_are_made_of(
 
     monkeypatch.setattr(module, "Parts", listed)
     with pytest.raises(EnoughError):
-        module.main(Run("poe-none", 0))
+        module.main(*([STUDY] if module is score else []), Run("poe-none", 0))
 
 
 def test_a_detector_learns_on_the_training_split_and_is_reported_on_the_others(
