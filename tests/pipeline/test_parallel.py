@@ -109,6 +109,7 @@ def test_side_by_side_they_share_the_cores(
     assert int(log.read_text()) == 7
 
 
+@pytest.mark.slow
 def test_a_time_limit_interrupts_and_names_what_is_left(here: Path) -> None:
     handled = "import signal; signal.signal(15, signal.default_int_handler); time.sleep(60)"
     jobs = [job("quick", "pass"), job("slow", handled), job("never", "pass", ("slow",))]

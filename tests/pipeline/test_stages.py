@@ -219,6 +219,7 @@ def test_a_fusion_stands_on_a_helper_of_its_own(project: Path) -> None:
     assert (project / "data/checked/cells/moe-none").read_bytes() != before
 
 
+@pytest.mark.slow
 def test_rendering_knows_no_torch_and_training_no_blender() -> None:
     for module, foreign in (
         ("render", "torch"),
@@ -252,6 +253,7 @@ def test_a_stage_whose_code_was_edited_since_the_check_is_refused(
         pass
 
 
+@pytest.mark.slow
 def test_a_check_puts_right_whatever_is_in_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,6 +276,7 @@ def test_a_check_puts_right_whatever_is_in_its_folder(
     assert found() == right
 
 
+@pytest.mark.slow
 def test_a_check_without_room_is_one_line(tmp_path: Path) -> None:
     """A folder that cannot be made stands for the disk that is full."""
     for name in ("params.yaml", "dvc.yaml"):

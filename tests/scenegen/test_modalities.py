@@ -435,6 +435,7 @@ def _centre(cover: NDArray[Any]) -> NDArray[Any]:
     return np.array([(cover.sum(0) * at).sum(), (cover.sum(1) * at).sum()]) / cover.sum()
 
 
+@pytest.mark.slow
 def test_the_picture_lies_on_depth_at_any_number_of_samples() -> None:
     """A black cube before white: its centre in the picture against that of the exact solid.
 

@@ -147,6 +147,7 @@ def test_a_sensor_that_cannot_be_is_one_line(
     assert line.startswith(said)
 
 
+@pytest.mark.slow
 def test_a_dataset_says_which_sensors_it_has(seen_by_all: Dataset, tmp_path: Path) -> None:
     manifest = render_dataset(
         scenes("depth", "radar", count=2), tmp_path, workers=1, progress=False

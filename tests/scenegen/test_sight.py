@@ -24,6 +24,7 @@ BLIND = [
 
 
 @pytest.mark.parametrize(("change", "said"), BLIND, ids=[b[0] for b in BLIND])
+@pytest.mark.slow
 def test_a_blind_sensor_ends_a_render_before_it_begins(
     change: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

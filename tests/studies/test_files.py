@@ -112,6 +112,7 @@ def cub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: Path) -> Calla
 
 
 @pytest.mark.parametrize("layout", ["originals", "mmvae"])
+@pytest.mark.slow
 def test_features_of_cubs_own_files_are_written_with_what_belongs_to_each(
     cub: Callable[..., Path], weights: Path, layout: str
 ) -> None:
@@ -192,6 +193,7 @@ def scored(shown: str) -> set[str]:
     return {run for run, _ in re.findall(r"score (\S+): (\d+)/\2 parts, ", shown)}
 
 
+@pytest.mark.slow
 def test_table_1_of_mnists_and_svhns_own_files(
     files: tuple[Path, list[RawFile], list[RawFile], dict[str, np.ndarray]],
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
@@ -213,6 +215,7 @@ def test_table_1_of_mnists_and_svhns_own_files(
     assert len(scored(capsys.readouterr().err)) == 2 * (11 + 2)
 
 
+@pytest.mark.slow
 def test_table_2_of_cubs_own_files(
     cub: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -225,6 +225,7 @@ def test_embedded_splits_share_no_digit() -> None:
     assert digits["train"].pictures.max() == 255
 
 
+@pytest.mark.slow
 def test_the_judge_tells_real_digits_and_is_decided_by_its_seed() -> None:
     digits, _ = embedded(EmbeddedParams(train=10, test=10, side=16, seed=0))
     train, test = digits["train"], digits["test"]

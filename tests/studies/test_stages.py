@@ -66,6 +66,7 @@ def interrupted(folder: Path, ready: Callable[[], bool], kind: int, *module: str
     return said
 
 
+@pytest.mark.slow
 def test_a_stage_runs_once_and_says_how_to_go_on(tmp_path: Path) -> None:
     folder = params(tmp_path, "mnist_svhn", ("train: 4000", "train: 1000000"))
     lock = folder / ".cache/runs/mnist_svhn/data.lock"
@@ -164,6 +165,7 @@ def test_a_killed_training_goes_on_to_the_same_bytes_and_shows_how_far_it_is(
 TRAIN_MNIST = ("pipeline.stages.train_vae", "mnist-0", "--study", "mnist_svhn")
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_names_its_checkpoint(tmp_path: Path) -> None:
     folder = params(
         tmp_path, "mnist_svhn", ("checkpoint_every: 250", "checkpoint_every: 2"),
