@@ -12,6 +12,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -95,10 +96,31 @@ def _described(name: str) -> Entry:
     return {
         "path": name,
         "hash": "md5",
-        "md5": hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest() + ".dir",
+        "md5": _md5_of(listed),
         "size": sum(file.stat().st_size for file in files),
         "nfiles": len(files),
     }
+
+
+def _md5_of(listed: list[dict[str, str]]) -> str:
+    """DVC's MD5 of a folder, of which files are listed in the order of their paths' parts."""
+    return hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest() + ".dir"
+
+
+def _written(entries: Iterable[Entry]) -> set[str]:
+    """MD5s of all that stages wrote, and of the folders that they read and wrote together."""
+    entries = list(entries)
+    outs = {out["path"]: out["md5"] for known in entries for out in known["outs"]}
+    read = {Path(dep["path"]) for known in entries for dep in known["deps"]}
+    found = set(outs.values())
+    for folder in read:
+        files = [Path(path) for path in outs if folder in Path(path).parents]
+        listed = [
+            {"md5": outs[str(file)], "relpath": file.relative_to(folder).as_posix()}
+            for file in sorted(files, key=lambda file: file.parts)
+        ]
+        found |= {_md5_of(listed)} if listed else set()
+    return found
 
 
 def entry(job: Job, study: Study, params: dict[str, Any]) -> Entry:
@@ -188,7 +210,7 @@ def adopt(study: Study, path: Path) -> None:
         for name, known in studied.items()
         if (why := _difference(jobs.get(name), known, study, params))
     }
-    written = {out["md5"] for known in studied.values() for out in known["outs"]}
+    written = _written(studied.values())
     alike = {name: known for name, known in studied.items() if name not in refused}
     refused |= record.take_over(study, alike, written)
     for name, why in refused.items():

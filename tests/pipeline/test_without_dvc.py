@@ -18,7 +18,7 @@ import pytest
 
 from pipeline.running import plan, stage, without_dvc
 from pipeline.study import ROOT as SHAPES
-from scenegen.dataset import MODALITIES
+from scenegen.params import SENSORS as MODALITIES
 from tests.conftest import clone, run
 from tests.pipeline.test_record import another_dvc, locked
 from tests.pipeline.test_stages import change
@@ -39,6 +39,22 @@ def test_a_record_is_an_entry_of_dvcs_lock(smoke: Path, monkeypatch: pytest.Monk
     lock, params = locked(smoke), stage.read_params()
     for job in plan.plan(SHAPES):
         assert without_dvc.entry(job, SHAPES, params) == lock[job.name]
+
+
+def test_a_folder_that_stages_fill_is_known_by_what_they_wrote(here: Path) -> None:
+    """As `data/detectors`, which is no stage's output, and may be absent where it is adopted."""
+    files = ["made/b.x", "made/a/c.x", "made/a.x"]
+    for number, name in enumerate(files):
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).write_text(str(number))
+    outs = {name: without_dvc._described(name) for name in files}
+    writes = [{"deps": [], "outs": [out]} for out in outs.values()]
+    reads = {"deps": [{"path": "made"}, {"path": "params"}], "outs": []}
+    written = {out["md5"] for out in outs.values()}
+    whole = without_dvc._described("made")["md5"]
+    assert without_dvc._written([*writes, reads]) == written | {whole}
+    assert without_dvc._written(writes) == written
+    assert whole not in without_dvc._written([*writes[:2], reads])
 
 
 def test_a_second_study_in_a_folder_is_refused(smoke: Path, tmp_path: Path) -> None:
