@@ -1,12 +1,13 @@
-"""The `detector:` section of params.yaml: one `DetectorParams` per modality."""
+"""The `detector:` section of params.yaml: `DetectorParams` for each sensor's detector."""
 
 __all__ = ["Augmentation", "DetectorParams", "Detectors", "network_names"]
 
 import pkgutil
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from base.params import Section
 
@@ -67,7 +68,7 @@ class Augmentation(Section):
 
 
 class DetectorParams(Section):
-    """What decides the weights of one modality's detector, and how detections are read from it.
+    """What decides the weights of one sensor's detector, and how detections are read from it.
 
     Beside these there may be keys that the network's own file declares; YOLOv3's has none.
     """
@@ -165,19 +166,50 @@ class DetectorParams(Section):
 
 
 class Detectors(Section):
-    """The whole `detector:` section."""
+    """The whole `detector:` section.
 
-    image: DetectorParams = DetectorParams()
-    depth: DetectorParams = DetectorParams()
-    radar: DetectorParams = DetectorParams()
+    Beside `default` there may be a section of a sensor's name, with what differs for its detector.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    default: DetectorParams = DetectorParams()
+
+    def of(self, sensor: str) -> DetectorParams:
+        """What decides the detector of a sensor."""
+        return (self.model_extra or {}).get(sensor, self.default)
 
     @model_validator(mode="after")
-    def _colour_only_in_images(self) -> Self:
-        for modality in ("depth", "radar"):
-            for key in getattr(self, modality).augmentation.colour_keys():
-                value = getattr(getattr(self, modality).augmentation, key)
-                raise ValueError(
-                    f"{modality}.augmentation.{key} is {value}, but must be 0: "
-                    f"{modality} has one channel and no colour"
-                )
+    def _the_rest_is_the_default(self) -> Self:
+        sections, mistakes = self.model_extra, []
+        assert sections is not None  # as extra keys are allowed
+        for name, given in sections.items():
+            try:
+                sections[name] = DetectorParams.model_validate(self._whole(given))
+            except ValidationError as error:
+                mistakes += [_mistake(name, dict(one)) for one in error.errors()]
+        if mistakes:
+            raise ValidationError.from_exception_data("Detectors", mistakes)
         return self
+
+    def _whole(self, given: Any) -> Any:
+        """A sensor's section over the default one, of which another network has no keys."""
+        below = self.default.model_dump()
+        if isinstance(given, dict) and given.get("network", below["network"]) != below["network"]:
+            below = {key: below[key] for key in DetectorParams.model_fields}
+        return _over(below, given)
+
+
+def _over(below: Any, given: Any) -> Any:
+    """The values given, and those below where none is."""
+    if not (isinstance(below, dict) and isinstance(given, dict)):
+        return given
+    return {**below, **{key: _over(below.get(key), value) for key, value in given.items()}}
+
+
+def _mistake(sensor: str, error: dict[str, Any]) -> InitErrorDetails:
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":  # of the one section within
+        message = f"unknown key; there are {', '.join(Augmentation.model_fields)}"
+    kind = PydanticCustomError("of_a_sensor", "{message}", {"message": message})
+    return {"type": kind, "loc": (sensor, *error["loc"]), "input": error["input"]}

@@ -140,13 +140,7 @@ class VAEParams(Section):
     """The `vae:` section: what every cell of the grid shares."""
 
     modalities: dict[str, ModalityParams] = Field(
-        default={
-            "image": ModalityParams(),
-            "depth": ModalityParams(weight=3.0),
-            "radar": ModalityParams(likelihood="bernoulli", weight=3.0),
-        },
-        min_length=1,
-        description="name -> likelihood; the names are those of the data",
+        min_length=1, description="name -> likelihood; the names are those of the data"
     )
     latent: int = Field(default=128, ge=1, le=65_536, description="latent dimensions L")
     network: NetworkParams = NetworkParams()

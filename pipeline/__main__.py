@@ -24,7 +24,6 @@ try:
     from pipeline import params, presets
     from pipeline.running import stage
     from pipeline.study import ROOT, STUDIES
-    from scenegen.dataset import MODALITIES
     from scenegen.executors import available_cores
 except ModuleNotFoundError as missing:
     print(f"{missing}: run `make .venv/ready`, then `source .venv/bin/activate`", file=sys.stderr)
@@ -279,7 +278,7 @@ def _add_scenes(add: Add) -> None:
     one.add_argument("format", choices=["coco", "yolo", "hf", "webdataset"], help="which one")
     one.add_argument("out", type=Path, help="folder to write into")
     one.add_argument(
-        "--modality", choices=MODALITIES, default="image", help="whose pictures and boxes"
+        "--modality", default="image", help="sensor whose pictures and boxes (%(default)s)"
     )
 
 

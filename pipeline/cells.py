@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from base import code
 from base.files import remove, write_bytes
 from base.params import Section
 from detector import kinds
+from detector.params import DetectorParams
 from models.params import Cell, VAEParams, check_cell
 from pipeline.running.stage import shown
 
@@ -55,10 +57,10 @@ class GridParams(Section):
 
 
 class LookedUp(NamedTuple):
-    """What stages find by a name in params: cells, modality -> kind of detector, sensors."""
+    """What stages find by a name in params: cells, sensor -> its detector, the sensors."""
 
     cells: Mapping[str, Cell]
-    detectors: Mapping[str, str] = {}
+    detectors: Mapping[str, DetectorParams] = {}
     sensors: Sequence[str] = ()
 
 
@@ -71,15 +73,17 @@ def code_of(cell: Cell) -> bytes:
 def checked(
     definition: Path,
     cells: Mapping[str, Cell],
-    detectors: Mapping[str, str] | None = None,
+    detectors: Mapping[str, DetectorParams] | None = None,
     sensors: Sequence[str] = (),
 ) -> dict[str, bytes]:
     """What stages of a dvc.yaml wait for: digests of code, of each stage, cell and detector.
 
+    With a detector's stand its settings: a sensor without any in params.yaml is no key for DVC.
+
     Args:
         definition: the dvc.yaml, whose commands name the modules that decide what stages make.
         cells: the cells of its grid.
-        detectors: modality -> the kind of its detector.
+        detectors: sensor -> its detector, of which these settings decide the rest.
         sensors: of the scenes; one digest for all, as they are rendered together.
 
     Returns:
@@ -95,8 +99,9 @@ def checked(
         },
         **{f"cells/{name}": code_of(cell) for name, cell in cells.items()},
         **{
-            f"detectors/{modality}": f"{code.digest(kinds.module(kind))}\n".encode()
-            for modality, kind in (detectors or {}).items()
+            f"detectors/{sensor}": f"{code.digest(kinds.module(found.network))}\n"
+            f"{json.dumps(found.model_dump(), indent=1)}\n".encode()
+            for sensor, found in (detectors or {}).items()
         },
         **({"sensors": f"{code.digest(*seeing)}\n".encode()} if seeing else {}),
     }

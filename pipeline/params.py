@@ -14,9 +14,9 @@ from detector.params import Detectors
 from models.params import VAEParams
 from pipeline.cells import GridParams, check_cells
 from pipeline.reporting.params import ReportParams
-from pipeline.running.stage import PARAMS, shown, whole
+from pipeline.running.stage import PARAMS, cut, shown, whole
 from pipeline.scoring.params import ScoreParams
-from scenegen.dataset import MODALITIES
+from scenegen import sensors
 from scenegen.geometry import centre_height
 from scenegen.params import SceneParams
 from scenegen.splits import split_scenes
@@ -36,16 +36,25 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _rooms_agree(self) -> Params:
-        if sorted(self.vae.modalities) != sorted(MODALITIES):
+        scored = list(self.vae.modalities)
+        if len(scored) < 2 or not set(scored) <= set(self.scenes.sensors):
             raise ValueError(
-                f"vae.modalities = {shown(sorted(self.vae.modalities))}: "
-                f"must be {sorted(MODALITIES)}"
+                f"vae.modalities = {shown(scored)}: must be two or more of scenes.sensors, "
+                f"{', '.join(self.scenes.sensors)}"
             )
-        if not set(MODALITIES) <= set(self.scenes.sensors):
+        if unknown := set(self.detector.model_extra or {}) - set(sensors.names()):
             raise ValueError(
-                f"scenes.sensors = {shown([*self.scenes.sensors])}: must hold "
-                f"{', '.join(MODALITIES)}, which are scored"
+                f"detector.{cut(min(unknown))}: is no sensor; there are default, "
+                f"{', '.join(sensors.names())}"
             )
+        for name in scored:
+            for key in self.detector.of(name).augmentation.colour_keys():
+                if sensors.get(name).traits.channels == 1:
+                    value = getattr(self.detector.of(name).augmentation, key)
+                    raise ValueError(
+                        f"detector.{name}.augmentation.{key} = {value}: must be 0: "
+                        f"{name} has one channel and no colour"
+                    )
         check_cells(self.vae, self.grid)
         if len(split_scenes("validation", self.scenes.count)) < 2:
             raise ValueError(
@@ -92,15 +101,14 @@ class Params(Section):
     @model_validator(mode="after")
     def _networks_fit_the_data(self) -> Params:
         step = 16 if self.vae.network.kind == "cnn" else 8
-        for name in ("image", "radar"):
-            sides = getattr(self.scenes, name)
-            for key in ("width", "height"):
-                if getattr(sides, key) % step:
+        for name, modality in self.vae.modalities.items():
+            height, width, _ = sensors.get(name).shape(self.scenes)
+            for key, side in (("width", width), ("height", height)):
+                if side % step:
                     raise ValueError(
-                        f"scenes.{name}.{key} = {getattr(sides, key)}: must be a multiple of "
+                        f"scenes.{name}: the picture's {key} = {side}: must be a multiple of "
                         f"{step} for vae.network.kind = {self.vae.network.kind!r}"
                     )
-        for name, modality in self.vae.modalities.items():
             if modality.likelihood == "categorical":
                 raise ValueError(
                     f"vae.modalities.{name}.likelihood = 'categorical': images are grey levels; "

@@ -11,13 +11,11 @@ from base.files import sha256_file
 from scenegen import sensors
 from scenegen.layout import record_dtype
 from scenegen.manifest import MANIFEST, Manifest, Shard, read_manifest
-from scenegen.params import SENSORS
 from scenegen.sensors import Sensor
 from scenegen.splits import SPLITS, split_scenes
 
-__all__ = ["MODALITIES", "Boxes", "Dataset", "open_dataset"]
+__all__ = ["Boxes", "Dataset", "open_dataset"]
 
-MODALITIES = SENSORS  # those that the pipeline scores
 Boxes = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 

@@ -66,7 +66,7 @@ BOX_COLOURS = (
     "#ff9500",
     "#a78bfa",
 )
-CAMERA = 0.06  # side of the red square, in widths of the radar map
+CAMERA = 0.06  # side of the red square, in widths of a map
 
 Map = Callable[[float], float]
 

@@ -26,7 +26,6 @@ __all__ = [
     "gaps_to_best",
     "keys",
     "legend_of",
-    "letters",
     "others",
     "over",
     "written",
@@ -149,15 +148,6 @@ class Row:
         }
         names = {name: getattr(self, name) for name in ("cell", "fusion", "objective", "seeds")}
         return {**names, **figures, **self.cost, "behind": self.behind}
-
-
-def letters(modalities: Sequence[str]) -> dict[str, str]:
-    """A letter for each modality: the first of its name that none before it has; else its name."""
-    found: dict[str, str] = {}
-    for modality in modalities:
-        free = [letter for letter in modality.upper() if letter not in found.values()]
-        found[modality] = free[0] if free else modality
-    return found
 
 
 def others(modalities: Sequence[str], target: str) -> str:
@@ -339,6 +329,7 @@ def legend_of(
     scenes: int,
     seeds: int,
     sensors: Sequence[str],
+    letter: Mapping[str, str],
 ) -> str:
     """What letters, ± and brackets mean, and the figures to compare with.
 
@@ -348,6 +339,7 @@ def legend_of(
         scenes: test scenes scored.
         seeds: trainings of a cell.
         sensors: the paper's.
+        letter: of each modality.
     """
     spread = (
         f"the deviation over {seeds} trainings with other seeds, on the same test scenes"
@@ -357,7 +349,7 @@ def legend_of(
     )
     theirs = set(unimodal) - set(sensors)
     apart = f", which has no {' or '.join(sorted(theirs))}" if theirs else ""
-    named = ", ".join(f"{letter} {name}" for name, letter in letters(list(unimodal)).items())
+    named = ", ".join(f"{one} {name}" for name, one in letter.items())
     alone = ", ".join(
         f"{modality} {_two(row['mean'])}" + (f" ({_two(row['paper'])})" if row["paper"] else "")
         for modality, row in unimodal.items()

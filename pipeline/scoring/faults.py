@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 __all__ = ["FAULTS", "degrade"]
 
 Picture = NDArray[np.uint8]
-"""[H, W, C] as the VAE reads it: image, depth (0 near, 255 far) or radar."""
+"""[H, W, C] as the VAE reads it, of any sensor."""
 
 Fault = Callable[[Picture, Picture, float, np.random.Generator], Picture]
 """(picture, the picture before it, severity, draws) -> spoiled picture."""

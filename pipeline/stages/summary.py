@@ -21,7 +21,6 @@ from typing import Any
 from pipeline import params
 from pipeline.run import Run
 from pipeline.running import stage
-from scenegen.dataset import MODALITIES
 
 __all__ = ["main"]
 
@@ -69,8 +68,9 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
 
 def main() -> None:
     """One small file of metrics per run that params.yaml asks for, and three tables to plot."""
-    grid = params.load().grid
-    runs = [Run(name, seed) for name in (*grid.cells, *MODALITIES) for seed in grid.seeds]
+    config = params.load()
+    names = (*config.grid.cells, *config.vae.modalities)
+    runs = [Run(name, seed) for name in names for seed in config.grid.seeds]
     found = {run: stage.read(run.scores(stage.RESULTS), _figures) for run in runs}
     logged = {run: curves(run) for run in runs}
     shutil.rmtree(METRICS, ignore_errors=True)

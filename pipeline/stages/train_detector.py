@@ -1,4 +1,4 @@
-"""Stage `train_detector`: one detector per modality, the yardstick of every score."""
+"""Stage `train_detector`: one detector per sensor, the yardstick of every score."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from detector.metrics import mean_average_precision
 from detector.params import Detectors
 from pipeline.running import stage
 from pipeline.scoring.scenes import rendered
-from scenegen.dataset import MODALITIES
+from pipeline.study import ROOT
 
 __all__ = ["main"]
 
@@ -30,7 +30,7 @@ def checkpoints(modality: str) -> Path:
 
 def main(modality: str) -> None:
     """Train on the training split; report mAP on clean validation and test scenes."""
-    params, device = getattr(stage.section("detector", Detectors), modality), stage.device()
+    params, device = stage.section("detector", Detectors).of(modality), stage.device()
     dataset = rendered()
     weights = Path(f"data/detectors/{modality}.safetensors")
     told = training.train(
@@ -64,7 +64,7 @@ def main(modality: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("modality", choices=MODALITIES, help="whose detector")
+    parser.add_argument("modality", choices=ROOT.modalities, help="whose detector")
     asked = parser.parse_args().modality
     with stage.running(
         f"train_detector@{asked}",

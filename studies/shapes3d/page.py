@@ -22,7 +22,7 @@ from pipeline.scoring.mistakes import SURE
 from pipeline.scoring.params import FaultParams
 from studies.shapes3d import paper
 from studies.shapes3d.inputs import Inputs, read
-from studies.shapes3d.pictures import failures, overview, painter, sheets_of, viewer
+from studies.shapes3d.pictures import failures, is_map, overview, painter, sheets_of, viewer
 
 __all__ = ["page", "read"]
 
@@ -208,8 +208,9 @@ def _trade_off(rows: Sequence[table.Row], looks: dict[str, Style]) -> list[str]:
     for title, part in (("This run", "value"), ("The paper", "paper")):
         points = []
         for row in rows:
-            shown = [getattr(row.figures[key], part) for key in paper.KEYS]
-            if any(value is None for value in shown):
+            of = [getattr(row.figures.get(key), part, None) for key in paper.KEYS]
+            shown = [value for value in of if value is not None]
+            if len(shown) < len(of):
                 continue
             cross, synergy = statistics.fmean(shown[:2]), statistics.fmean(shown[2:])
             seconds, here = row.cost["train_seconds"], part == "value"
@@ -245,7 +246,7 @@ def page(inputs: Inputs, rows: Sequence[table.Row]) -> Page:
     config, cells, least = inputs.config, inputs.cells, inputs.config.report.confidence
     looks, sheets = figures.styles(cells), sheets_of(inputs)
     matrices = {cell: _matrix(inputs, cell) for cell in cells}
-    columns = paper.columns(inputs.modalities)
+    columns, letters = paper.columns(inputs.modalities), paper.letters(inputs.modalities)
     any_score, faults = next(iter(inputs.scores.values())), config.score.faults
     unimodal, gains, front = _unimodal(inputs), _gains(inputs, cells), frontier(rows)
     decoded = table.decoding(list(inputs.scores.values()))
@@ -259,7 +260,9 @@ def page(inputs: Inputs, rows: Sequence[table.Row]) -> Page:
         "Which multimodal VAE to trust when sensors are missing",
         "Table III, here and in the paper",
         SECTIONS,
-        table.legend_of(unimodal, any_score["scenes"], len(config.grid.seeds), paper.SENSORS),
+        table.legend_of(
+            unimodal, any_score["scenes"], len(config.grid.seeds), paper.SENSORS, letters
+        ),
         decoded,
         remarks=[*levels(rows, columns), *filter(None, [cheapest])],
         told={
@@ -278,10 +281,10 @@ def page(inputs: Inputs, rows: Sequence[table.Row]) -> Page:
         context={
             "config": config,
             "inputs": inputs,
-            "near": config.scenes.options("radar").reach[0],
+            "maps": [m for m in inputs.modalities if is_map(m)],
             "any_score": any_score,
             "cells": cells,
-            "letters": table.letters(inputs.modalities),
+            "letters": letters,
             "cross": inputs.cross,
             "averaged": averaged(rows),
             "frontier": front,

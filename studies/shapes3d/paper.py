@@ -10,9 +10,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pipeline.reporting.findings import Claim, beats, gains, having, share_of_best
-from pipeline.reporting.table import Column, columns_of, letters
+from pipeline.reporting.table import Column, columns_of
+from scenegen import sensors
 
-__all__ = ["ALIASES", "ENDS", "KEYS", "SENSORS", "TABLE", "UNIMODAL", "claims", "columns"]
+__all__ = [
+    "ALIASES",
+    "ENDS",
+    "KEYS",
+    "SENSORS",
+    "TABLE",
+    "UNIMODAL",
+    "claims",
+    "columns",
+    "letters",
+]
 
 SENSORS = ("image", "depth", "radar")
 
@@ -49,10 +60,17 @@ def columns(modalities: Sequence[str]) -> tuple[Column, ...]:
     return columns_of(letters(modalities))
 
 
+def letters(modalities: Sequence[str]) -> dict[str, str]:
+    """The letter of each sensor, as its file declares it."""
+    return {m: sensors.get(m).traits.letter for m in modalities}
+
+
 def claims(columns: Sequence[Column]) -> list[Claim]:
     """What the paper concludes from Table III, of the cells that it has."""
     head = {column.key: column.heading for column in columns}
     depth, image = "cross_depth", "cross_image"
+    if not {depth, image} <= head.keys():
+        return []
     found = [
         *(
             Claim(

@@ -14,12 +14,12 @@ class Params(params.Params):
     """The whole of params.yaml."""
 
     def looked_up(self) -> LookedUp:
-        """What a stage finds by a name: the cells, each modality's kind of detector, the sensors.
+        """What a stage finds by a name: the cells, each modality's detector, the sensors.
 
         One line and exit code 2 if a sensor would show no object.
         """
         if blind := blind_sensor(self.scenes):
             fail(f"{PARAMS}: scenes.{blind}")
-        kinds = {m: getattr(self.detector, m).network for m in self.vae.modalities}
+        detectors = {m: self.detector.of(m) for m in self.vae.modalities}
         cells = {**self.grid.cells, "unimodal": self.grid.unimodal}
-        return LookedUp(cells, kinds, self.scenes.sensors)
+        return LookedUp(cells, detectors, self.scenes.sensors)

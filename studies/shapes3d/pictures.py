@@ -7,14 +7,18 @@ from typing import Any
 
 from pipeline.reporting import figures
 from pipeline.reporting.figures import Overview, Sprite
-from pipeline.reporting.table import letters
+from scenegen import sensors
+from studies.shapes3d import paper
 from studies.shapes3d.inputs import Boxes, Inputs, found
 
-__all__ = ["failures", "overview", "painter", "sheets_of", "viewer"]
-
-CAMERA = "radar"  # the map at whose edge the camera is marked
+__all__ = ["failures", "is_map", "overview", "painter", "sheets_of", "viewer"]
 
 Row = dict[str, Any]
+
+
+def is_map(sensor: str) -> bool:
+    """Whether it shows a bird's-eye map, at whose edge the camera is marked."""
+    return sensors.get(sensor).traits.plane == "map"
 
 
 def sheets_of(inputs: Inputs) -> dict[str, Sprite]:
@@ -92,7 +96,7 @@ def viewer(
     }
     return {
         "modalities": inputs.modalities,
-        "camera": figures.CAMERA,
+        "camera": {m: figures.CAMERA * is_map(m) for m in inputs.modalities},
         "scenes": inputs.scenes.tolist(),
         "sizes": {m: inputs.pictures[m].shape[1:3] for m in inputs.modalities},
         "truth": {m: [plain(boxes) for boxes in inputs.truth[m]] for m in inputs.modalities},
@@ -116,22 +120,22 @@ def painter(
     def boxes(cell: str, row: str, target: str, scene: int) -> str:
         drawn = of(cell, row, target, scene)
         sheet = sheets[f"{cell}-{target}"]
-        return figures.overlay(drawn, (sheet.height, sheet.width), target == CAMERA)
+        return figures.overlay(drawn, (sheet.height, sheet.width), is_map(target))
 
     return boxes
 
 
 def overview(inputs: Inputs, least: float) -> bytes:
     """The paper's Fig. 3 above its Fig. 4, with the run's own pictures."""
-    methods, letter = list(inputs.samples), letters(inputs.modalities)
+    methods, letter = list(inputs.samples), paper.letters(inputs.modalities)
     shown = range(min(len(inputs.scenes), max(1, (len(methods) + 1) // 3)))
     top = [
         Overview(
             inputs.pictures[target][scene],
             inputs.truth[target][scene],
             heading=target,
-            side="the sensors" if (scene, target) == (0, "image") else "",
-            camera=target == CAMERA,
+            side="the sensors" if (scene, target) == (0, inputs.modalities[0]) else "",
+            camera=is_map(target),
         )
         for scene in shown
         for target in inputs.modalities

@@ -45,13 +45,38 @@ def test_bad_values_are_named(section: dict[str, object], named: list[str]) -> N
         assert word in str(error.value)
 
 
-@pytest.mark.parametrize("modality", ["depth", "radar"])
-@pytest.mark.parametrize("key", ["hue", "saturation", "greyscale"])
-def test_colour_keys_are_for_images(modality: str, key: str) -> None:
-    section = {modality: {"augmentation": {key: 0.25}}}
-    with pytest.raises(ValidationError, match=rf"{modality}\.augmentation\.{key} is 0\.25.*be 0"):
-        Detectors.model_validate(section)
-    Detectors.model_validate({"image": section[modality]})
+def test_a_sensor_has_the_default_but_for_what_its_section_says() -> None:
+    section = {
+        "default": {"epochs": 3, "augmentation": {"flip": 0.0, "blur": 1.0}},
+        "radar": {"batch": 4, "augmentation": {"blur": 0.0}},
+    }
+    found = Detectors.model_validate(section)
+    assert found.of("lidar") == found.default
+    radar = found.of("radar")
+    assert (radar.epochs, radar.batch) == (3, 4)
+    assert (radar.augmentation.flip, radar.augmentation.blur) == (0.0, 0.0)
+    changed = {"batch": 4, "augmentation": radar.augmentation}
+    assert radar == found.default.model_copy(update=changed)
+
+
+@pytest.mark.parametrize(
+    ("given", "loc", "said"),
+    [
+        ({"epochs": 0}, ("epochs",), "greater than 0"),
+        ({"augmentation": {"fog": 1}}, ("augmentation", "fog"), "unknown key; there are flip, sc"),
+        ({"augmentation": 1}, ("augmentation",), "valid dictionary"),
+        ({"epoch": 1}, ("epoch",), "unknown key"),
+        (None, (), "valid dictionary"),
+    ],
+)
+def test_a_mistake_in_a_sensors_section_is_named_once(
+    given: object, loc: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Detectors.model_validate({"radar": given})
+    (mistake,) = refused.value.errors()
+    assert mistake["loc"] == ("radar", *loc)
+    assert said in mistake["msg"]
 
 
 def test_params_import_neither_torch_nor_ultralytics() -> None:

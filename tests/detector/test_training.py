@@ -274,7 +274,7 @@ def test_every_network_and_precision_trains(tmp_path: Path, network: str, precis
 
 def test_the_full_network_trains(tmp_path: Path) -> None:
     """What the paper preset asks for, at a size at which a CPU bears two steps of it."""
-    full = PRESET["detector"]["image"]
+    full = PRESET["detector"]["default"]
     assert (full["width_multiple"], full["depth_multiple"]) == (1, 1)
     params = TINY.model_copy(update={**full, "image_size": 32, "epochs": 0.1, "batch": 8})
     out = tmp_path / "a"

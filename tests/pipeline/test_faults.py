@@ -12,7 +12,7 @@ from pipeline.reporting.table import UNDEFINED
 from pipeline.reporting.tables import as_csv
 from pipeline.scoring.faults import FAULTS, degrade
 from pipeline.scoring.params import FaultParams
-from scenegen.dataset import MODALITIES
+from scenegen.params import SENSORS as MODALITIES
 
 SCENES = np.arange(4, 204, 5)
 RNG = np.random.default_rng(0)

@@ -27,7 +27,8 @@ from ruamel.yaml import YAML
 
 from detector import trained
 from models.vae import MultimodalVAE
-from scenegen.dataset import MODALITIES, open_dataset
+from scenegen.dataset import open_dataset
+from scenegen.params import SENSORS as MODALITIES
 from tests.conftest import ROOT, run
 from tests.pipeline.test_stages import STAGES, change, stale
 from tests.pipeline.test_team import committed, ran
@@ -250,6 +251,10 @@ def modality(shown: str, project: Path) -> None:
     assert "torch.Size([4, 3, 64, 64])" in shown
     vae = MultimodalVAE.load(project / "data/normals.safetensors")
     assert set(vae.modalities) == {"image", "depth", "radar", "normals"}
+    assert "params.yaml is valid" in shown
+    alone = MultimodalVAE.load(project / "data/models/mine-0.safetensors")
+    assert set(alone.modalities) == {"mine"}
+    assert trained.load(project / "data/detectors/mine.safetensors").channels == 1
 
 
 def own_images(shown: str, project: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.__main__ import _parser, with_table
 from pipeline.reporting.short_table import short_table
-from scenegen.dataset import MODALITIES
+from scenegen.params import SENSORS as MODALITIES
 from tests.conftest import ROOT, run, shipped
 from tests.pipeline.test_team import clone, committed, outputs, ran
 

@@ -22,11 +22,12 @@ from ruamel.yaml import YAML
 from pipeline.reporting import findings as engine
 from pipeline.reporting import table, tradeoff
 from pipeline.reporting.findings import Finding, _told, levels
-from pipeline.reporting.table import Figure, Row, columns_of, letters
+from pipeline.reporting.table import Figure, Row, columns_of
 from pipeline.reporting.tradeoff import averaged, crossed, frontier
 from pipeline.scoring.mistakes import mistakes
-from scenegen.dataset import MODALITIES
+from scenegen.params import SENSORS as MODALITIES
 from studies.shapes3d import paper
+from studies.shapes3d.paper import letters
 from tests.conftest import run
 
 METRICS = paper.KEYS

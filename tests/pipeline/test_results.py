@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from scenegen.dataset import MODALITIES
+from scenegen.params import SENSORS as MODALITIES
 from tests.conftest import shipped
 
 DETECTED = ("map50", "map50_95", "map50_agnostic")

@@ -8,8 +8,8 @@ from statistics import mean
 
 from ruamel.yaml import YAML
 
-from scenegen.dataset import MODALITIES
 from scenegen.manifest import read_manifest
+from scenegen.params import SENSORS as MODALITIES
 from scenegen.splits import split_scenes
 from tests.conftest import ROOT, shipped
 

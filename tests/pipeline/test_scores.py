@@ -52,8 +52,9 @@ from pipeline.scoring.scores import agreement, pixel_errors, scenes_of, summary
 from pipeline.stages import score, score_faults, train_detector
 from pipeline.stages import summary as pipeline_summary
 from pipeline.study import ROOT as STUDY
-from scenegen.dataset import MODALITIES, open_dataset
+from scenegen.dataset import open_dataset
 from scenegen.manifest import MANIFEST
+from scenegen.params import SENSORS as MODALITIES
 from studies.shapes3d import judge as sights
 from studies.shapes3d.judge import Judge
 from tests.conftest import run

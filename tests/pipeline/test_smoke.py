@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from pipeline.reporting.table import columns_of, keys, letters
+from pipeline.reporting.table import columns_of, keys
+from studies.shapes3d.paper import letters
 from tests.conftest import run
 
 CELLS = ("moe-none", "poe-none", "poe-ecg")

@@ -17,8 +17,9 @@ from pipeline.running import stage
 from pipeline.scoring.scores import Judge, scenes_of
 from pipeline.stages import score, score_faults, train_detector, train_vae
 from pipeline.study import ROOT as STUDY
-from scenegen.dataset import MODALITIES, open_dataset
+from scenegen.dataset import open_dataset
 from scenegen.generate import render_dataset
+from scenegen.params import SENSORS as MODALITIES
 from scenegen.params import SceneParams
 from tests.conftest import shipped
 

@@ -15,9 +15,11 @@ import pytest
 from ruamel.yaml import YAML
 
 from base import code
+from detector.params import Detectors
 from models.params import Cell
 from pipeline.cells import checked, write_checked
 from pipeline.running import stage
+from scenegen.params import SENSORS
 from tests.conftest import ROOT, run
 
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -66,8 +68,11 @@ def test_every_param_reaches_a_stage() -> None:
         key.replace("${item.modality}", modality)
         for stage in STAGES.values()
         for key in stage.get("params", [])
-        for modality in ("image", "depth", "radar")
+        for modality in SENSORS
     }
+    # `check` writes a detector's settings there; tests/pipeline/test_sensor.py has which.
+    assert "data/checked/detectors/${item.modality}" in STAGES["train_detector"]["deps"]
+    listed |= {"detector.default", *(f"detector.{modality}" for modality in SENSORS)}
     for key in leaves(PARAMS, ""):
         parts = key.split(".")
         groups = {".".join(parts[: n + 1]) for n in range(len(parts))}
@@ -112,10 +117,15 @@ TRAININGS = {
     "train_unimodal@depth-0",
     "train_unimodal@radar-0",
 }
+JUDGED = {
+    f"{stage}@{cell}-0"
+    for stage in ("score", "score_faults")
+    for cell in ("moe-none", "poe-none", "poe-ecg")
+}
 CHANGES = [
     ("scenes.objects.count", [1, 1], {"render"}),
     ("vae.training.learning_rate", 0.0007, TRAININGS),
-    ("detector.radar.epochs", 7, {"train_detector@radar"}),
+    ("detector.radar.epochs", 7, {"train_detector@radar", "score_unimodal@radar-0", *JUDGED}),
     ("report.examples", 5, {"report"}),
     ("score.choosing", 50, {"score@moe-none-0", "score@poe-none-0", "score@poe-ecg-0"}),
     ("grid.cells.bce-lcd", {"fusion": "bce", "objective": "lcd"},
@@ -183,19 +193,16 @@ def test_an_edit_makes_stale_what_its_code_decides_and_nothing_else(
 def test_a_kind_of_detector_makes_stale_what_it_trains_and_judges(project: Path) -> None:
     kinds = ("yolov3", "yolov3-tiny")
     section = YAML(typ="safe").load((project / "params.yaml").read_text())["detector"]
-    assert {one["network"] for one in section.values()} <= set(kinds)
-    judged = {
-        *(f"{stage}@{cell}-none-0" for stage in SCORED for cell in ("moe", "poe")),
-        *(f"{stage}@poe-ecg-0" for stage in SCORED),
-        *(f"score_unimodal@{modality}-0" for modality in section),
-    }
-    used = {m for m in section if section[m]["network"] == "yolov3-tiny"}
+    network = {m: Detectors.model_validate(section).of(m).network for m in SENSORS}
+    assert set(network.values()) <= set(kinds)
+    judged = {*JUDGED, *(f"score_unimodal@{modality}-0" for modality in SENSORS)}
+    used = {m for m in SENSORS if network[m] == "yolov3-tiny"}
     tiny = edited(
         project, "detector/kinds/yolov3_tiny.py", "class Network", "ONE = 1\n\nclass Network"
     )
     assert tiny == (judged if used else set()) | {f"train_detector@{m}" for m in used}
     both = edited(project, "detector/kinds/yolov3.py", "box=7.5", "box=7.6")
-    assert both == judged | {f"train_detector@{m}" for m in section}
+    assert both == judged | {f"train_detector@{m}" for m in SENSORS}
 
 
 def test_another_kind_makes_stale_what_it_is_to_judge(project: Path) -> None:

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from pipeline.reporting import table
-from pipeline.reporting.table import Row, columns_of, letters
+from pipeline.reporting.table import Row, columns_of
 from pipeline.reporting.tables import as_csv
 from pipeline.scoring.bootstrap import bounds, mean
-from scenegen.dataset import MODALITIES
+from scenegen.params import SENSORS as MODALITIES
 from studies.shapes3d import paper
+from studies.shapes3d.paper import letters
 
 NOISE = np.concatenate([[0.0], np.linspace(-0.08, 0.08, 201)])  # a figure's own resamples
 
@@ -32,7 +33,7 @@ def as_text(
     columns: tuple[table.Column, ...] = COLUMNS,
 ) -> str:  # fmt: skip
     """The table for people."""
-    legend = table.legend_of(unimodal, scenes, seeds, paper.SENSORS)
+    legend = table.legend_of(unimodal, scenes, seeds, paper.SENSORS, letters([*unimodal]))
     return table.as_markdown(rows, columns, legend, decoded)
 
 
@@ -219,7 +220,7 @@ def test_bounds_are_none_where_a_resample_is_undefined() -> None:
     assert bounds(np.array([0.5])) == (None, None)
 
 
-FOUR = ("image", "depth", "radar", "infrared")
+FOUR = ("image", "depth", "radar", "thermal")
 
 
 def headings(modalities: Sequence[str]) -> dict[str, str]:
@@ -233,17 +234,16 @@ def test_headings_say_what_a_column_is_generated_from() -> None:
         *("all→I (%)", "all→D (%)", "all→R (%)"),
     ]
     assert list(headings(FOUR).items())[:4] == [
-        ("cross_image", "D+R+N→I"),
-        ("cross_depth", "I+R+N→D"),
-        ("cross_radar", "I+D+N→R"),
-        ("cross_infrared", "I+D+R→N"),
+        ("cross_image", "D+R+T→I"),
+        ("cross_depth", "I+R+T→D"),
+        ("cross_radar", "I+D+T→R"),
+        ("cross_thermal", "I+D+R→T"),
     ]
-    assert headings(FOUR)["synergy_infrared"] == "all→N (%)"
+    assert headings(FOUR)["synergy_thermal"] == "all→T (%)"
 
 
-def test_no_two_modalities_share_a_letter() -> None:
-    assert letters(FOUR) == {"image": "I", "depth": "D", "radar": "R", "infrared": "N"}
-    assert letters(["aa", "a"]) == {"aa": "A", "a": "a"}  # no letter left: its name
+def test_letters_are_those_that_the_sensors_files_declare() -> None:
+    assert letters(FOUR) == {"image": "I", "depth": "D", "radar": "R", "thermal": "T"}
 
 
 def test_a_fourth_sensor_has_columns_figures_and_a_place_in_the_headings() -> None:
@@ -260,10 +260,10 @@ def test_a_fourth_sensor_has_columns_figures_and_a_place_in_the_headings() -> No
     text = as_text([row], reach, 500, 1, DECODED, columns)
     heads = text.splitlines()[0].strip("| ").split(" | ")
     shown = text.splitlines()[2].strip("| ").split(" | ")
-    assert shown[heads.index("I+D+R→N")] == "0.30 ± 0.08"
-    assert shown[heads.index("D+R+N→I")] == "0.00 ± 0.08 (0.70)"
-    assert "I image, D depth, R radar, N infrared." in text
-    assert "in brackets the paper, which has no infrared;" in text
+    assert shown[heads.index("I+D+R→T")] == "0.30 ± 0.08"
+    assert shown[heads.index("D+R+T→I")] == "0.00 ± 0.08 (0.70)"
+    assert "I image, D depth, R radar, T thermal." in text
+    assert "in brackets the paper, which has no thermal;" in text
     assert set(table.keys(columns)) <= set(row.flat())
 
 

@@ -14,7 +14,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 from safetensors import safe_open
 
-from scenegen.dataset import MODALITIES, open_dataset
+from scenegen.dataset import open_dataset
+from scenegen.params import SENSORS as MODALITIES
 from tests.conftest import run
 from tests.pipeline.test_stages import change, stale
 
