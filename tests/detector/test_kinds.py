@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,10 @@ from base.weights import read
 from detector import kinds, params, trained, training
 from detector.boxes import Detections
 from detector.params import Augmentation, DetectorParams, network_names
-from models.params import Cell
 from pipeline.running import stage
 from pipeline.scoring import scores
 from pipeline.scoring.bootstrap import copies
+from pipeline.scoring.decoding import Items
 from tests.conftest import ROOT
 from tests.detector.drawn import CLASSES, draw
 
@@ -76,14 +75,12 @@ def test_a_detector_of_one_file_is_trained_saved_and_judged(
     config, _ = read(path, trained.FORMAT)
     assert (config["params"]["network"], config["params"]["depth"]) == ("cells", 16)
 
-    detector = scores._open(path, scores.load_detector)
+    detector = trained.load(path, "cpu")
     assert (detector.classes, detector.channels) == (CLASSES, 1)
     assert detector.params == cells
-    vae: Any = SimpleNamespace(cell=Cell())
-    decides = scores.code_of(vae, {"depth": detector})
-    assert decides == [*scores.code_of(vae, {}), kinds.code_of("cells")]
+    assert list(detector.decided_by) == [kinds.code_of("cells")]
     images, truths = draw(100, 7, 1)
-    scenes = scores.Scene(np.arange(100), {"depth": images}, {"depth": truths})
+    scenes = Items(np.arange(100), {"depth": images}, {"depth": truths})
     judge = scores.Judge({"depth": detector}, scenes, len(CLASSES), copies(100, 50, 0))
     found = judge.detect("depth", images)
     told = judge.score("depth", images, found)

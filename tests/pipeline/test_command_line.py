@@ -206,7 +206,8 @@ def test_a_run_that_the_params_do_not_ask_for_is_one_line(
 @pytest.mark.slow
 @pytest.mark.parametrize("closed", ["<&- >&- 2>&-", ">&-", "| true", "| head -c 1"])
 def test_closed_streams_and_readers_that_leave_are_no_error(tmp_path: Path, closed: str) -> None:
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "models").symlink_to(ROOT / "models")
     command = f"set -o pipefail; '{sys.executable}' -m pipeline check {closed}"
     done = run(tmp_path, "bash", "-c", command, check=False, PYTHONPATH=str(ROOT))
