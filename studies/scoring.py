@@ -6,12 +6,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from base.params import Section
+from pipeline.scoring.params import Headline
 
 __all__ = ["ScoreParams"]
 
 
-class ScoreParams(Section):
+class ScoreParams(Headline):
     """How trained models are scored."""
 
     pairs: int = Field(ge=1, description="test pairs scored, 1 or more (all there are, if fewer)")

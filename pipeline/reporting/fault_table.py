@@ -9,11 +9,10 @@ import numpy as np
 
 from pipeline.reporting.table import COST_HEADINGS, UNDEFINED, format_cost, gaps_to_best, over
 from pipeline.scoring.bootstrap import Values, bounds, known, mean
+from pipeline.scoring.metrics import DETECTED, under_faults
 from pipeline.scoring.params import FaultParams
 
-__all__ = ["OTHERS", "as_markdown", "conditions", "merged", "summarise"]
-
-OTHERS = ("map50_95", "ssim", "mse")  # besides mAP@0.5, which decides
+__all__ = ["as_markdown", "conditions", "merged", "summarise"]
 
 Row = dict[str, Any]
 Figures = Mapping[str, Values]
@@ -30,9 +29,17 @@ def _sensors(figures: Figures) -> list[str]:
     return [name[1] for name in names if name[0] == "clean" and len(name) == 2]
 
 
-def _mean(figures: Figures, name: str, metric: str = "map50") -> Values:
-    """A condition as the mean over the generated modalities that have a figure."""
-    of = "" if metric == "map50" else f"/{metric}"
+def _others(headline: str) -> list[str]:
+    return [key for key in under_faults(DETECTED, headline) if key != headline]
+
+
+def _mean(figures: Figures, name: str, metric: str = "") -> Values:
+    """A condition as the mean over the generated modalities that have a figure.
+
+    Args:
+        metric: another than the headline.
+    """
+    of = f"/{metric}" if metric else ""
     return mean([figures[f"{name}/{target}{of}"] for target in _sensors(figures)])
 
 
@@ -62,13 +69,14 @@ def conditions(
     figures: Mapping[str, Figures],
     faults: FaultParams,
     costs: Mapping[str, Mapping[str, float]],
+    headline: str,
 ) -> list[Row]:
     """One row per method, faulty sensor, kind, severity and generated modality.
 
-    `map50` with the faulty sensor among the inputs, `without` it, `clean`, and `difference`, with
-    minus without: above 0 a faulty sensor is still better than none. Beside them `map50_95`, `ssim`
-    and `mse`, each with its `clean_` and `without_`. And the method's cost. A figure that is not
-    defined is None.
+    The headline metric under its key with the faulty sensor among the inputs, `without` it,
+    `clean`, and `difference`, with minus without: above 0 a faulty sensor is still better than
+    none. Beside them the other metrics, each with its `clean_` and `without_`. And the method's
+    cost. A figure that is not defined is None.
     """
     return [
         {
@@ -79,7 +87,7 @@ def conditions(
             "kind": kind,
             "severity": severity,
             "target": target,
-            **_figure("map50", found[f"{sensor}/{kind}/{severity}/{target}"]),
+            **_figure(headline, found[f"{sensor}/{kind}/{severity}/{target}"]),
             "clean": known(found[f"clean/{target}"][0]),
             "without": known(found[f"without-{sensor}/{target}"][0]),
             **_figure(
@@ -88,7 +96,7 @@ def conditions(
             ),
             **{
                 prefix + metric: known(found[f"{condition}/{target}/{metric}"][0])
-                for metric in OTHERS
+                for metric in _others(headline)
                 for prefix, condition in (
                     ("", f"{sensor}/{kind}/{severity}"),
                     ("clean_", "clean"),
@@ -111,6 +119,7 @@ def summarise(
     figures: Mapping[str, Figures],
     faults: FaultParams,
     costs: Mapping[str, Mapping[str, float]],
+    headline: str,
 ) -> list[Row]:
     """One row per method: means over targets, sensors, kinds and severities, and the worst case.
 
@@ -118,7 +127,7 @@ def summarise(
     the conditions (sensor, kind, severity) in which leaving the sensor out is better for certain,
     that is, in which the interval of the difference lies below 0; `better_with` the opposite.
     `behind` is how far `faulty` and `kept` lie below the best method's, on the same resamples.
-    A target whose mAP is not defined, as no test scene shows it an object, is in no mean of mAP:
+    A target whose headline is not defined, as no test scene shows it an object, is in no mean:
     `targets` are those that are, `undefined` the others. What is not defined at all is None.
     """
     rows: list[Row] = []
@@ -157,7 +166,11 @@ def summarise(
                 "better_with": sum(low is not None and low > 0 for low, _ in gaps),
                 "worst": known(spoiled[worst][0]),
                 "worst_case": f"{worst[0]} {worst[1]} {worst[2]:g}",
-                **{k: v for m in OTHERS for k, v in _over_conditions(found, faults, m).items()},
+                **{
+                    k: v
+                    for m in _others(headline)
+                    for k, v in _over_conditions(found, faults, m).items()
+                },
                 **costs[cell],
                 "behind": {},
             }
@@ -168,7 +181,7 @@ def summarise(
     return rows
 
 
-def as_markdown(rows: Sequence[Row], faults: FaultParams, decoded: str) -> str:
+def as_markdown(rows: Sequence[Row], faults: FaultParams, decoded: str, headline: str) -> str:
     """The summary for people.
 
     Args:
@@ -185,14 +198,14 @@ def as_markdown(rows: Sequence[Row], faults: FaultParams, decoded: str) -> str:
     ]
     table = "\n".join(lines)
     kinds, severities = ", ".join(faults.kinds), ", ".join(f"{s:g}" for s in faults.severities)
-    averaged = over(rows[0]["targets"], rows[0]["undefined"])
+    measure, averaged = DETECTED[headline].heading, over(rows[0]["targets"], rows[0]["undefined"])
     note = (
-        f"mAP@0.5 of what is generated, mean {averaged}, over faulty sensors, kinds ({kinds}) and "
-        f"severities ({severities}); {faults.scenes} test scenes, 95 % intervals over resamples of "
-        "them, no other training in them; to the best: the difference to the best method's, on the "
-        "same resamples; kept: of the clean mAP; better left out, better kept: in how many of "
-        "these cases the interval of the difference between the sensor left out and the faulty "
-        "one used lies on one side of 0."
+        f"{measure} of what is generated, mean {averaged}, over faulty sensors, kinds ({kinds}) "
+        f"and severities ({severities}); {faults.scenes} test scenes, 95 % intervals over "
+        "resamples of them, no other training in them; to the best: the difference to the best "
+        "method's, on the same resamples; kept: of the clean figure; better left out, better "
+        "kept: in how many of these cases the interval of the difference between the sensor left "
+        "out and the faulty one used lies on one side of 0."
     )
     undefined = f"\n\n{UNDEFINED}" if "–" in table else ""
     return f"{table}\n\n{note}{undefined}\n\n{decoded}\n"

@@ -86,7 +86,7 @@ class Style:
 
 @dataclass(frozen=True)
 class Point:
-    """A method in the trade-off: synergy gain in percent, cross mAP, and area 0 to 1 (cost)."""
+    """A method in the trade-off: synergy gain in percent, cross figure, area 0 to 1 (cost)."""
 
     label: str
     style: Style
@@ -108,7 +108,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Survival:
-    """mAP of one method at rising severities, and with the faulty sensor left out."""
+    """The figure of one method at rising severities, and with the faulty sensor left out."""
 
     label: str
     style: Style
@@ -259,12 +259,12 @@ def _spread(wanted: Sequence[tuple[float, float]], gap: float, lowest: float) ->
     return [h - over for h in heights]
 
 
-def scatter(points: Sequence[Point], title: str) -> str:
+def scatter(points: Sequence[Point], title: str, measure: str = "mAP") -> str:
     """Synergy gain against cross generation, one mark per method, its area the cost."""
     parts, across, down = _axes(
         _limits([p.cross for p in points] + [0, 1], 0.03),
         _limits([p.synergy for p in points] + [0]),
-        "cross generation (mAP)",
+        f"cross generation ({measure})",
         "synergy gain over unimodal (%)",
     )
     parts.append(f'<path class="zero" d="M{LEFT} {down(0):.1f}H{WIDTH - RIGHT}"/>')
@@ -325,12 +325,14 @@ def curves(title: str, lines: Sequence[Line]) -> str:
     return _svg(parts, f"{title} over training steps: {ends}")
 
 
-def survival(title: str, lines: Sequence[Survival], severities: Sequence[float]) -> str:
-    """mAP over the severity of a fault, one line per method; right of it, without the sensor."""
+def survival(
+    title: str, lines: Sequence[Survival], severities: Sequence[float], measure: str = "mAP"
+) -> str:
+    """A line per method over the severity of a fault; right of it, without the sensor."""
     slot = severities[-1] * 1.22
     ticks = {severity: f"{severity:g}" for severity in severities} | {slot: "left out"}
     span = (0.0, severities[-1] * 1.34)
-    parts, across, down = _axes(span, (0, 1.02), "severity", "mAP", ticks)
+    parts, across, down = _axes(span, (0, 1.02), "severity", measure, ticks)
     border = across(severities[-1] * 1.09)
     parts.append(f'<path class="zero" d="M{border:.1f} {TOP}V{HEIGHT - BOTTOM}"/>')
     for place, line in enumerate(lines):

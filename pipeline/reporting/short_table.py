@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.run import Run
 from pipeline.running import stage
+from pipeline.scoring.metrics import DETECTED
 
 __all__ = ["short_table"]
 
@@ -16,13 +17,14 @@ HEADINGS = ("one missing", "only one there", "none missing", "one faulty")
 
 
 def short_table(results: Path) -> str:
-    """Markdown, a row per cell: mAP@0.5 as mean over the generated sensors (and seeds).
+    """Markdown, a row per cell: the headline as mean over the generated sensors (and seeds).
 
     Args:
         results: the folder of a finished run, with `table3.json`, `faults.json` and `scores/`.
     """
     table = stage.read_json(results / "table3.json")
     faults = stage.read_json(results / "faults.json")
+    metric = DETECTED[table.get("headline", "map50")]  # older tables name none
     faulty = {row["cell"]: row["faulty"] for row in faults["rows"]}
     lines = [f"| method | {' | '.join(HEADINGS)} |", f"|---|{'---:|' * len(HEADINGS)}"]
     scores: list[Any] = []
@@ -31,25 +33,25 @@ def short_table(results: Path) -> str:
         scores = [stage.read_json(run.scores(results)) for run in runs]
         lacking = len(scores[0]["modalities"]) - 1
         figures = (
-            _generated(scores, sensors=lacking),
-            _generated(scores, sensors=1),
-            _mean(entry["map50"] for score in scores for entry in score["synergy"].values()),
+            _generated(scores, metric.key, sensors=lacking),
+            _generated(scores, metric.key, sensors=1),
+            _mean(entry[metric.key] for score in scores for entry in score["synergy"].values()),
             _mean([faulty.get(cell)]),
         )
         lines.append(f"| `{cell}` | {' | '.join(figures)} |")
     sensors = ", ".join(scores[0]["modalities"])
     seeds = "one seed" if len(table["seeds"]) == 1 else f"{len(table['seeds'])} seeds"
     legend = (
-        f"mAP@0.5 of a detector on what is generated (1 is best), mean over {sensors}; {seeds}, "
-        f"{scores[0]['scenes']} test scenes, {faults['scenes']} for the last column."
+        f"{metric.heading} of a detector on what is generated (1 is best), mean over {sensors}; "
+        f"{seeds}, {scores[0]['scenes']} test scenes, {faults['scenes']} for the last column."
     )
     return "\n".join([*lines, "", legend, ""])
 
 
-def _generated(scores: Sequence[Any], sensors: int) -> str:
+def _generated(scores: Sequence[Any], key: str, sensors: int) -> str:
     """The mean over every sensor that is generated from as many others."""
     return _mean(
-        entry["map50"]
+        entry[key]
         for score in scores
         for given, entries in score["subsets"].items()
         for target, entry in entries.items()

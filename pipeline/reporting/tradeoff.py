@@ -21,7 +21,7 @@ def recipe(rows: Sequence[Row], ends: tuple[str, str]) -> str | None:
     Args:
         ends: the objectives without and with cross generation.
 
-    Compared are means over the sensors that have a figure, in mAP, on the same resamples; "as good"
+    Compared are means over the sensors that have a figure, on the same resamples; "as good"
     is a difference whose interval reaches 0. Only methods of at most twice the passes (encodes and
     decodes) of a single ELBO are asked. None if there is no row to compare with.
     """
@@ -63,7 +63,7 @@ def recipe(rows: Sequence[Row], ends: tuple[str, str]) -> str | None:
     )
     return (
         f"For at most {most} passes, twice those of a single ELBO, {found}. {nearest}: synergy "
-        f"{synergy} mAP against {best_plain.cell}, cross generation {cross} against "
+        f"{synergy} against {best_plain.cell}, cross generation {cross} against "
         f"{best_crossing.cell} (means {averaged(rows)})."
     )
 
@@ -72,7 +72,7 @@ def frontier(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The cells that none of at most their passes beats on synergy and cross generation, the
     cheapest first.
 
-    Both are means over the sensors in mAP with `_lo` and `_hi`, as in `recipe`; one beats
+    Both are means over the sensors with `_lo` and `_hi`, as in `recipe`; one beats
     another that is nowhere above it and somewhere below.
     """
     rows = _defined(rows)
@@ -98,7 +98,7 @@ def frontier(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def crossed(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
-    """`synergy` and `cross` -> fusion -> objective -> mean over the sensors in mAP.
+    """`synergy` and `cross` -> fusion -> objective -> mean over the sensors.
 
     Of cells that differ in an option alone, the best. Cells of which neither is defined are not in.
     """

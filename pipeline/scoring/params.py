@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from base.params import Section
 from pipeline.scoring.faults import FAULTS
+from pipeline.scoring.metrics import DETECTED, Metrics, decisive
 
-__all__ = ["FaultParams", "ScoreParams"]
+__all__ = ["FaultParams", "Headline", "ScoreParams"]
 
 
 class FaultParams(Section):
@@ -39,8 +40,23 @@ class FaultParams(Section):
         return severities
 
 
-class ScoreParams(Section):
+class Headline(Section):
+    """Which of a study's metrics decides: the table is of it, and so is a component's choice."""
+
+    metrics: ClassVar[Metrics]
+
+    headline: str = Field(description="the metric that decides; one of which more is better")
+
+    @field_validator("headline")
+    @classmethod
+    def _is_a_metric(cls, headline: str) -> str:
+        return decisive(headline, cls.metrics)
+
+
+class ScoreParams(Headline):
     """How trained models are scored."""
+
+    metrics = DETECTED
 
     scenes: int = Field(ge=1, description="test scenes scored, the first of the split; scenes, 1+")
     subsets: Literal["table", "all"] = Field(

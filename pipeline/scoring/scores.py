@@ -16,6 +16,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from itertools import combinations
 from multiprocessing import active_children, get_context
@@ -42,10 +43,12 @@ from pipeline.run import Run
 from pipeline.running import stage
 from pipeline.scoring.bootstrap import bounds, known
 from pipeline.scoring.decoding import Items
+from pipeline.scoring.metrics import DETECTED, figures
 from pipeline.study import Study
 from scenegen.dataset import Dataset
 
 __all__ = [
+    "Compared",
     "Figures",
     "Judge",
     "Part",
@@ -148,51 +151,69 @@ def pixel_errors(
 
 
 @dataclass(frozen=True)
+class Compared:
+    """What is generated for one modality, beside what its sensor saw: what metrics look at.
+
+    Attributes:
+        generated, seen: uint8 [N, H, W, C].
+        copies: int64 [1 + R, N], from `bootstrap.copies`.
+    """
+
+    generated: NDArray[np.uint8]
+    seen: NDArray[np.uint8]
+    detections: list[Detections]
+    truths: list[Truth]
+    n_classes: int
+    copies: NDArray[np.int64]
+
+    @cached_property
+    def precision(self) -> NDArray[np.float64]:
+        """Average precision [1 + R, 10], mean over classes, at overlaps of 0.5, 0.55 .. 0.95."""
+        return match(self.detections, self.truths, self.n_classes).average_precision(self.copies)
+
+    @cached_property
+    def agnostic(self) -> NDArray[np.float64]:
+        """Average precision [1 + R] at an overlap of 0.5, all classes taken for one."""
+        there = one_class(self.detections, self.truths)
+        return match(*there, 1, overlaps=1).average_precision(self.copies)[:, 0]
+
+    @cached_property
+    def errors(self) -> Figures:
+        """`mse` and `ssim` [1 + R], of pixels in [0, 1]."""
+        weights = self.copies / self.copies.sum(1, keepdims=True)
+        each = pixel_errors(self.generated, self.seen)
+        return {name: weights @ per_scene for name, per_scene in each.items()}
+
+
+@dataclass(frozen=True)
 class Judge:
     """Detectors, the scenes whose truth they are compared with, and the resamples of these.
 
     Attributes:
         copies: int64 [1 + R, N], from `bootstrap.copies`.
+        headline: the metric that decides.
     """
 
     detectors: dict[str, Detector]
     scenes: Items
     n_classes: int
     copies: NDArray[np.int64]
+    headline: str = next(iter(DETECTED))
 
     def detect(self, modality: str, generated: np.ndarray) -> list[Detections]:
         """Detections on uint8 [N, H, W, C]."""
         return self.detectors[modality].detect(generated)
 
-    def map50(self, modality: str, detections: list[Detections]) -> NDArray[np.float64]:
-        """mAP@0.5 alone [1 + R]."""
-        matches = match(detections, self.scenes.truths[modality], self.n_classes, overlaps=1)
-        return matches.average_precision(self.copies)[:, 0]
+    def compared(
+        self, modality: str, generated: np.ndarray, detections: list[Detections]
+    ) -> Compared:
+        """What is generated for a modality and found in it, beside the scenes' truth."""
+        seen, truths = self.scenes.seen[modality], self.scenes.truths[modality]
+        return Compared(generated, seen, detections, truths, self.n_classes, self.copies)
 
     def score(self, modality: str, generated: np.ndarray, detections: list[Detections]) -> Figures:
-        """mAP against the scenes' truth, and errors of pixels in [0, 1]."""
-        found = self.by_class(modality, generated, detections)
-        there = one_class(detections, self.scenes.truths[modality])
-        return {
-            "map50": found.pop("map50"),
-            "map50_95": found.pop("map50_95"),
-            "map50_agnostic": match(*there, 1, overlaps=1).average_precision(self.copies)[:, 0],
-            **found,
-        }
-
-    def by_class(
-        self, modality: str, generated: np.ndarray, detections: list[Detections]
-    ) -> Figures:
-        """The same without `map50_agnostic`, which takes a second matching."""
-        truths = self.scenes.truths[modality]
-        precision = match(detections, truths, self.n_classes).average_precision(self.copies)
-        errors = pixel_errors(generated, self.scenes.seen[modality])
-        weights = self.copies / self.copies.sum(1, keepdims=True)
-        return {
-            "map50": precision[:, 0],
-            "map50_95": precision.mean(1),
-            **{name: weights @ per_scene for name, per_scene in errors.items()},
-        }
+        """Every metric [1 + R]."""
+        return figures(DETECTED, self.compared(modality, generated, detections))
 
 
 def agreement(

@@ -25,6 +25,7 @@ def main(study: Study) -> None:
     """Read params and scores, write the table, the page and what else the study shows."""
     grid, paper, part = study.section("grid", GridParams), study.part("paper"), study.part("page")
     inputs = part.read()
+    headline = study.section("score", study.part("params").ScoreParams).headline
     columns = paper.columns(study.modalities)
     rows = table.build(
         {name: (cell.fusion, cell.objective) for name, cell in grid.cells.items()},
@@ -36,7 +37,7 @@ def main(study: Study) -> None:
         },
         inputs.costs,
         columns,
-        paper.TABLE,
+        paper.TABLE if headline == paper.METRIC else {},
     )
     found = findings(rows, paper.claims(columns))
     page = part.page(inputs, rows)

@@ -231,7 +231,7 @@ def main(study: Study, run: Run) -> None:
     decided_by = code.loaded("pipeline.stages.score", study=study.name)
     params = study.section("score", part.ScoreParams)
     costs, vae = cost(study, run), load_model(study, run)
-    names, bench = tuple(vae.modalities), part.Bench(vae)
+    names, bench = tuple(vae.modalities), part.Bench(vae, params.headline)
     judge = bench.judge("test", params.scenes, params.resamples, params.seed)
     generate = partial(decode, vae, seed=params.seed, point=params.point)
     plan = planned(vae, judge.items, params, bench.pair)
@@ -288,6 +288,7 @@ def main(study: Study, run: Run) -> None:
     synergy = made.get("synergy", by_name["+".join(names)])
     joint = made.get("joint", {})
     agreed = {metric: values for metric, values in joint.items() if "/" not in metric}
+    shared = next(iter(agreed.values()), np.full(1, np.nan))  # agreement comes before its details
     component = best[names] if plan.gains_by_best else None
     taken = {g: best[g] for g in plan.crosses_by_best}
     pair = "-".join(bench.pair)
@@ -303,7 +304,7 @@ def main(study: Study, run: Run) -> None:
         bench.headline,
     )
     if agreed:
-        kept[f"joint/{pair}"] = agreed[bench.headline]
+        kept[f"joint/{pair}"] = shared
     stage.write_bytes(
         run.samples(study.data), npz_bytes({"scenes": judge.items.numbers[:PICTURES], **shows})
     )
@@ -324,11 +325,7 @@ def main(study: Study, run: Run) -> None:
             "synergy": shown(synergy, names),
             "ceiling": shown(made["ceiling"], names) if plan.alone else None,
             # Samples that show nothing agree on nothing.
-            "joint": (
-                {pair: summary(agreed)}
-                if agreed and np.isfinite(agreed[bench.headline][0])
-                else None
-            ),
+            "joint": {pair: summary(agreed)} if np.isfinite(shared[0]) else None,
             "cost": costs,
         },
     )

@@ -20,6 +20,7 @@ from pipeline.running import stage
 from pipeline.scoring.bootstrap import copies
 from pipeline.scoring.decoding import Items, decode, named
 from pipeline.scoring.faults import degrade
+from pipeline.scoring.metrics import DETECTED, figures, under_faults
 from pipeline.scoring.params import ScoreParams
 from pipeline.scoring.scenes import rendered
 from pipeline.scoring.scores import (
@@ -50,8 +51,8 @@ def main(run: Run) -> None:
     """Figures of every modality from all sensors while one is faulty, for each kind and severity.
 
     Written to data/faults/RUN.npz, each [1 + R] (the figure, then its resamples): `clean/TARGET`,
-    `without-SENSOR/TARGET` and `SENSOR/KIND/SEVERITY/TARGET` are mAP@0.5, and the same with
-    `/map50_95`, `/mse` or `/ssim` behind it another.
+    `without-SENSOR/TARGET` and `SENSOR/KIND/SEVERITY/TARGET` are the headline metric, and the same
+    with `/METRIC` behind it another.
     """
     params = stage.section("score", ScoreParams)
     faults = params.faults
@@ -66,7 +67,8 @@ def main(run: Run) -> None:
     scenes = scenes_of(dataset, "test", names, faults.scenes)
     drawn = copies(len(scenes.numbers), params.resamples, params.seed)
     of_name = named(vae, scenes)
-    judge = Judge(detectors, scenes, len(dataset.classes), drawn)
+    judge = Judge(detectors, scenes, len(dataset.classes), drawn, params.headline)
+    metrics = under_faults(DETECTED, params.headline)
 
     def scored(seen: Items, given: tuple[str, ...]) -> Figures:
         which = components.get("+".join(given))
@@ -75,9 +77,9 @@ def main(run: Run) -> None:
             vae, seen, given, seed=params.seed, point=params.point, component=component
         )
         return {
-            m if metric == "map50" else f"{m}/{metric}": values
+            m if key == params.headline else f"{m}/{key}": values
             for m, x in generated.items()
-            for metric, values in judge.by_class(m, x, judge.detect(m, x)).items()
+            for key, values in figures(metrics, judge.compared(m, x, judge.detect(m, x))).items()
         }
 
     def faulty(sensor: str, kind: str, severity: float) -> Figures:
@@ -106,12 +108,12 @@ def main(run: Run) -> None:
         len(makers),
     )
     found = parts.all(makers)
-    figures = {
+    kept = {
         f"{name}/{of}": values.astype("float32")
         for name, part in found.items()
         for of, values in part.items()
     }
-    stage.write_bytes(run.faults(stage.DATA), npz_bytes(figures))
+    stage.write_bytes(run.faults(stage.DATA), npz_bytes(kept))
     parts.clear()
 
 

@@ -28,20 +28,16 @@ METRICS, CURVES, BARS = (Path("results") / n for n in ("metrics", "curves.csv", 
 TERMS = Path("data/terms.csv")  # long where the grid is large: DVC's to keep, not git's
 
 
-def figures(score: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """mAP@0.5 by sensor: generated from all the others (`cross`), and seen by the model (`all`)."""
+def figures(score: dict[str, Any], headline: str) -> dict[str, dict[str, float]]:
+    """The headline by sensor: generated from all the others (`cross`), and from all (`all`)."""
     names = score["modalities"]
     others = {m: "+".join(o for o in names if o != m) for m in names}
     cross = {
-        m: score["subsets"][given][m]["map50"]
+        m: score["subsets"][given][m][headline]
         for m, given in others.items()
         if given in score["subsets"]
     }
-    return {"cross": cross, "all": {m: score["synergy"][m]["map50"] for m in names}}
-
-
-def _figures(file: Path) -> dict[str, dict[str, float]]:
-    return figures(json.loads(file.read_text(encoding="utf-8")))
+    return {"cross": cross, "all": {m: score["synergy"][m][headline] for m in names}}
 
 
 def curves(run: Run) -> dict[str, list[tuple[int, float]]]:
@@ -69,9 +65,14 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
 def main() -> None:
     """One small file of metrics per run that params.yaml asks for, and three tables to plot."""
     config = params.load()
+    headline = config.score.headline
+
+    def read(file: Path) -> dict[str, dict[str, float]]:
+        return figures(json.loads(file.read_text(encoding="utf-8")), headline)
+
     names = (*config.grid.cells, *config.vae.modalities)
     runs = [Run(name, seed) for name in names for seed in config.grid.seeds]
-    found = {run: stage.read(run.scores(stage.RESULTS), _figures) for run in runs}
+    found = {run: stage.read(run.scores(stage.RESULTS), read) for run in runs}
     logged = {run: curves(run) for run in runs}
     shutil.rmtree(METRICS, ignore_errors=True)
     for run, table in found.items():
@@ -82,7 +83,7 @@ def main() -> None:
         for kind, by_modality in table.items()
         for modality, value in by_modality.items()
     )
-    _write_csv(BARS, ("run", "score", "map50"), bars)
+    _write_csv(BARS, ("run", "score", "headline"), bars)
     _write_csv(
         CURVES,
         ("run", "step", "validation_loss"),

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from models.vae import MultimodalVAE
 from pipeline.scoring.bootstrap import Values, average, copies
 from pipeline.scoring.decoding import Decoded, Items, sample
+from pipeline.scoring.metrics import Each, parts_of
 from pipeline.scoring.scores import Part
 from studies.cub.loader import FEATURES, LANGUAGE, PROJECTION, Pairs, Space, load
-from studies.scoring import ScoreParams
+from studies.cub.params import METRICS, ScoreParams
 
 __all__ = ["Bench", "Judge", "ScoreParams", "items"]
 
@@ -40,23 +41,28 @@ class Judge:
     space: Space
     items: Items
     copies: NDArray[np.int64]
+    headline: str
 
-    def quality(self, modality: str, generated: NDArray[Any]) -> Values:
-        """Mean cosine [1 + R] of what is generated and the other modality's truth."""
+    def compared(self, modality: str, generated: NDArray[Any]) -> Each:
+        """The cosine [N] of what is generated and the other modality's truth."""
         truth = self.items.truths[modality]
         if modality == "image":
-            return average(self.space.cosines(generated, truth), self.copies)
+            return Each(self.space.cosines(generated, truth), self.copies)
         words = self.space.language.nearest(generated)
-        return average(self.space.cosines(truth, words), self.copies)
+        return Each(self.space.cosines(truth, words), self.copies)
+
+    def quality(self, modality: str, generated: NDArray[Any]) -> Values:
+        """The headline metric [1 + R]."""
+        return METRICS[self.headline].compute(self.compared(modality, generated))
 
     def part(self, generated: Decoded, targets: Sequence[str]) -> Part:
-        """The mean cosine [1 + R] of each target."""
-        return {f"figures/{m}/cosine": self.quality(m, generated[m]) for m in targets}
+        """Figures [1 + R] by target and metric."""
+        return parts_of(METRICS, {m: self.compared(m, generated[m]) for m in targets})
 
     def ceiling(self, modalities: Sequence[str]) -> Part:
-        """The mean cosine of the pairs' own pictures and captions."""
+        """Those of the pairs' own pictures and captions."""
         own = self.space.cosines(self.items.truths["text"], self.items.truths["image"])
-        return {f"figures/{m}/cosine": average(own, self.copies) for m in modalities}
+        return parts_of(METRICS, dict.fromkeys(modalities, Each(own, self.copies)))
 
     def joint(self, vae: MultimodalVAE, params: ScoreParams) -> Part:
         """The mean cosine of both modalities of prior samples."""
@@ -69,10 +75,10 @@ class Judge:
 class Bench:
     """The pairs and the space that they are compared in."""
 
-    headline = "cosine"
     pair = ("image", "text")  # whose prior samples are compared
 
-    def __init__(self, vae: MultimodalVAE) -> None:
+    def __init__(self, vae: MultimodalVAE, headline: str) -> None:
+        self.headline = headline
         self.space, self.splits = load()
         self.names = tuple(vae.modalities)
         self.files = [FEATURES, LANGUAGE, PROJECTION]
@@ -82,7 +88,7 @@ class Bench:
         """The space before pairs drawn of a split; none are held out for validation."""
         pairs = self.splits["test" if split == "test" else "train"]
         of = items(pairs, pairs.drawn(most, seed))
-        return Judge(self.space, of, copies(len(of.numbers), resamples, seed))
+        return Judge(self.space, of, copies(len(of.numbers), resamples, seed), self.headline)
 
     def extra(self, generate: Callable[..., Decoded]) -> dict[str, Part]:
         """Captions of the first test pictures, which the page shows, whichever pairs are scored."""

@@ -9,17 +9,22 @@ from pydantic import Field, model_validator
 from base.params import Section
 from models.params import VAEParams
 from pipeline.cells import GridParams, LookedUp, check_cells
-from studies.scoring import ScoreParams
+from pipeline.scoring.metrics import Metric, named
+from studies import scoring
 
 __all__ = [
+    "METRICS",
     "CCAParams",
     "DataParams",
     "FeatureParams",
     "Params",
     "ReportParams",
     "SceneCount",
+    "ScoreParams",
     "TextParams",
 ]
+
+METRICS = named(Metric("cosine", "cosine", True, lambda pairs: pairs.mean))
 
 MODALITIES = ("image", "text")
 
@@ -93,6 +98,12 @@ class ReportParams(Section):
     """The page."""
 
     examples: int = Field(ge=1, le=12, description="pictures with generated captions, 1 to 12")
+
+
+class ScoreParams(scoring.ScoreParams):
+    """How trained models are scored."""
+
+    metrics = METRICS
 
 
 class Params(Section):

@@ -13,13 +13,14 @@ from safetensors.torch import load_file
 from models.vae import MultimodalVAE
 from pipeline.scoring.bootstrap import Values, average, copies
 from pipeline.scoring.decoding import Decoded, Items, sample
+from pipeline.scoring.metrics import Each, parts_of
 from pipeline.scoring.scores import Part
 from pipeline.study import device
 from studies.mnist_svhn import MNIST_SVHN
 from studies.mnist_svhn.classifier import DigitClassifier, classify
 from studies.mnist_svhn.loader import FILE, Pairs, load
+from studies.mnist_svhn.params import METRICS, ScoreParams
 from studies.mnist_svhn.train_classifier import path
-from studies.scoring import ScoreParams
 
 __all__ = ["Bench", "Judge", "ScoreParams", "as_pictures", "items"]
 
@@ -48,24 +49,29 @@ class Judge:
     models: dict[str, DigitClassifier]
     items: Items
     copies: NDArray[np.int64]
+    headline: str
 
     def classes(self, modality: str, decoded: NDArray[Any]) -> NDArray[np.int64]:
         """The class that each decoded picture shows [N]."""
         return classify(self.models[modality], as_pictures(decoded))
 
-    def quality(self, modality: str, generated: NDArray[Any]) -> Values:
-        """How many decoded pictures show their pair's class, percent [1 + R]."""
+    def compared(self, modality: str, generated: NDArray[Any]) -> Each:
+        """Which decoded pictures show their pair's class [N]."""
         right = self.classes(modality, generated) == self.items.truths[modality]
-        return 100 * average(right, self.copies)
+        return Each(right, self.copies)
+
+    def quality(self, modality: str, generated: NDArray[Any]) -> Values:
+        """The headline metric [1 + R]."""
+        return METRICS[self.headline].compute(self.compared(modality, generated))
 
     def part(self, generated: Decoded, targets: Sequence[str]) -> Part:
-        """Accuracy [1 + R] of each target, and the first pictures."""
+        """Figures [1 + R] by target and metric, and the first pictures."""
         shown = {f"pictures/{m}": as_pictures(x[:PICTURES]) for m, x in generated.items()}
-        return shown | {f"figures/{m}/accuracy": self.quality(m, generated[m]) for m in targets}
+        return shown | parts_of(METRICS, {m: self.compared(m, generated[m]) for m in targets})
 
     def ceiling(self, modalities: Sequence[str]) -> Part:
-        """How many of the pairs' own pictures are told right."""
-        return {f"figures/{m}/accuracy": self.quality(m, self._own(m)) for m in modalities}
+        """Those of the pairs' own pictures."""
+        return parts_of(METRICS, {m: self.compared(m, self._own(m)) for m in modalities})
 
     def _own(self, modality: str) -> NDArray[Any]:
         seen = self.items.seen[modality]
@@ -85,10 +91,10 @@ class Judge:
 class Bench:
     """The pairs and the classifiers of a model's modalities."""
 
-    headline = "accuracy"
     pair = ("mnist", "svhn")  # whose prior samples are compared
 
-    def __init__(self, vae: MultimodalVAE) -> None:
+    def __init__(self, vae: MultimodalVAE, headline: str) -> None:
+        self.headline = headline
         self.models = {}
         for modality in vae.modalities:
             model = DigitClassifier(CHANNELS[modality])
@@ -100,7 +106,7 @@ class Bench:
     def judge(self, split: str, most: int, resamples: int, seed: int) -> Judge:
         """The classifiers before the first pairs of a split; none are held out for validation."""
         of = items(load("test" if split == "test" else "train"), most)
-        return Judge(self.models, of, copies(len(of.numbers), resamples, seed))
+        return Judge(self.models, of, copies(len(of.numbers), resamples, seed), self.headline)
 
     def extra(self, _generate: Callable[..., Decoded]) -> dict[str, Part]:
         """What is shown besides what is scored: nothing."""

@@ -9,9 +9,20 @@ from pydantic import Field, model_validator
 from base.params import Section
 from models.params import VAEParams
 from pipeline.cells import GridParams, LookedUp, check_cells
-from studies.scoring import ScoreParams
+from pipeline.scoring.metrics import Metric, named
+from studies import scoring
 
-__all__ = ["ClassifierParams", "DataParams", "EmbeddedParams", "Params", "ReportParams"]
+__all__ = [
+    "METRICS",
+    "ClassifierParams",
+    "DataParams",
+    "EmbeddedParams",
+    "Params",
+    "ReportParams",
+    "ScoreParams",
+]
+
+METRICS = named(Metric("accuracy", "accuracy (%)", True, lambda right: 100 * right.mean))
 
 MODALITIES = ("mnist", "svhn")
 
@@ -53,6 +64,12 @@ class ReportParams(Section):
     """The page."""
 
     examples: int = Field(ge=1, le=20, description="pairs in the pictures, 1 to 20")
+
+
+class ScoreParams(scoring.ScoreParams):
+    """How trained models are scored."""
+
+    metrics = METRICS
 
 
 class Params(Section):

@@ -61,6 +61,11 @@ class Inputs:
     worst: dict[tuple[str, str], Worst]  # (cell, cross-generated modality), of the first seed
 
     @property
+    def headline(self) -> str:
+        """The metric that decides."""
+        return self.config.score.headline
+
+    @property
     def costs(self) -> dict[tuple[str, int], dict[str, float]]:
         """What each cell's training took, by (cell, seed)."""
         return {run: score["cost"] for run, score in self.scores.items()}

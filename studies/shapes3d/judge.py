@@ -11,8 +11,9 @@ from detector.boxes import Detections, Truth
 from models.vae import MultimodalVAE
 from pipeline.running import stage
 from pipeline.scoring import scores
-from pipeline.scoring.bootstrap import copies
+from pipeline.scoring.bootstrap import Values, copies
 from pipeline.scoring.decoding import Decoded, Items, sample
+from pipeline.scoring.metrics import DETECTED
 from pipeline.scoring.mistakes import SURE, mistakes
 from pipeline.scoring.params import ScoreParams
 from pipeline.scoring.scenes import rendered
@@ -52,9 +53,10 @@ class Judge(scores.Judge):
                 }
         return part
 
-    def quality(self, modality: str, generated: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """mAP@0.5 [1 + R]."""
-        return self.map50(modality, self.detect(modality, generated))
+    def quality(self, modality: str, generated: NDArray[np.uint8]) -> Values:
+        """The headline metric [1 + R]."""
+        compared = self.compared(modality, generated, self.detect(modality, generated))
+        return DETECTED[self.headline].compute(compared)
 
     def ceiling(self, modalities: Sequence[str]) -> Part:
         """What is found in the sensors' own pictures, the measure of what a VAE generates."""
@@ -62,7 +64,8 @@ class Judge(scores.Judge):
         for m in modalities:
             seen = self.scenes.seen[m]
             found = self.score(m, seen, self.detect(m, seen))
-            part |= {f"figures/{m}/{k}": found[k] for k in ("map50", "map50_95", "map50_agnostic")}
+            own = [k for k, metric in DETECTED.items() if metric.own or k == self.headline]
+            part |= {f"figures/{m}/{k}": found[k] for k in own}
         return part
 
     def joint(self, vae: MultimodalVAE, params: ScoreParams) -> Part:
@@ -76,10 +79,10 @@ class Judge(scores.Judge):
 class Bench:
     """The scenes and the detectors of a model's sensors."""
 
-    headline = "map50"
     pair = ("image", "depth")  # whose prior samples are compared
 
-    def __init__(self, vae: MultimodalVAE) -> None:
+    def __init__(self, vae: MultimodalVAE, headline: str) -> None:
+        self.headline = headline
         self.dataset, self.names = rendered(), tuple(vae.modalities)
         self.detectors = detectors_of(vae, self.dataset.classes)
         self.files = [*map(detector_file, self.names), stage.DATASET / MANIFEST]
@@ -93,7 +96,7 @@ class Bench:
         """The detectors before the first scenes of a split."""
         scenes = scenes_of(self.dataset, split, self.names, most)
         drawn = copies(len(scenes.numbers), resamples, seed)
-        return Judge(self.detectors, scenes, len(self.dataset.classes), drawn)
+        return Judge(self.detectors, scenes, len(self.dataset.classes), drawn, self.headline)
 
 
 def picture_boxes(detections: list[Detections]) -> np.ndarray:

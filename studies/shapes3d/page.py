@@ -18,6 +18,7 @@ from pipeline.reporting.tables import as_csv
 from pipeline.reporting.tradeoff import averaged, crossed, frontier, recipe
 from pipeline.scoring.bootstrap import Values, bounds, known, mean
 from pipeline.scoring.faults import FAULTS
+from pipeline.scoring.metrics import DETECTED
 from pipeline.scoring.mistakes import SURE
 from pipeline.scoring.params import FaultParams
 from studies.shapes3d import paper
@@ -26,12 +27,6 @@ from studies.shapes3d.pictures import failures, is_map, overview, painter, sheet
 
 __all__ = ["page", "read"]
 
-SHOWN = {  # metrics of the subset matrix
-    "map50": "mAP@0.5",
-    "map50_95": "mAP@0.5:0.95",
-    "ssim": "SSIM",
-    "mse": "MSE",
-}
 SECTIONS = {
     "table": "Table III",
     "words": "Against the paper",
@@ -62,7 +57,7 @@ def _average(values: Iterable[float | None]) -> float | None:
 
 
 def _unimodal(inputs: Inputs) -> dict[str, Row]:
-    """Per modality: mAP@0.5 of its own VAE over seeds with its interval, and the paper's.
+    """Per modality: the headline of its own VAE over seeds with its interval, and the paper's.
 
     With `ceiling`: that of what the sensor saw of the same scenes, the same whatever the seed.
     """
@@ -77,7 +72,7 @@ def _unimodal(inputs: Inputs) -> dict[str, Row]:
             **_over_seeds([float(values[0]) for values in seeds]),
             "lo": low,
             "hi": high,
-            "paper": paper.UNIMODAL.get(modality),
+            "paper": paper.UNIMODAL.get(modality) if inputs.headline == paper.METRIC else None,
             "ceiling": known(ceiling[0]),
             "ceiling_lo": least,
             "ceiling_hi": most,
@@ -88,7 +83,7 @@ def _unimodal(inputs: Inputs) -> dict[str, Row]:
 def _gains(inputs: Inputs, cells: Iterable[str]) -> list[Row]:
     """Per cell: metric -> modality -> `gain` of all sensors over the unimodal VAE, `lo`, `hi`.
 
-    Differences of the figures besides mAP@0.5, as means over seeds.
+    Differences of the figures besides the headline, as means over seeds.
     """
 
     def gain(cell: str, metric: str, modality: str) -> Row:
@@ -102,7 +97,7 @@ def _gains(inputs: Inputs, cells: Iterable[str]) -> list[Row]:
         low, high = bounds(values)
         return {"gain": known(values[0]), "lo": low, "hi": high}
 
-    others = [metric for metric in SHOWN if metric != "map50"]
+    others = [metric for metric in DETECTED if metric != inputs.headline]
     return [
         {
             "cell": cell,
@@ -115,15 +110,15 @@ def _gains(inputs: Inputs, cells: Iterable[str]) -> list[Row]:
 def _matrix(inputs: Inputs, cell: str, part: str = "subsets") -> dict[str, dict[str, Row]]:
     """Subset of sensors -> generated modality -> every metric, mean over seeds, and `lo`, `hi`.
 
-    A figure that is not defined is None. The interval is that of mAP@0.5; None where a part keeps
-    no resamples. Modalities that were not scored are left out.
+    A figure that is not defined is None. The interval is that of the headline; None where a part
+    keeps no resamples. Modalities that were not scored are left out.
     """
     runs = [score[part] or {} for (name, _), score in inputs.scores.items() if name == cell]
     kept = [figures for (name, _), figures in inputs.resampled.items() if name == cell]
     prefix = "" if part == "subsets" else "prior-"
 
     def entry(subset: str, target: str) -> Row:
-        row: Row = {k: _average(run[subset][target][k] for run in runs) for k in SHOWN}
+        row: Row = {k: _average(run[subset][target][k] for run in runs) for k in DETECTED}
         low, high = None, None
         name = f"{prefix}{subset}/{target}"
         if all(name in figures for figures in kept):
@@ -157,10 +152,11 @@ def _survival(
     faults: FaultParams,
     looks: dict[str, Style],
     modalities: Sequence[str],
+    measure: str,
 ) -> list[Row]:
-    """One chart per faulty sensor, kind and generated modality: mAP over severity, per method.
+    """One chart per faulty sensor, kind and generated modality: a line over severity per method.
 
-    A modality whose mAP is not defined has no chart.
+    A modality whose figure is not defined has no chart.
     """
     return [
         {
@@ -183,6 +179,7 @@ def _survival(
                     for cell, found in merged.items()
                 ],
                 [0.0, *faults.severities],
+                measure,
             ),
         }
         for sensor in modalities
@@ -201,7 +198,7 @@ def _faulty(inputs: Inputs) -> dict[str, dict[str, Values]]:
     }
 
 
-def _trade_off(rows: Sequence[table.Row], looks: dict[str, Style]) -> list[str]:
+def _trade_off(rows: Sequence[table.Row], looks: dict[str, Style], measure: str) -> list[str]:
     """The scatter of this run and, for the same cells, of the paper."""
     most = max(row.cost["train_seconds"] for row in rows) or 1.0
     charts = []
@@ -218,7 +215,7 @@ def _trade_off(rows: Sequence[table.Row], looks: dict[str, Style]) -> list[str]:
             note += f", {seconds:.0f} s to train" if here else ""
             area = seconds / most if here else 0.1
             points.append(Point(row.cell, looks[row.cell], cross, synergy, area, note))
-        charts.append(figures.scatter(points, title) if points else "")
+        charts.append(figures.scatter(points, title, measure) if points else "")
     return charts
 
 
@@ -252,8 +249,9 @@ def page(inputs: Inputs, rows: Sequence[table.Row]) -> Page:
     decoded = table.decoding(list(inputs.scores.values()))
     cheapest = recipe(rows, paper.ENDS)
     costs, faulty = {cell: _cost(inputs, cell) for cell in cells}, _faulty(inputs)
-    survived = fault_table.summarise(cells, faulty, faults, costs)
-    each = fault_table.conditions(cells, faulty, faults, costs)
+    headline, measure = inputs.headline, DETECTED[inputs.headline].heading
+    survived = fault_table.summarise(cells, faulty, faults, costs, headline)
+    each = fault_table.conditions(cells, faulty, faults, costs, headline)
     return Page(
         "table3",
         "Table III: which multimodal VAE to trust when sensors are missing",
@@ -266,6 +264,7 @@ def page(inputs: Inputs, rows: Sequence[table.Row]) -> Page:
         decoded,
         remarks=[*levels(rows, columns), *filter(None, [cheapest])],
         told={
+            "headline": headline,
             "unimodal": unimodal,
             "gains": gains,
             "recipe": cheapest,
@@ -274,7 +273,7 @@ def page(inputs: Inputs, rows: Sequence[table.Row]) -> Page:
         },
         files={
             "faults.csv": as_csv(each).encode(),
-            "faults.md": fault_table.as_markdown(survived, faults, decoded).encode(),
+            "faults.md": fault_table.as_markdown(survived, faults, decoded, headline).encode(),
             "faults.json": json_bytes({**faults.model_dump(), "rows": survived}),
             "overview.png": overview(inputs, least),
         },
@@ -298,16 +297,18 @@ def page(inputs: Inputs, rows: Sequence[table.Row]) -> Page:
                 "mixed": _entries(inputs, "fusion", "mixture"),
                 "drawn": _entries(inputs, "fusion", "drawn_per_element"),
             },
-            "shown": SHOWN,
+            "metrics": DETECTED,
+            "headline": headline,
+            "measure": measure,
             "faulty": survived,
             "targets": table.over(survived[0]["targets"], survived[0]["undefined"]),
             "undefined": table.UNDEFINED,
             "fault_kinds": {k: (FAULTS[k].__doc__ or "").strip() for k in faults.kinds},
-            "survival": _survival(faulty, faults, looks, inputs.modalities),
+            "survival": _survival(faulty, faults, looks, inputs.modalities, measure),
             "agreement": {cell: _agreement(inputs, cell) for cell in cells},
             "costs": costs,
             "swatches": {cell: figures.swatch(style) for cell, style in looks.items()},
-            "trade_off": _trade_off(rows, looks),
+            "trade_off": _trade_off(rows, looks, measure),
             "learning": _learning(inputs, looks),
             "sheets": sheets,
             "boxes": painter(inputs, sheets, least),

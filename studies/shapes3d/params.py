@@ -5,9 +5,10 @@ from __future__ import annotations
 from pipeline import params
 from pipeline.cells import LookedUp
 from pipeline.running.stage import PARAMS, fail
+from pipeline.scoring.params import ScoreParams
 from scenegen.sight import blind_sensor
 
-__all__ = ["Params"]
+__all__ = ["Params", "ScoreParams"]
 
 
 class Params(params.Params):

@@ -77,7 +77,9 @@ def viewer(
     methods = {
         cell: {
             "map": {
-                subset: {target: _rounded(values["map50"]) for target, values in row.items()}
+                subset: {
+                    target: _rounded(values[inputs.headline]) for target, values in row.items()
+                }
                 for subset, row in matrices[cell].items()
             },
             "rows": {

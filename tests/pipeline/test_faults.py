@@ -135,7 +135,7 @@ def test_the_summary_tells_which_method_survives() -> None:
     }
     cost = {"train_seconds": 1234.0, "encodes": 3.0, "decodes": 21.0, "parameters": 9.0e6}
     costs = {"good": cost, "bad": cost | {"decodes": 3.0}}
-    good, bad = fault_table.summarise(cells, found, FAULTY, costs)
+    good, bad = fault_table.summarise(cells, found, FAULTY, costs, "map50")
     assert good["faulty"] == pytest.approx(0.65)
     assert good["kept"] == pytest.approx(100 * 0.65 / 0.8)
     assert (good["difference"], good["difference_lo"]) == pytest.approx((0.15, 0.15))
@@ -152,7 +152,7 @@ def test_the_summary_tells_which_method_survives() -> None:
         for name in ("clean", "faulty", "without"):
             assert good[f"{name}_{metric}"] == pytest.approx(share * good[name])
         assert good[f"faulty_{metric}_lo"] == pytest.approx(share * good["faulty_lo"])
-    rows = fault_table.conditions(cells, found, FAULTY, costs)
+    rows = fault_table.conditions(cells, found, FAULTY, costs, "map50")
     for row in rows:
         for metric, share in (("map50_95", 1 / 2), ("ssim", 1 / 3), ("mse", 1 / 4)):
             assert row[metric] == pytest.approx(share * row["map50"])
@@ -160,7 +160,7 @@ def test_the_summary_tells_which_method_survives() -> None:
             assert row[f"without_{metric}"] == pytest.approx(share * row["without"])
     assert len(rows) == 2 * 3 * 2 * 2 * 3
     assert {(row["cell"], row["decodes"]) for row in rows} == {("good", 21.0), ("bad", 3.0)}
-    text = fault_table.as_markdown([good, bad], FAULTY, DECODED)
+    text = fault_table.as_markdown([good, bad], FAULTY, DECODED, "map50")
     assert "0.65 [0.57, 0.73] | best |" in text
     assert "| -0.25 [-0.25, -0.25] |" in text
     assert text.endswith(f"\n\n{DECODED}\n")
@@ -175,11 +175,11 @@ COST = {"train_seconds": 1.0, "encodes": 3.0, "decodes": 3.0, "parameters": 9.0e
 
 def table(found: dict[str, np.ndarray], of: tuple[str, ...] = MODALITIES) -> tuple[dict, str]:
     cells = {"a": ("poe", "none")}
-    (row,) = fault_table.summarise(cells, {"a": found}, FAULTY, {"a": COST})
-    rows = fault_table.conditions(cells, {"a": found}, FAULTY, {"a": COST})
+    (row,) = fault_table.summarise(cells, {"a": found}, FAULTY, {"a": COST}, "map50")
+    rows = fault_table.conditions(cells, {"a": found}, FAULTY, {"a": COST}, "map50")
     assert {r["target"] for r in rows} == {r["sensor"] for r in rows} == set(of)
     json.dumps([row, rows], allow_nan=False)
-    return row, fault_table.as_markdown([row], FAULTY, DECODED)
+    return row, fault_table.as_markdown([row], FAULTY, DECODED, "map50")
 
 
 def test_a_sensor_without_figures_is_left_out_of_the_means_which_say_so() -> None:

@@ -24,6 +24,7 @@ from pipeline.reporting import table, tradeoff
 from pipeline.reporting.findings import Finding, _told, levels
 from pipeline.reporting.table import Figure, Row, columns_of
 from pipeline.reporting.tradeoff import averaged, crossed, frontier
+from pipeline.scoring.metrics import DETECTED
 from pipeline.scoring.mistakes import mistakes
 from scenegen.params import SENSORS as MODALITIES
 from studies.shapes3d import paper
@@ -133,7 +134,7 @@ def test_synergy_is_shown_by_every_figure(smoke: Path) -> None:
         together = json.loads((smoke / f"results/scores/{row['cell']}-0.json").read_text())
         shown = table.split(f'<th scope="row">{row["cell"]}')[1].split("</tr>")[0]
         cells_of = iter(re.findall(r"<td[^>]*>(.*?)</td>", shown, re.DOTALL))
-        for metric in ("map50_95", "ssim", "mse"):
+        for metric in [key for key in DETECTED if key != "map50"]:
             for m in MODALITIES:
                 alone = json.loads((smoke / f"results/scores/{m}-0.json").read_text())
                 found = row["metrics"][metric][m]
@@ -685,7 +686,7 @@ def test_the_page_in_a_browser(smoke: Path, tmp_path: Path, width: int, dark: bo
     first = next(iter(cells(smoke)))
     told = json.loads((smoke / f"results/scores/{first}-0.json").read_text())["subsets"]["image"]
     assert [float(v) for v in probe["metrics"]] == pytest.approx(
-        [told["image"][k] for k in ("map50", "map50_95", "ssim", "mse")], abs=0.0051
+        [told["image"][k] for k in DETECTED], abs=0.0051
     )
     sheets = set(re.findall(r"background-image: url\(([^)]*)\)", page))
     assert len(probe["pictures"]) == len(sheets) > 0

@@ -262,7 +262,7 @@ def test_plots_are_pictures_of_every_run(project: Path, command: tuple[str, ...]
     bars.write_text("\n".join([header, changed, *rest]) + "\n")
     run(project, "dvc", "plots", *command)
     page = (project / "dvc_plots/index.html").read_text()
-    assert page.count("mAP@0.5 of what each model generates") == 1
+    assert page.count("The headline metric of what each model generates") == 1
     assert page.count("Validation loss (nats a scene") == 1
     assert page.count("Validation curves by term and modality") == 1
     for part in ("kl", "image", "depth", "radar"):  # ecg has seven terms

@@ -39,7 +39,6 @@ from studies.mnist_svhn import judge as digits
 from studies.mnist_svhn.classifier import DigitClassifier, classify
 from studies.mnist_svhn.loader import Pairs
 from studies.mnist_svhn.train_classifier import path
-from studies.scoring import ScoreParams
 
 COUNT, LATENT, SEED = 120, 4, 3
 SETTINGS = {
@@ -90,7 +89,8 @@ class Scored:
         **settings: Any,
     ) -> None:
         judge = STUDIES[study].part("judge")
-        params = ScoreParams(**SETTINGS | settings)
+        headline = next(iter(judge.METRICS))
+        params = judge.ScoreParams(headline=headline, **SETTINGS | settings)
         self.file: dict[str, Any] = {}
         self.kept: dict[str, dict[str, np.ndarray]] = {}  # by folder: samples, bootstrap
         patch.setattr(judge, "load", splits)
@@ -147,13 +147,15 @@ def test_both_studies_choose_the_component_of_the_highest_mean_score(
     space, captions = captioned()
     vae, pairs = model(cell, PICTURES), paired()
     told = Scored(monkeypatch, "mnist_svhn", vae, lambda _: pairs, choose=COUNT)
-    bench = digits.Bench(vae)
-    judges = [(told, vae, digits.Judge(bench.models, digits.items(pairs, COUNT), copied))]
+    bench = digits.Bench(vae, "accuracy")
+    judges = [
+        (told, vae, digits.Judge(bench.models, digits.items(pairs, COUNT), copied, "accuracy"))
+    ]
     vae = model(cell, VECTORS)
     splits = {"train": captions, "test": captions}
     told = Scored(monkeypatch, "cub", vae, lambda: (space, splits), choose=COUNT)
     of = cub.items(captions, captions.drawn(COUNT, SEED))
-    judges.append((told, vae, cub.Judge(space, of, copied)))
+    judges.append((told, vae, cub.Judge(space, of, copied, "cosine")))
     for told, vae, judge in judges:
         means = []
         for component in (0, 1):
@@ -247,7 +249,7 @@ def test_cross_generation_goes_the_way_its_name_says(
     classifiers: None, monkeypatch: pytest.MonkeyPatch, objective: str
 ) -> None:
     vae = model(Cell(fusion="bce", objective=objective), PICTURES)
-    pairs, bench = paired(), digits.Bench(vae)
+    pairs, bench = paired(), digits.Bench(vae, "accuracy")
     digit, street = (pairs.seen()[m] for m in ("mnist", "svhn"))
     from_street, from_digit = made(vae, {"svhn": street}), made(vae, {"mnist": digit})
 
