@@ -53,7 +53,10 @@ def _train(study: Study, slots: int, seconds: float | None) -> None:
     if code := subprocess.run([sys.executable, *check[1:]], check=False).returncode:
         raise SystemExit(code)
     params, jobs, record = read_params(study.params), plan(study), record_of(study)
-    made = {path for job in jobs for path in job.outs}
+    outs = [Path(path) for job in jobs for path in job.outs]
+    made = {
+        str(path) for out in outs for path in (out, *out.parents)
+    }  # a folder, too, file by file
     for path in {path for job in jobs for path in job.deps} - made:
         if not Path(path).exists():
             fail(f"{path}: is not here; bring it along (docs/guide/gpu.md)")

@@ -36,9 +36,7 @@ scenes:
   image: {width: 32, height: 32, samples: 1}
   radar: {width: 32, height: 32}
 detector:
-  image: {network: yolov3-tiny, width_multiple: 0.0625, image_size: 64, epochs: 0.1, batch: 4}
-  depth: {network: yolov3-tiny, width_multiple: 0.0625, image_size: 64, epochs: 0.1, batch: 4}
-  radar: {network: yolov3-tiny, width_multiple: 0.0625, image_size: 64, epochs: 0.1, batch: 4}
+  default: {network: yolov3-tiny, width_multiple: 0.0625, image_size: 64, epochs: 0.1, batch: 4}
 vae:
   latent: 4
   network: {kind: residual, width: 4, blocks: 1}

@@ -18,7 +18,6 @@ import pytest
 
 from pipeline.running import plan, stage, without_dvc
 from pipeline.study import ROOT as SHAPES
-from scenegen.params import SENSORS as MODALITIES
 from tests.conftest import clone, run
 from tests.pipeline.test_record import another_dvc, locked
 from tests.pipeline.test_stages import change
@@ -82,10 +81,9 @@ def studied(smoke: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "score.faults.scenes": 5,
         "score.resamples": 100,
         "vae.training.steps": 6,
+        "detector.default.epochs": 1,
     }.items():
         change(project, key, value)
-    for modality in MODALITIES:
-        change(project, f"detector.{modality}.epochs", 1)
     shutil.copytree(smoke / "data/shapes3d", project / "data/shapes3d")
     (project / "without").mkdir()
     (project / "without/sitecustomize.py").write_text(WITHOUT)
