@@ -31,8 +31,8 @@ __all__ = [
     "written",
 ]
 
-COSTS = ("train_seconds", "encodes", "decodes", "parameters")
-COST_HEADINGS = ("train (s)", "enc + dec", "params (M)")
+COSTS = ("encodes", "decodes", "parameters")  # no seconds, which differ from run to run
+COST_HEADINGS = ("enc + dec", "params (M)")
 UNDEFINED = (
     "–: not defined, as a gain over, or a share of, a score of zero or less is not, or where the "
     "data show nothing to be scored."
@@ -296,10 +296,8 @@ def written(row: Row, column: Column, paper: bool = True) -> str:
 
 def format_cost(cost: Mapping[str, float]) -> str:
     """What COSTS names, as the cells under COST_HEADINGS."""
-    return (
-        f"{cost['train_seconds']:,.0f} | {cost['encodes']:g} + {cost['decodes']:g} "
-        f"| {cost['parameters'] / 1e6:.1f}"
-    )
+    passes = f"{cost['encodes']:g} + {cost['decodes']:g}"
+    return f"{passes} | {cost['parameters'] / 1e6:.1f}"
 
 
 def as_markdown(

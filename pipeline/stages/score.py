@@ -66,11 +66,14 @@ def moved(part: Part, other: Part, modalities: Sequence[str]) -> dict[str, Any]:
 
 
 def cost(study: Study, run: Run) -> dict[str, float]:
-    """What the training of `run` took; one line and exit code 2 if it left no record."""
+    """What a step of `run` and its model cost, the same on every machine.
+
+    One line and exit code 2 if the training left no record.
+    """
 
     def costs(file: Path) -> dict[str, float]:
         training = json.loads(file.read_text(encoding="utf-8"))
-        return {k: training[k] for k in ("train_seconds", "parameters", "encodes", "decodes")}
+        return {k: training[k] for k in ("parameters", "encodes", "decodes")}
 
     return study.read(run.training(study.results), costs)
 

@@ -48,6 +48,7 @@ class Inputs:
     modalities: tuple[str, ...]
     cross: dict[str, str]  # what Fig. 4 generates -> all other sensors
     scores: dict[tuple[str, int], Any]  # (cell, seed)
+    trainings: dict[tuple[str, int], Any]  # (cell, seed)
     unimodal: dict[tuple[str, int], Any]  # (modality, seed)
     detectors: dict[str, Any]
     resampled: dict[tuple[str, int], dict[str, Values]]  # (cell or modality, seed)
@@ -68,7 +69,7 @@ class Inputs:
     @property
     def costs(self) -> dict[tuple[str, int], dict[str, float]]:
         """What each cell's training took, by (cell, seed)."""
-        return {run: score["cost"] for run, score in self.scores.items()}
+        return self.trainings
 
     @property
     def cells(self) -> dict[str, tuple[str, str]]:
@@ -84,6 +85,7 @@ def _require(config: Params) -> None:
     first = [run for run in runs if run.seed == seeds[0]]
     wanted = [
         *(run.scores(ROOT.results) for run in runs + alone),
+        *(run.training(ROOT.results) for run in runs),
         *(ROOT.results / f"detectors/{modality}.json" for modality in config.vae.modalities),
         *(run.bootstrap(ROOT.data) for run in runs + alone),
         *(run.faults(ROOT.data) for run in runs),
@@ -194,6 +196,11 @@ def read() -> Inputs:
         cross=cross,
         scores={
             (cell, seed): stage.read_json(Run(cell, seed).scores(ROOT.results))
+            for cell in grid.cells
+            for seed in grid.seeds
+        },
+        trainings={
+            (cell, seed): stage.read_json(Run(cell, seed).training(ROOT.results))
             for cell in grid.cells
             for seed in grid.seeds
         },
