@@ -101,7 +101,9 @@ def test_far_is_white_and_near_is_dark(dataset: Dataset) -> None:
 
 
 def test_unknown_modality_and_folder(dataset: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'lidar' does not exist"):
+    with pytest.raises(
+        ValueError, match="'lidar' is not in this dataset; choose one of image, depth, radar"
+    ):
         dataset.array("lidar", "train")
     with pytest.raises(ValueError, match="is not a dataset"):
         open_dataset(tmp_path)
