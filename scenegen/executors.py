@@ -87,7 +87,7 @@ def dask_executor(address: str) -> tuple[cf.Executor, Callable[[], None]]:
     try:
         client = Client(address, timeout=10)
     except (OSError, ValueError, TypeError) as error:  # the last: tls:// without a certificate
-        told = " ".join(str(error).split())
+        told = " ".join(str(error).split()) or type(error).__name__  # a timeout says nothing
         raise RenderError(f"no Dask scheduler answers at {address}: {told}") from None
     # Each call is a job of its own, never a cached result; a task may outlive lost workers.
     return client.get_executor(pure=False, retries=ATTEMPTS - 1), client.close
