@@ -46,7 +46,8 @@ def committed(smoke: Path, to: Path) -> Path:
     for name in ("params.yaml", "dvc.lock"):
         shutil.copy(smoke / name, project / name)
     shutil.rmtree(project / "results")
-    shutil.copytree(smoke / "results", project / "results")
+    in_git = shutil.ignore_patterns("report.html", ".gitignore")  # all but what DVC keeps
+    shutil.copytree(smoke / "results", project / "results", ignore=in_git)
     return project
 
 
