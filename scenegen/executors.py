@@ -86,7 +86,8 @@ def dask_executor(address: str) -> tuple[cf.Executor, Callable[[], None]]:
 
     try:
         client = Client(address, timeout=10)
-    except (OSError, ValueError, TypeError) as error:  # the last: tls:// without a certificate
+    # TypeError: tls:// without a certificate. AssertionError: its thread took more than 10 s to begin.
+    except (OSError, ValueError, TypeError, AssertionError) as error:
         told = " ".join(str(error).split()) or type(error).__name__  # a timeout says nothing
         raise RenderError(f"no Dask scheduler answers at {address}: {told}") from None
     # Each call is a job of its own, never a cached result; a task may outlive lost workers.
