@@ -86,7 +86,7 @@ def dask_executor(address: str) -> tuple[cf.Executor, Callable[[], None]]:
 
     try:
         client = Client(address, timeout=10)
-    # TypeError: tls:// without a certificate. AssertionError: its thread took more than 10 s to begin.
+    # TypeError: tls:// without a certificate. AssertionError: its thread did not begin in time.
     except (OSError, ValueError, TypeError, AssertionError) as error:
         told = " ".join(str(error).split()) or type(error).__name__  # a timeout says nothing
         raise RenderError(f"no Dask scheduler answers at {address}: {told}") from None
