@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Network", "Objects"]
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -30,7 +31,7 @@ class Objects:
         return Objects(*(each.to(device) for each in (self.pictures, self.classes, self.boxes)))
 
 
-class Network(nn.Module):
+class Network(nn.Module, ABC):
     """Base of all kinds: a file of `detector/kinds/` has a subclass of this name.
 
     Its constructor takes a config: `params` (as in params.yaml), `channels`, `classes`, and what
@@ -54,17 +55,17 @@ class Network(nn.Module):
         """What its file says beside params, channels and classes, as JSON can hold it."""
         return {}
 
+    @abstractmethod
     def training_loss(self, seen: Any, objects: Objects) -> Tensor:
         """The mean loss of a picture, from what `forward` made of a batch, in float32."""
-        raise NotImplementedError
 
     def ready(self) -> Network:
         """The trained network as detection uses it."""
         return self.eval().requires_grad_(False)
 
+    @abstractmethod
     def found(self, pictures: Tensor, params: DetectorParams) -> list[Tensor]:
         """Rows [n, 6] for each picture: x1, y1, x2, y2 in pixels of it, score, class; best first.
 
         None scores below `params.confidence_floor`, and there are at most `params.max_detections`.
         """
-        raise NotImplementedError
