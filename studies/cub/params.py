@@ -7,10 +7,9 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from base.params import Section
-from models.params import VAEParams
-from pipeline.cells import GridParams, LookedUp, check_cells
 from pipeline.scoring.metrics import Metric, named
-from studies import scoring
+from studies import params
+from studies.params import PairParams
 
 __all__ = [
     "METRICS",
@@ -25,8 +24,6 @@ __all__ = [
 ]
 
 METRICS = named(Metric("cosine", "cosine", True, lambda pairs: pairs.mean))
-
-MODALITIES = ("image", "text")
 
 
 class SceneCount(Section):
@@ -100,30 +97,26 @@ class ReportParams(Section):
     examples: int = Field(ge=1, le=12, description="pictures with generated captions, 1 to 12")
 
 
-class ScoreParams(scoring.ScoreParams):
+class ScoreParams(params.ScoreParams):
     """How trained models are scored."""
 
     metrics = METRICS
 
 
-class Params(Section):
+class Params(PairParams):
     """The whole of studies/cub/params.yaml."""
+
+    names = ("image", "text")
 
     data: DataParams
     features: FeatureParams
     text: TextParams
     cca: CCAParams
-    vae: VAEParams
-    grid: GridParams
     score: ScoreParams
     report: ReportParams
 
     @model_validator(mode="after")
-    def _sections_agree(self) -> Params:
-        if set(self.vae.modalities) != set(MODALITIES):
-            names = sorted(self.vae.modalities)
-            raise ValueError(f"vae.modalities = {names}: must be {sorted(MODALITIES)}")
-        check_cells(self.vae, self.grid)
+    def _space_fits_its_data(self) -> Params:
         width = 2048 if self.features.extractor == "resnet101" else self.features.size
         if self.cca.size > min(width, self.text.size):
             raise ValueError(
@@ -131,7 +124,3 @@ class Params(Section):
                 "lesser of the numbers per picture and per word"
             )
         return self
-
-    def looked_up(self) -> LookedUp:
-        """What a stage finds by a name: the cells."""
-        return LookedUp({**self.grid.cells, "unimodal": self.grid.unimodal})

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from base.params import Section
-from models.params import VAEParams
-from pipeline.cells import GridParams, LookedUp, check_cells
 from pipeline.scoring.metrics import Metric, named
-from studies import scoring
+from studies import params
+from studies.params import PairParams
 
 __all__ = [
     "METRICS",
@@ -23,8 +22,6 @@ __all__ = [
 ]
 
 METRICS = named(Metric("accuracy", "accuracy (%)", True, lambda right: 100 * right.mean))
-
-MODALITIES = ("mnist", "svhn")
 
 
 class EmbeddedParams(Section):
@@ -66,30 +63,18 @@ class ReportParams(Section):
     examples: int = Field(ge=1, le=20, description="pairs in the pictures, 1 to 20")
 
 
-class ScoreParams(scoring.ScoreParams):
+class ScoreParams(params.ScoreParams):
     """How trained models are scored."""
 
     metrics = METRICS
 
 
-class Params(Section):
+class Params(PairParams):
     """The whole of studies/mnist_svhn/params.yaml."""
+
+    names = ("mnist", "svhn")
 
     data: DataParams
     classifier: ClassifierParams
-    vae: VAEParams
-    grid: GridParams
     score: ScoreParams
     report: ReportParams
-
-    @model_validator(mode="after")
-    def _sections_agree(self) -> Params:
-        if set(self.vae.modalities) != set(MODALITIES):
-            names = sorted(self.vae.modalities)
-            raise ValueError(f"vae.modalities = {names}: must be {sorted(MODALITIES)}")
-        check_cells(self.vae, self.grid)
-        return self
-
-    def looked_up(self) -> LookedUp:
-        """What a stage finds by a name: the cells."""
-        return LookedUp({**self.grid.cells, "unimodal": self.grid.unimodal})

@@ -1,14 +1,38 @@
-"""How models of pairs are scored: the `score:` section of the studies of Tables I and II."""
+"""What the params of the studies of Tables I and II, of two modalities each, have alike."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from base.params import Section
+from models.params import VAEParams
+from pipeline.cells import GridParams, LookedUp, check_cells
 from pipeline.scoring.params import Headline
 
-__all__ = ["ScoreParams"]
+__all__ = ["PairParams", "ScoreParams"]
+
+
+class PairParams(Section):
+    """The sections of every study of pairs."""
+
+    names: ClassVar[tuple[str, str]]  # of the modalities
+
+    vae: VAEParams
+    grid: GridParams
+
+    @model_validator(mode="after")
+    def _cells_are_of_the_pair(self) -> PairParams:
+        if set(self.vae.modalities) != set(self.names):
+            given = sorted(self.vae.modalities)
+            raise ValueError(f"vae.modalities = {given}: must be {sorted(self.names)}")
+        check_cells(self.vae, self.grid)
+        return self
+
+    def looked_up(self) -> LookedUp:
+        """What a stage finds by a name: the cells."""
+        return LookedUp({**self.grid.cells, "unimodal": self.grid.unimodal})
 
 
 class ScoreParams(Headline):
