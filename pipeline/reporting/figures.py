@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from html import escape
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -23,14 +21,12 @@ __all__ = [
     "BOX_COLOURS",
     "CAMERA",
     "Line",
-    "Overview",
     "Point",
     "Sprite",
     "Style",
     "Survival",
     "curves",
     "overlay",
-    "overview",
     "scatter",
     "styles",
     "survival",
@@ -363,50 +359,3 @@ def swatch(style: Style) -> str:
         f'style="--c:{style.css}" stroke-dasharray="{DASHES[style.shape]}" d="M0 6H34"/>'
         f"{_marker(style, 17, 6, 4.5, '')}</svg>"
     )
-
-
-@dataclass(frozen=True)
-class Overview:
-    """One picture of the overview: uint8 [H, W, C], boxes [K, 5], a heading and a row label."""
-
-    picture: NDArray[np.uint8]
-    boxes: NDArray[np.floating]
-    heading: str = ""
-    side: str = ""
-    camera: bool = False
-
-
-def overview(rows: Sequence[Sequence[Overview]], classes: Sequence[str]) -> bytes:
-    """A grid of pictures as PNG, for the README; `classes` by label name the boxes' colours."""
-    columns = max(len(row) for row in rows)
-    size = (1.25 * columns + 0.3, 1.3 * len(rows) + 0.4)
-    figure = Figure(figsize=size, dpi=110, facecolor="white", layout="constrained")
-    axes = figure.subplots(len(rows), columns, squeeze=False)
-    for row, line in zip(axes, rows, strict=True):
-        for axis in row[len(line) :]:
-            axis.axis("off")
-        for axis, item in zip(row, line, strict=False):
-            axis.imshow(item.picture.squeeze(), cmap="gray", vmin=0, vmax=255)
-            axis.set_xticks([])
-            axis.set_yticks([])
-            axis.set_title(item.heading, fontsize=8, pad=3)
-            axis.set_ylabel(item.side, fontsize=8)
-            for x1, y1, x2, y2, k in item.boxes:
-                colour = BOX_COLOURS[int(k) % 8]
-                box = Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, ec=colour)
-                axis.add_patch(box)
-            if item.camera:
-                height, width = item.picture.shape[:2]
-                side = CAMERA * width
-                corner = ((width - side) / 2 - 0.5, height - side - 0.5)
-                axis.add_patch(Rectangle(corner, side, side, color="red"))
-    keys = [
-        Rectangle((0, 0), 1, 1, fill=False, ec=BOX_COLOURS[k % 8], label=name)
-        for k, name in enumerate(classes)
-    ]
-    figure.legend(
-        handles=keys, loc="outside lower center", ncols=len(keys), fontsize=8, frameon=False
-    )
-    out = io.BytesIO()
-    figure.savefig(out, format="png", metadata={"Software": None})
-    return out.getvalue()

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.reporting import figures
-from pipeline.reporting.figures import Overview, Sprite
+from pipeline.reporting.contact_sheet import Tile, contact_sheet
+from pipeline.reporting.figures import Sprite
 from scenegen import sensors
 from studies.shapes3d import paper
 from studies.shapes3d.inputs import Boxes, Inputs, found
@@ -132,7 +133,7 @@ def overview(inputs: Inputs, least: float) -> bytes:
     methods, letter = list(inputs.samples), paper.letters(inputs.modalities)
     shown = range(min(len(inputs.scenes), max(1, (len(methods) + 1) // 3)))
     top = [
-        Overview(
+        Tile(
             inputs.pictures[target][scene],
             inputs.truth[target][scene],
             heading=target,
@@ -148,11 +149,11 @@ def overview(inputs: Inputs, least: float) -> bytes:
             side = "+".join(letter[m] for m in subset.split("+")) + f"→{letter[target]}"
             heading = "truth" if len(lines) == 1 else ""
             line = [
-                Overview(inputs.pictures[target][scene], inputs.truth[target][scene], heading, side)
+                Tile(inputs.pictures[target][scene], inputs.truth[target][scene], heading, side)
             ]
             for cell in methods:
                 boxes = found(inputs, cell, f"{subset}/{target}", scene, least)
                 picture = inputs.samples[cell][f"{subset}/{target}"][scene]
-                line.append(Overview(picture, boxes, cell if len(lines) == 1 else ""))
+                line.append(Tile(picture, boxes, cell if len(lines) == 1 else ""))
             lines.append(line)
-    return figures.overview(lines, inputs.classes)
+    return contact_sheet(lines, inputs.classes)
