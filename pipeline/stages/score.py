@@ -30,6 +30,7 @@ from pipeline.scoring.decoding import (
     decode,
     name_of,
 )
+from pipeline.scoring.judging import Bench, Judge
 from pipeline.scoring.scores import Part, Parts, code_of, load_model, subsets, summary
 from pipeline.study import Study, asked_run
 
@@ -87,7 +88,7 @@ def _tried(tries: Mapping[str, Part], given: Subset, component: int) -> float:
     return float(tries[tried(given, component)]["quality"])
 
 
-def quality(generate: Callable[..., Decoded], judge: Any, given: Subset, component: int) -> Part:
+def quality(generate: Callable[..., Decoded], judge: Judge, given: Subset, component: int) -> Part:
     """The judge's figure for a component.
 
     The mean is over what is generated: the modalities that are missing, or all if none is; those
@@ -96,12 +97,6 @@ def quality(generate: Callable[..., Decoded], judge: Any, given: Subset, compone
     generated = generate(judge.items, given, component=component)
     targets = [m for m in generated if m not in given] or list(generated)
     return {"quality": mean([judge.quality(m, generated[m]) for m in targets])[0]}
-
-
-def scored(judge: Any, generated: Decoded, targets: Sequence[str]) -> Part:
-    """Figures [1 + R] by target and metric, and what the report shows of the first items."""
-    part: Part = judge.part(generated, targets)
-    return part
 
 
 def examples(parts: Mapping[str, Part]) -> Part:
@@ -234,7 +229,8 @@ def main(study: Study, run: Run) -> None:
     decided_by = code.loaded("pipeline.stages.score", study=study.name)
     params = study.section("score", part.ScoreParams)
     costs, vae = cost(study, run), load_model(study, run)
-    names, bench = tuple(vae.modalities), part.Bench(vae, params.headline)
+    names = tuple(vae.modalities)
+    bench: Bench = part.Bench(vae, params.headline)
     judge = bench.judge("test", params.scenes, params.resamples, params.seed)
     generate = partial(decode, vae, seed=params.seed, point=params.point)
     plan = planned(vae, judge.items, params, bench.pair)
@@ -269,7 +265,7 @@ def main(study: Study, run: Run) -> None:
 
         def make() -> Part:
             generated = generate(judge.items, given, component=component, **how)
-            return scored(judge, generated, targets)
+            return judge.part(generated, targets)
 
         return make
 
