@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pipeline.run import Run
 from pipeline.running import stage
 
-__all__ = ["FOLDER", "OTHERS", "ROOT", "STUDIES", "Study", "asked_run", "asked_study", "device"]
+__all__ = ["FOLDER", "ROOT", "STUDIES", "Study", "asked_run", "asked_study", "device"]
 
 FOLDER = Path(__file__).parents[1] / "studies"
 
@@ -163,10 +163,6 @@ class Study:
         """The whole of the study's params; one line per mistake and exit code 2."""
         return stage.whole(schema, self.params)
 
-    def grid(self) -> dict[str, Any]:
-        """The cells, by name, and the seeds; one line per mistake and exit code 2."""
-        return self.section("grid", stage.Runs).model_dump()
-
     def running(
         self, name: str, kept: Callable[[], str], onward: str | None = None
     ) -> AbstractContextManager[None]:
@@ -196,4 +192,3 @@ ROOT = Study("shapes3d")
 STUDIES = {
     file.parent.name: Study(file.parent.name) for file in sorted(FOLDER.glob("*/__init__.py"))
 }
-OTHERS = {name: study for name, study in STUDIES.items() if study != ROOT}

@@ -37,11 +37,6 @@ class Inputs:
     trainings: Mapping[tuple[str, int], Any]
 
     @property
-    def costs(self) -> dict[tuple[str, int], Mapping[str, float]]:
-        """What each cell's training took."""
-        return {run: cost for run, cost in self.trainings.items() if run[0] in self.grid.cells}
-
-    @property
     def pairs(self) -> int:
         """How many test pairs are scored."""
         return int(next(iter(self.scores.values()))["scenes"])

@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from pipeline import study
+
 ROOT = Path(__file__).parent.parent
+OTHERS = {name: one for name, one in study.STUDIES.items() if one != study.ROOT}  # the small ones
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")  # of tests side by side; each has a core to itself
 if WORKER:
     os.environ.setdefault("OMP_NUM_THREADS", "1")

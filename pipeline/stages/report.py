@@ -35,7 +35,7 @@ def main(study: Study) -> None:
             for names in [study.modalities]
             for seed in grid.seeds
         },
-        inputs.costs,
+        inputs.trainings,
         columns,
         paper.TABLE if headline == paper.METRIC else {},
     )

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import params
+from pipeline.reporting.table import others
 from pipeline.run import Run
 from pipeline.running import stage
 
@@ -31,11 +32,10 @@ TERMS = Path("data/terms.csv")  # long where the grid is large: DVC's to keep, n
 def figures(score: dict[str, Any], headline: str) -> dict[str, dict[str, float]]:
     """The headline by sensor: generated from all the others (`cross`), and from all (`all`)."""
     names = score["modalities"]
-    others = {m: "+".join(o for o in names if o != m) for m in names}
     cross = {
         m: score["subsets"][given][m][headline]
-        for m, given in others.items()
-        if given in score["subsets"]
+        for m in names
+        if (given := others(names, m)) in score["subsets"]
     }
     return {"cross": cross, "all": {m: score["synergy"][m][headline] for m in names}}
 

@@ -67,11 +67,6 @@ class Inputs:
         return self.config.score.headline
 
     @property
-    def costs(self) -> dict[tuple[str, int], dict[str, float]]:
-        """What each cell's training took, by (cell, seed)."""
-        return self.trainings
-
-    @property
     def cells(self) -> dict[str, tuple[str, str]]:
         """Cell name -> (fusion, objective), in the order of params.yaml."""
         return {name: (c.fusion, c.objective) for name, c in self.config.grid.cells.items()}

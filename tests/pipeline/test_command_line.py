@@ -21,9 +21,8 @@ from pipeline.__main__ import _parser, main
 from pipeline.run import Run
 from pipeline.running import stage, status
 from pipeline.stages import report, score, score_faults, summary
-from pipeline.study import OTHERS
 from pipeline.study import ROOT as SHAPES
-from tests.conftest import ROOT, clone, run, shipped
+from tests.conftest import OTHERS, ROOT, clone, run, shipped
 from tests.pipeline.test_stages import change
 
 PARSER = _parser()

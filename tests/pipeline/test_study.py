@@ -8,7 +8,8 @@ import pytest
 
 from base import code
 from pipeline.run import Run
-from pipeline.study import OTHERS, ROOT, STUDIES
+from pipeline.study import ROOT, STUDIES
+from tests.conftest import OTHERS
 from tests.conftest import ROOT as PROJECT
 
 

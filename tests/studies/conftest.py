@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from pipeline.study import OTHERS
 from studies.mnist_svhn.sources import MNIST_FILES, SVHN_FILES
 from studies.rawfiles import RawFile
-from tests.conftest import clone, run, shared, shipped
+from tests.conftest import OTHERS, clone, run, shared, shipped
 
 
 @pytest.fixture(scope="session")

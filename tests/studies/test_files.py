@@ -25,14 +25,13 @@ from torchvision.models import resnet101
 from pipeline import presets
 from pipeline.run import Run
 from pipeline.stages import check, report, score, train_vae
-from pipeline.study import OTHERS
 from studies.cub import features
 from studies.cub.layout import Counts
 from studies.mnist_svhn import data
 from studies.mnist_svhn.loader import FILE
 from studies.mnist_svhn.sources import from_files
 from studies.rawfiles import RawFile
-from tests.conftest import ROOT, shipped
+from tests.conftest import OTHERS, ROOT, shipped
 from tests.studies.conftest import described
 from tests.studies.test_cub import BIRDS, mmvae, originals
 from tests.studies.test_smoke import TABLES

@@ -21,10 +21,9 @@ from pipeline.__main__ import main
 from pipeline.running import plan, status, without_dvc
 from pipeline.running.params import read_params
 from pipeline.stages import report
-from pipeline.study import OTHERS
 from studies.cub.paper import TABLE as TABLE2
 from studies.mnist_svhn.paper import TABLE as TABLE1
-from tests.conftest import ROOT, clone, run, shipped
+from tests.conftest import OTHERS, ROOT, clone, run, shipped
 from tests.pipeline.test_report import browse
 from tests.pipeline.test_stages import leaves
 

@@ -17,10 +17,9 @@ import pytest
 
 from pipeline.run import Run
 from pipeline.stages import report, score, train_vae
-from pipeline.study import OTHERS
 from studies.cub import loader, text
 from studies.mnist_svhn.loader import FILE
-from tests.conftest import ROOT, run, shipped
+from tests.conftest import OTHERS, ROOT, run, shipped
 
 HERE = {"PYTHONPATH": str(ROOT), "DEVICE": "cpu"}
 
