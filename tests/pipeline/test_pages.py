@@ -425,6 +425,7 @@ def test_what_ci_cannot_run_says_so() -> None:
             assert "<!-- needs" in text[: match.start()].splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_the_picture_of_the_pipeline_is_dvcs_own_with_its_stages_grouped() -> None:
     """It draws no arrow that DVC does not, and leaves out those alone that others imply."""
     page = (ROOT / "docs/reference/pipeline.md").read_text()

@@ -80,6 +80,7 @@ def test_a_failure_costs_what_needs_it_and_nothing_else(here: Path) -> None:
 
 
 @pytest.mark.parametrize("slots", [1, 3])
+@pytest.mark.slow
 def test_no_more_run_at_once_than_there_are_slots(here: Path, slots: int) -> None:
     code = (
         "running = pathlib.Path('running-{0}'); running.touch(); time.sleep(0.5);"
@@ -163,6 +164,7 @@ parallel.run([job], 1, lambda *_: Path("recorded").touch())
 """
 
 
+@pytest.mark.slow
 def test_where_the_terminal_was_closed_what_ends_is_recorded(here: Path) -> None:
     """To write to it is an error then, and there is much to write: bars and last words."""
     mine, its = os.openpty()
@@ -269,6 +271,7 @@ def test_a_stage_that_cannot_be_recorded_counts_as_failed(here: Path) -> None:
     assert (outcome.done, outcome.left) == (["other"], ["two"])
 
 
+@pytest.mark.slow
 def test_jobs_go_to_a_dask_cluster(here: Path) -> None:
     jobs = [
         job("one", "import os; time.sleep(1); print(os.getppid())"),

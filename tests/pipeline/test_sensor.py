@@ -86,6 +86,7 @@ def test_a_new_sensor_is_trained_scored_and_shown_with_no_other_edit(tmp_path: P
     assert set(metrics["all"]) == set(SCORED)
 
 
+@pytest.mark.slow
 def test_settings_make_stale_the_detector_that_has_them_and_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

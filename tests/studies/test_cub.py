@@ -302,6 +302,7 @@ def test_an_interrupted_unpacking_leaves_nothing_and_the_next_run_does_it_all(
         provide_cub(folder, False, archive)
 
 
+@pytest.mark.slow
 def test_resnet_takes_its_weights_from_a_checked_file_only(tmp_path: Path) -> None:
     path = tmp_path / "resnet101.pth"
     with pytest.raises(RawFileError, match=r"resnet101\.pth: missing; about 178,794,000 bytes"):

@@ -140,6 +140,7 @@ def test_one_posterior_has_no_component_to_choose() -> None:
     assert best_component(live, lambda _: 0.0) is None
 
 
+@pytest.mark.slow
 def test_both_studies_choose_the_component_of_the_highest_mean_score(
     classifiers: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
