@@ -8,6 +8,7 @@ if __name__ == "__main__":
     start()
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 from base import code
 from base.files import npz_bytes
+from models.vae import MultimodalVAE
 from pipeline.run import Run
 from pipeline.running import stage
 from pipeline.scoring.bootstrap import copies
@@ -47,47 +49,41 @@ def _components(score: Path) -> dict[str, Any]:
     return chosen["components"] | {"+".join(chosen["modalities"]): chosen["component"]}
 
 
-def main(run: Run) -> None:
-    """Figures of every modality from all sensors while one is faulty, for each kind and severity.
+def _scored(
+    vae: MultimodalVAE,
+    judge: Judge,
+    params: ScoreParams,
+    components: Mapping[str, int | None],
+    seen: Items,
+    given: Sequence[str],
+) -> Figures:
+    """TARGET -> the headline [1 + R] of what is generated from `given`, TARGET/METRIC -> another.
 
-    Written to data/faults/RUN.npz, each [1 + R] (the figure, then its resamples): `clean/TARGET`,
-    `without-SENSOR/TARGET` and `SENSOR/KIND/SEVERITY/TARGET` are the headline metric, and the same
-    with `/METRIC` behind it another.
+    Args:
+        components: of a mixture, by the sensors that are given; of others one is drawn per scene.
     """
-    params = stage.section("score", ScoreParams)
-    faults = params.faults
-    score = run.scores(stage.RESULTS)
-    components = stage.read(score, _components, f"python -m pipeline.stages.score {run}")
-    dataset = rendered()
-    vae = load_model(ROOT, run)
-    detectors = detectors_of(vae, dataset.classes)
-    names = tuple(vae.modalities)
-    if len(names) < 2:
-        stage.fail(f"{run}: has one sensor, {names[0]}; there is no other to rely on")
-    scenes = scenes_of(dataset, "test", names, faults.scenes)
-    drawn = copies(len(scenes.numbers), params.resamples, params.seed)
-    of_name = named(vae, scenes)
-    judge = Judge(detectors, scenes, len(dataset.classes), drawn, params.headline)
+    component = components.get("+".join(given))
+    generated = decode(vae, seen, given, seed=params.seed, point=params.point, component=component)
     metrics = under_faults(DETECTED, params.headline)
+    return {
+        m if key == params.headline else f"{m}/{key}": values
+        for m, x in generated.items()
+        for key, values in figures(metrics, judge.compared(m, x, judge.detect(m, x))).items()
+    }
 
-    def scored(seen: Items, given: tuple[str, ...]) -> Figures:
-        which = components.get("+".join(given))
-        component = None if which is None else of_name[which]
-        generated = decode(
-            vae, seen, given, seed=params.seed, point=params.point, component=component
-        )
-        return {
-            m if key == params.headline else f"{m}/{key}": values
-            for m, x in generated.items()
-            for key, values in figures(metrics, judge.compared(m, x, judge.detect(m, x))).items()
-        }
+
+def _conditions(
+    scored: Callable[[Items, Sequence[str]], Figures], scenes: Items, params: ScoreParams
+) -> dict[str, Callable[[], Figures]]:
+    """What is scored, by name: no fault, each sensor left out, and each faulty in every way."""
+    names, faults = tuple(scenes.seen), params.faults
 
     def faulty(sensor: str, kind: str, severity: float) -> Figures:
         spoiled = degrade(kind, severity, sensor, scenes.seen[sensor], scenes.numbers, params.seed)
         return scored(replace(scenes, seen={**scenes.seen, sensor: spoiled}), names)
 
     others = {sensor: tuple(m for m in names if m != sensor) for sensor in names}
-    makers = {
+    return {
         "clean": partial(scored, scenes, names),
         **{f"without-{s}": partial(scored, scenes, given) for s, given in others.items()},
         **{
@@ -97,6 +93,30 @@ def main(run: Run) -> None:
             for severity in faults.severities
         },
     }
+
+
+def main(run: Run) -> None:
+    """Figures of every modality from all sensors while one is faulty, for each kind and severity.
+
+    Written to data/faults/RUN.npz, each [1 + R] (the figure, then its resamples): `clean/TARGET`,
+    `without-SENSOR/TARGET` and `SENSOR/KIND/SEVERITY/TARGET` are the headline metric, and the same
+    with `/METRIC` behind it another.
+    """
+    params = stage.section("score", ScoreParams)
+    score = run.scores(stage.RESULTS)
+    components = stage.read(score, _components, f"python -m pipeline.stages.score {run}")
+    dataset = rendered()
+    vae = load_model(ROOT, run)
+    detectors = detectors_of(vae, dataset.classes)
+    names = tuple(vae.modalities)
+    if len(names) < 2:
+        stage.fail(f"{run}: has one sensor, {names[0]}; there is no other to rely on")
+    scenes = scenes_of(dataset, "test", names, params.faults.scenes)
+    drawn = copies(len(scenes.numbers), params.resamples, params.seed)
+    judge = Judge(detectors, scenes, len(dataset.classes), drawn, params.headline)
+    of_name = {None: None, **named(vae, scenes)}
+    chosen = {given: of_name[name] for given, name in components.items()}
+    makers = _conditions(partial(_scored, vae, judge, params, chosen), scenes, params)
     parts = Parts(
         f"faults-{run}",
         {
@@ -107,10 +127,9 @@ def main(run: Run) -> None:
         [run.model(stage.DATA), *map(detector_file, names), stage.DATASET / MANIFEST],
         len(makers),
     )
-    found = parts.all(makers)
     kept = {
         f"{name}/{of}": values.astype("float32")
-        for name, part in found.items()
+        for name, part in parts.all(makers).items()
         for of, values in part.items()
     }
     stage.write_bytes(run.faults(stage.DATA), npz_bytes(kept))

@@ -60,8 +60,8 @@ MUTANTS = (
     Mutant(
         "faults on the training split",
         "stages/score_faults.py",
-        'scenes_of(dataset, "test", names, faults.scenes)',
-        'scenes_of(dataset, "train", names, faults.scenes)',
+        'scenes_of(dataset, "test", names, params.faults.scenes)',
+        'scenes_of(dataset, "train", names, params.faults.scenes)',
     ),
     Mutant(
         "truths of other scenes",

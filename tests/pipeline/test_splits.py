@@ -21,6 +21,7 @@ from scenegen.dataset import open_dataset
 from scenegen.generate import render_dataset
 from scenegen.params import SENSORS as MODALITIES
 from scenegen.params import SceneParams
+from studies.shapes3d import judge as sights
 from tests.conftest import shipped
 
 pytestmark = pytest.mark.slow
@@ -102,8 +103,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
         for modality in MODALITIES:
             train_detector.main(modality)
         log = folder / "log"  # written by the processes that score
-        for name in ("quality", "scored"):
-            patch.setattr(score, name, _logged(getattr(score, name), log))
+        for owner, name in ((score, "quality"), (sights.Judge, "part")):
+            patch.setattr(owner, name, _logged(getattr(owner, name), log))
         score.main(STUDY, Run("moe-none", 0))
         made.judged.extend(line.split(": ") for line in sorted(set(log.read_text().splitlines())))
         patch.setattr(score_faults, "Judge", _watched(Judge, made.judged))
@@ -146,9 +147,9 @@ def test_a_detector_learns_on_the_training_split_and_is_reported_on_the_others(t
 
 
 def test_scores_are_of_the_first_test_scenes_and_components_of_validation(tiny: Tiny) -> None:
-    tried, judged, (_, faulty, *_) = tiny.judged
+    judged, tried, (_, faulty, *_) = tiny.judged
     assert tried == ["quality", str(VALIDATION[:2])]
-    assert judged == ["scored", str(TEST[:9])]
+    assert judged == ["part", str(TEST[:9])]
     assert faulty.numbers.tolist() == TEST[:7]
 
 
