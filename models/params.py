@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, Strict, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from base.params import Section
@@ -146,6 +146,11 @@ class VAEParams(Section):
     network: NetworkParams = NetworkParams()
     training: TrainingParams = TrainingParams()
 
+    def of(self, cell: Cell) -> VAEParams:
+        """The same with the modalities alone that a cell fuses."""
+        fused = {name: self.modalities[name] for name in cell.fuses(self.modalities)}
+        return self.model_copy(update={"modalities": fused})
+
 
 class Options(Section):
     """Of a fusion or an objective: the fields of its class, each with a docstring of its own."""
@@ -177,6 +182,15 @@ class Cell(Section):
         description="stl: log q without its score term; dreg: doubly reparametrised (K > 1)",
     )
     beta: float = Field(default=1.0, ge=0, le=1000, description="weight of the KL to the prior")
+    sensors: Annotated[tuple[str, ...], Strict(False)] | None = Field(
+        default=None,
+        exclude=True,  # a model's file has the names of its modalities already
+        description="two or more of vae.modalities, which it fuses; all if left out",
+    )
+
+    def fuses(self, modalities: Iterable[str]) -> tuple[str, ...]:
+        """Which of these it fuses, in their order."""
+        return tuple(m for m in modalities if self.sensors is None or m in self.sensors)
 
     def options(self, kind: str) -> Options:
         """Those that its fusion (`kind` "fusion") or its objective ("objective") reads."""
@@ -197,6 +211,17 @@ class Cell(Section):
         from models import entries  # they need torch, which params as such do without
 
         return entries.options(kind, getattr(self, kind))
+
+    @field_validator("sensors")
+    @classmethod
+    def _can_be_fused(cls, sensors: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if sensors is not None and len(sensors) < 2:
+            raise ValueError(
+                "must be two or more sensors; the VAEs of one sensor are trained beside the cells"
+            )
+        if sensors is not None and len(set(sensors)) < len(sensors):
+            raise ValueError("names a sensor twice; name each once")
+        return sensors
 
     @model_validator(mode="after")
     def _known(self) -> Cell:
@@ -256,7 +281,12 @@ def check_cell(params: VAEParams, cell: Cell) -> None:
             f"training.kl_warmup: {params.training.kl_warmup} with samples {cell.samples}: an "
             "importance-weighted bound has no KL term to weigh; use kl_warmup 0 or samples 1"
         )
-    count = len(params.modalities)
+    if unknown := sorted({*(cell.sensors or ())} - {*params.modalities}):
+        raise ValueError(
+            f"sensors: {unknown[0]!r:.60} is not one of vae.modalities, "
+            f"{', '.join(params.modalities)}"
+        )
+    count = len(cell.fuses(params.modalities))
     least = objectives.traits(cell.objective).least_modalities
     if count < least:
         raise ValueError(f"objective: {cell.objective!r} needs {least} or more modalities")

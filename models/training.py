@@ -51,7 +51,8 @@ def train(
     """Train one cell and write the model to `out`.
 
     Args:
-        params: the `vae:` section; the modalities trained are those it names.
+        params: the `vae:` section; the modalities trained are those it names, or of these the
+            cell's `sensors`.
         cell: fusion, objective and options.
         data, validation: modality -> uint8 [N, H, W, C] (or float [N, D] and [N, T, D], or
             categories as integers [N], [N, T] and [N, H, W]); the validation loss is that of the
@@ -79,6 +80,7 @@ def train(
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_cell(params, cell)
+    params = params.of(cell)
     torch.set_num_threads(params.training.threads)
     keep_freed_memory()
     seen = resident(data, params, device)

@@ -6,9 +6,9 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import Field, field_validator
+from pydantic import Field, TypeAdapter, field_validator
 from ruamel.yaml import YAML
 
 from base import code
@@ -16,10 +16,10 @@ from base.files import remove, write_bytes
 from base.params import Section
 from detector import kinds
 from detector.params import DetectorParams
-from models.params import Cell, VAEParams, check_cell
+from models.params import Cell, ModalityParams, VAEParams, check_cell
 from pipeline.running.stage import shown
 
-__all__ = ["GridParams", "LookedUp", "check_cells", "checked", "write_checked"]
+__all__ = ["GridParams", "LookedUp", "check_cells", "checked", "fused", "write_checked"]
 
 # Of a cell: it becomes arguments and files, whose names a seed and suffixes end, up to 255 letters.
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
@@ -57,9 +57,11 @@ class GridParams(Section):
 
 
 class LookedUp(NamedTuple):
-    """What stages find by a name in params: cells, sensor -> its detector, the sensors."""
+    """What stages find by a name in params: cells, the modalities that each cell of the grid
+    fuses, sensor -> its detector, the sensors."""
 
     cells: Mapping[str, Cell]
+    modalities: Mapping[str, Mapping[str, ModalityParams]] = {}
     detectors: Mapping[str, DetectorParams] = {}
     sensors: Sequence[str] = ()
 
@@ -73,16 +75,19 @@ def code_of(cell: Cell) -> bytes:
 def checked(
     definition: Path,
     cells: Mapping[str, Cell],
+    modalities: Mapping[str, Mapping[str, ModalityParams]] | None = None,
     detectors: Mapping[str, DetectorParams] | None = None,
     sensors: Sequence[str] = (),
 ) -> dict[str, bytes]:
     """What stages of a dvc.yaml wait for: digests of code, of each stage, cell and detector.
 
     With a detector's stand its settings: a sensor without any in params.yaml is no key for DVC.
+    With a cell's stand the modalities that it fuses, so that no other makes it stale.
 
     Args:
         definition: the dvc.yaml, whose commands name the modules that decide what stages make.
         cells: the cells of its grid.
+        modalities: cell -> what it fuses.
         detectors: sensor -> its detector, of which these settings decide the rest.
         sensors: of the scenes; one digest for all, as they are rendered together.
 
@@ -97,14 +102,23 @@ def checked(
             f"code/{name}": f"{code.digest(words[2], study=code.study_of(words))}\n".encode()
             for name, words in commands.items()
         },
-        **{f"cells/{name}": code_of(cell) for name, cell in cells.items()},
         **{
-            f"detectors/{sensor}": f"{code.digest(kinds.module(found.network))}\n"
-            f"{json.dumps(found.model_dump(), indent=1)}\n".encode()
+            f"cells/{name}": code_of(cell) + _as_text((modalities or {}).get(name, {}))
+            for name, cell in cells.items()
+        },
+        **{
+            f"detectors/{sensor}": f"{code.digest(kinds.module(found.network))}\n".encode()
+            + _as_text(found.model_dump())
             for sensor, found in (detectors or {}).items()
         },
         **({"sensors": f"{code.digest(*seeing)}\n".encode()} if seeing else {}),
     }
+
+
+def _as_text(params: Mapping[str, Any]) -> bytes:
+    """Params that stand with a digest; nothing where there are none."""
+    values = TypeAdapter(dict[str, Any]).dump_python(dict(params), mode="json")
+    return f"{json.dumps(values, indent=1)}\n".encode() if values else b""
 
 
 def write_checked(folder: Path, contents: Mapping[str, bytes]) -> None:
@@ -121,6 +135,11 @@ def write_checked(folder: Path, contents: Mapping[str, bytes]) -> None:
             write_bytes(path, content)
 
 
+def fused(vae: VAEParams, grid: GridParams) -> dict[str, dict[str, ModalityParams]]:
+    """Cell -> the modalities that it fuses."""
+    return {name: vae.of(cell).modalities for name, cell in grid.cells.items()}
+
+
 def check_cells(vae: VAEParams, grid: GridParams) -> None:
     """Refuse cells that have a modality's name, contradict the `vae:` section or set what nothing
     of them reads.
@@ -134,6 +153,8 @@ def check_cells(vae: VAEParams, grid: GridParams) -> None:
             f"grid.unimodal: with one modality there is only fusion {plain.fusion}, "
             f"objective {plain.objective}"
         )
+    if grid.unimodal.sensors is not None:
+        raise ValueError("grid.unimodal.sensors: leave it out; there is a VAE of each sensor alone")
     taken = {modality.lower() for modality in vae.modalities}
     for key, cell in (
         *((f"cells.{name}", cell) for name, cell in grid.cells.items()),

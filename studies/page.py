@@ -10,8 +10,8 @@ from typing import Any
 
 from models import objectives
 from pipeline.cells import GridParams
+from pipeline.reporting.legend import UNDEFINED
 from pipeline.reporting.page import Page
-from pipeline.reporting.table import UNDEFINED
 from pipeline.run import Run
 from pipeline.scoring.bootstrap import Values, known, mean
 from pipeline.study import Study

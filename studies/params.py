@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from base.params import Section
 from models.params import VAEParams
-from pipeline.cells import GridParams, LookedUp, check_cells
+from pipeline.cells import GridParams, LookedUp, check_cells, fused
 from pipeline.scoring.params import Headline
 
 __all__ = ["PairParams", "ScoreParams"]
@@ -31,8 +31,9 @@ class PairParams(Section):
         return self
 
     def looked_up(self) -> LookedUp:
-        """What a stage finds by a name: the cells."""
-        return LookedUp({**self.grid.cells, "unimodal": self.grid.unimodal})
+        """What a stage finds by a name: the cells, and what they fuse."""
+        cells = {**self.grid.cells, "unimodal": self.grid.unimodal}
+        return LookedUp(cells, fused(self.vae, self.grid))
 
 
 class ScoreParams(Headline):

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from pipeline.reporting.table import COST_HEADINGS, UNDEFINED, format_cost, gaps_to_best, over
+from pipeline.reporting.legend import UNDEFINED
+from pipeline.reporting.table import COST_HEADINGS, differ, format_cost, gaps_to_best, over
 from pipeline.scoring.bootstrap import Values, bounds, known, mean
 from pipeline.scoring.metrics import DETECTED, under_faults
 from pipeline.scoring.params import FaultParams
 
 __all__ = ["as_markdown", "conditions", "merged", "summarise"]
+
+HEADINGS = (
+    "clean",
+    "one sensor faulty",
+    "to the best",
+    "kept (%)",
+    "that sensor left out",
+    "faulty − left out",
+    "better left out",
+    "better kept",
+    "worst case",
+)
 
 Row = dict[str, Any]
 Figures = Mapping[str, Values]
@@ -29,31 +42,43 @@ def _sensors(figures: Figures) -> list[str]:
     return [name[1] for name in names if name[0] == "clean" and len(name) == 2]
 
 
+def _shared(runs: Iterable[Figures]) -> list[str]:
+    """The sensors that every run has: means over others would not compare."""
+    first, *rest = map(_sensors, runs)
+    return [sensor for sensor in first if all(sensor in others for others in rest)]
+
+
 def _others(headline: str) -> list[str]:
     return [key for key in under_faults(DETECTED, headline) if key != headline]
 
 
-def _mean(figures: Figures, name: str, metric: str = "") -> Values:
-    """A condition as the mean over the generated modalities that have a figure.
+def _mean(figures: Figures, name: str, targets: Sequence[str], metric: str = "") -> Values:
+    """A condition as the mean over those of the generated modalities that have a figure.
 
     Args:
         metric: another than the headline.
     """
     of = f"/{metric}" if metric else ""
-    return mean([figures[f"{name}/{target}{of}"] for target in _sensors(figures)])
+    if not targets:
+        return np.full_like(next(iter(figures.values())), np.nan)
+    return mean([figures[f"{name}/{target}{of}"] for target in targets])
 
 
-def _over_conditions(figures: Figures, faults: FaultParams, metric: str) -> Row:
+def _over_conditions(
+    figures: Figures, faults: FaultParams, targets: Sequence[str], metric: str
+) -> Row:
     """Another figure with no fault, one sensor faulty and that sensor left out, with intervals."""
     spoiled = [
-        _mean(figures, f"{sensor}/{kind}/{severity}", metric)
+        _mean(figures, f"{sensor}/{kind}/{severity}", targets, metric)
         for sensor in _sensors(figures)
         for kind in faults.kinds
         for severity in faults.severities
     ]
-    left_out = [_mean(figures, f"without-{sensor}", metric) for sensor in _sensors(figures)]
+    left_out = [
+        _mean(figures, f"without-{sensor}", targets, metric) for sensor in _sensors(figures)
+    ]
     return {
-        **_figure(f"clean_{metric}", _mean(figures, "clean", metric)),
+        **_figure(f"clean_{metric}", _mean(figures, "clean", targets, metric)),
         **_figure(f"faulty_{metric}", mean(spoiled)),
         **_figure(f"without_{metric}", mean(left_out)),
     }
@@ -83,6 +108,7 @@ def conditions(
             "cell": cell,
             "fusion": fusion,
             "objective": objective,
+            "sensors": "+".join(_sensors(found)),
             "sensor": sensor,
             "kind": kind,
             "severity": severity,
@@ -123,6 +149,7 @@ def summarise(
 ) -> list[Row]:
     """One row per method: means over targets, sensors, kinds and severities, and the worst case.
 
+    Targets are the sensors that every method has; faulty is each of its own.
     `kept` is what a faulty sensor leaves of the clean figure in percent. `better_without` counts
     the conditions (sensor, kind, severity) in which leaving the sensor out is better for certain,
     that is, in which the interval of the difference lies below 0; `better_with` the opposite.
@@ -132,14 +159,15 @@ def summarise(
     """
     rows: list[Row] = []
     compared: dict[str, dict[str, Values]] = {"faulty": {}, "kept": {}}
+    targets = _shared(figures[cell] for cell in cells)
     for cell, (fusion, objective) in cells.items():
         found = figures[cell]
-        clean = _mean(found, "clean")
+        clean = _mean(found, "clean", targets)
         sensors = _sensors(found)
-        there = {target: np.isfinite(found[f"clean/{target}"][0]) for target in sensors}
-        without = {sensor: _mean(found, f"without-{sensor}") for sensor in sensors}
+        there = {target: np.isfinite(found[f"clean/{target}"][0]) for target in targets}
+        without = {sensor: _mean(found, f"without-{sensor}", targets) for sensor in sensors}
         spoiled = {
-            (sensor, kind, severity): _mean(found, f"{sensor}/{kind}/{severity}")
+            (sensor, kind, severity): _mean(found, f"{sensor}/{kind}/{severity}", targets)
             for sensor in sensors
             for kind in faults.kinds
             for severity in faults.severities
@@ -154,8 +182,9 @@ def summarise(
                 "cell": cell,
                 "fusion": fusion,
                 "objective": objective,
-                "targets": [target for target in sensors if there[target]],
-                "undefined": [target for target in sensors if not there[target]],
+                "sensors": "+".join(sensors),
+                "targets": [target for target in targets if there[target]],
+                "undefined": [target for target in targets if not there[target]],
                 **_figure("clean", clean),
                 **_figure("faulty", faulty),
                 **_figure("kept", kept),
@@ -169,7 +198,7 @@ def summarise(
                 **{
                     k: v
                     for m in _others(headline)
-                    for k, v in _over_conditions(found, faults, m).items()
+                    for k, v in _over_conditions(found, faults, targets, m).items()
                 },
                 **costs[cell],
                 "behind": {},
@@ -186,24 +215,24 @@ def as_markdown(rows: Sequence[Row], faults: FaultParams, decoded: str, headline
 
     Args:
         rows: from `summarise`.
-        decoded: from `table.decoding`.
+        decoded: from `legend.decoding`.
     """
+    told = differ(row["sensors"].split("+") for row in rows)
+    names = ["objective", "fusion", *(["sensors"] if told else [])]
     lines = [
-        "| objective | fusion | clean | one sensor faulty | to the best | kept (%) "
-        "| that sensor left out | faulty − left out | better left out | better kept | worst case | "
-        + " | ".join(COST_HEADINGS)
-        + " |",
-        "|---|---|" + "---:|" * 8 + "---|" + "---:|" * len(COST_HEADINGS),
-        *map(_line, rows),
+        f"| {' | '.join([*names, *HEADINGS, *COST_HEADINGS])} |",
+        "|" + "---|" * len(names) + "---:|" * 8 + "---|" + "---:|" * len(COST_HEADINGS),
+        *(_line(row, names) for row in rows),
     ]
     table = "\n".join(lines)
     kinds, severities = ", ".join(faults.kinds), ", ".join(f"{s:g}" for s in faults.severities)
     measure, averaged = DETECTED[headline].heading, over(rows[0]["targets"], rows[0]["undefined"])
+    all_have = ", the sensors that every cell has" if told and rows[0]["targets"] else ""
     note = (
-        f"{measure} of what is generated, mean {averaged}, over faulty sensors, kinds ({kinds}) "
-        f"and severities ({severities}); {faults.scenes} test scenes, 95 % intervals over "
-        "resamples of them, no other training in them; to the best: the difference to the best "
-        "method's, on the same resamples; kept: of the clean figure; better left out, better "
+        f"{measure} of what is generated, mean {averaged}{all_have}, over faulty sensors, kinds "
+        f"({kinds}) and severities ({severities}); {faults.scenes} test scenes, 95 % intervals "
+        "over resamples of them, no other training in them; to the best: the difference to the "
+        "best method's, on the same resamples; kept: of the clean figure; better left out, better "
         "kept: in how many of these cases the interval of the difference between the sensor left "
         "out and the faulty one used lies on one side of 0."
     )
@@ -211,14 +240,13 @@ def as_markdown(rows: Sequence[Row], faults: FaultParams, decoded: str, headline
     return f"{table}\n\n{note}{undefined}\n\n{decoded}\n"
 
 
-def _line(row: Row) -> str:
+def _line(row: Row, names: Sequence[str]) -> str:
     def count(name: str) -> str:
         return "–" if row["clean"] is None else f"{row[name]} of {row['conditions']}"
 
     worst = "–" if row["worst"] is None else f"{row['worst']:.2f} ({row['worst_case']})"
     shown = [
-        row["objective"],
-        row["fusion"],
+        *(row[name] for name in names),
         _shown(row["clean"], "{:.2f}"),
         _between(row, "faulty", "{:.2f}"),
         _gap(row),

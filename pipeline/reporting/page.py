@@ -11,7 +11,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from base.files import as_json
 from pipeline.reporting.findings import Finding
-from pipeline.reporting.table import Column, Row
+from pipeline.reporting.legend import EMPTY
+from pipeline.reporting.table import Column, Row, differ
 from pipeline.study import FOLDER, Study
 
 __all__ = ["Page", "render"]
@@ -81,6 +82,7 @@ def render(
         columns=[column for column in columns if column.printed],
         paper_keys=paper,
         rows=[row.flat() for row in rows],
+        empty=EMPTY if differ(row.sensors for row in rows) else "",
         seeds=seeds,
         write=_write,
         aliases=getattr(study.part("paper"), "ALIASES", {}),

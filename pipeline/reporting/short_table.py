@@ -27,35 +27,41 @@ def short_table(results: Path) -> str:
     metric = DETECTED[table.get("headline", "map50")]  # older tables name none
     faulty = {row["cell"]: row["faulty"] for row in faults["rows"]}
     lines = [f"| method | {' | '.join(HEADINGS)} |", f"|---|{'---:|' * len(HEADINGS)}"]
-    scores: list[Any] = []
-    for cell in (row["cell"] for row in table["rows"]):
-        runs = [Run(cell, seed) for seed in table["seeds"]]
-        scores = [stage.read_json(run.scores(results)) for run in runs]
-        lacking = len(scores[0]["modalities"]) - 1
+    scores = {
+        row["cell"]: [
+            stage.read_json(Run(row["cell"], seed).scores(results)) for seed in table["seeds"]
+        ]
+        for row in table["rows"]
+    }
+    fused = [each[0]["modalities"] for each in scores.values()]
+    targets = [m for m in fused[0] if all(m in others for others in fused)]  # means compare
+    for cell, each in scores.items():
+        lacking = len(each[0]["modalities"]) - 1
         figures = (
-            _generated(scores, metric.key, sensors=lacking),
-            _generated(scores, metric.key, sensors=1),
-            _mean(entry[metric.key] for score in scores for entry in score["synergy"].values()),
+            _generated(each, metric.key, lacking, targets),
+            _generated(each, metric.key, 1, targets),
+            _mean(score["synergy"][m][metric.key] for score in each for m in targets),
             _mean([faulty.get(cell)]),
         )
         lines.append(f"| `{cell}` | {' | '.join(figures)} |")
-    sensors = ", ".join(scores[0]["modalities"])
+    sensors = ", ".join(targets)
+    scenes = next(iter(scores.values()))[0]["scenes"]
     seeds = "one seed" if len(table["seeds"]) == 1 else f"{len(table['seeds'])} seeds"
     legend = (
         f"{metric.heading} of a detector on what is generated (1 is best), mean over {sensors}; "
-        f"{seeds}, {scores[0]['scenes']} test scenes, {faults['scenes']} for the last column."
+        f"{seeds}, {scenes} test scenes, {faults['scenes']} for the last column."
     )
     return "\n".join([*lines, "", legend, ""])
 
 
-def _generated(scores: Sequence[Any], key: str, sensors: int) -> str:
-    """The mean over every sensor that is generated from as many others."""
+def _generated(scores: Sequence[Any], key: str, sensors: int, targets: Sequence[str]) -> str:
+    """The mean over each target that is generated from as many others."""
     return _mean(
         entry[key]
         for score in scores
         for given, entries in score["subsets"].items()
         for target, entry in entries.items()
-        if len(seen := given.split("+")) == sensors and target not in seen
+        if target in targets and len(seen := given.split("+")) == sensors and target not in seen
     )
 
 

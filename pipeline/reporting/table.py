@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from pipeline.reporting.legend import EMPTY, UNDEFINED
 from pipeline.scoring.bootstrap import Values, bounds, known, mean
 
 __all__ = [
     "COSTS",
     "COST_HEADINGS",
-    "UNDEFINED",
     "Column",
     "Figure",
     "Row",
     "as_markdown",
     "build",
     "columns_of",
-    "decoding",
+    "differ",
     "format_cost",
     "gaps_to_best",
     "keys",
-    "legend_of",
     "others",
     "over",
     "written",
@@ -33,10 +32,6 @@ __all__ = [
 
 COSTS = ("encodes", "decodes", "parameters")  # no seconds, which differ from run to run
 COST_HEADINGS = ("enc + dec", "params (M)")
-UNDEFINED = (
-    "–: not defined, as a gain over, or a share of, a score of zero or less is not, or where the "
-    "data show nothing to be scored."
-)
 SUFFIXES = {
     "": "value",
     "_lo": "low",
@@ -53,7 +48,9 @@ class Column:
     """One figure of every row: its key, what stands above it, and what it is of a run's scores.
 
     Attributes:
-        source: the score's name, as depth+radar/image.
+        source: the score's name, as depth+radar/image; {others} stands for the sensors of the
+            row's cell without the target.
+        target: the sensor that it is of; a cell without it has no such figure.
         over: the score of a unimodal VAE; the figure is then the gain over it, in percent of it.
         relative: False makes a gain a difference.
         pooled: a gain over seeds is that of the mean scores, not the mean of the seeds' gains.
@@ -65,6 +62,7 @@ class Column:
     heading: str
     source: str
     over: str | None = None
+    target: str = ""
     relative: bool = True
     pooled: bool = False
     form: str = "{:.2f}"
@@ -74,6 +72,12 @@ class Column:
     def signed(self) -> str:
         """How a difference of two of its figures is written."""
         return self.form if "+" in self.form else self.form.replace(":", ":+z")
+
+    def source_in(self, sensors: Sequence[str]) -> str | None:
+        """The score's name where a cell has these sensors; None if it has no such figure."""
+        if self.target and self.target not in sensors:
+            return None
+        return self.source.format(others=others(sensors, self.target))
 
     def compute(self, score: Values, alone: Values | None) -> Values:
         """The figure [1 + R]; a gain over a score of zero or less is undefined (nan)."""
@@ -123,9 +127,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Row:
-    """A cell's figures by the key of their column.
+    """A cell's figures by the key of their column, of those columns that it has.
 
     Attributes:
+        sensors: what the cell fuses.
         seeds: trainings of the cell.
         cost: what COSTS names, the mean over seeds.
         behind: key -> the difference to the best row's figure, `best`, and its interval.
@@ -135,6 +140,7 @@ class Row:
     fusion: str
     objective: str
     figures: Mapping[str, Figure]
+    sensors: tuple[str, ...] = ()
     seeds: int = 1
     cost: Mapping[str, float] = field(default_factory=dict)
     behind: dict[str, dict[str, float | None]] = field(default_factory=dict)
@@ -147,6 +153,7 @@ class Row:
             for suffix, part in SUFFIXES.items()
         }
         names = {name: getattr(self, name) for name in ("cell", "fusion", "objective", "seeds")}
+        names["sensors"] = "+".join(self.sensors)
         return {**names, **figures, **self.cost, "behind": self.behind}
 
 
@@ -155,22 +162,33 @@ def others(modalities: Sequence[str], target: str) -> str:
     return "+".join(m for m in modalities if m != target)
 
 
+def differ(sensors: Iterable[Sequence[str]]) -> bool:
+    """Whether cells differ in the sensors that they fuse."""
+    return len(set(map(tuple, sensors))) > 1
+
+
 def columns_of(
-    letter: Mapping[str, str], form: str = "{:.2f}", pooled: bool = False
+    letter: Mapping[str, str], alike: bool = True, form: str = "{:.2f}", pooled: bool = False
 ) -> tuple[Column, ...]:
     """Each modality from all others, its gain over the unimodal VAE, and that as a difference.
 
     Args:
         letter: of each modality; `cross_image` is headed `D+R→I` of image, depth and radar.
+        alike: whether all cells fuse these; if not, `others→I` is from those that a cell has.
     """
     names = list(letter)
+
+    def given(m: str) -> str:
+        return others(list(letter.values()), letter[m]) if alike else "others"
+
     gains = [("synergy", True, "all→{} (%)", "{:+z.1f}"), ("gain", False, "all→{}", "{:+z.2f}")]
     return (
         *(
             Column(
                 f"cross_{m}",
-                f"{others(list(letter.values()), letter[m])}→{letter[m]}",
-                f"{others(names, m)}/{m}",
+                f"{given(m)}→{letter[m]}",
+                f"{{others}}/{m}",
+                target=m,
                 form=form,
             )
             for m in names
@@ -181,6 +199,7 @@ def columns_of(
                 heading.format(letter[m]),
                 f"synergy/{m}",
                 f"synergy/{m}",
+                m,
                 relative,
                 pooled,
                 shown,
@@ -194,6 +213,8 @@ def columns_of(
 
 def over(targets: Sequence[str], undefined: Sequence[str]) -> str:
     """What a mean is over, in words: `over image, depth, radar`, or `of 2 of 3 sensors (...)`."""
+    if not targets and not undefined:
+        return "over no sensor, as none is in every cell"
     if not undefined:
         return f"over {', '.join(targets)}"
     total = len(targets) + len(undefined)
@@ -203,7 +224,7 @@ def over(targets: Sequence[str], undefined: Sequence[str]) -> str:
 def keys(columns: Sequence[Column]) -> list[str]:
     """The columns of the table as csv."""
     return [
-        *("cell", "fusion", "objective", "seeds"),
+        *("cell", "fusion", "objective", "sensors", "seeds"),
         *(column.key + suffix for column in columns for suffix in SUFFIXES),
         *COSTS,
     ]
@@ -229,7 +250,8 @@ def build(
     alone: Mapping[int, Scores],
     costs: Mapping[tuple[str, int], Mapping[str, float]],
     columns: Sequence[Column],
-    paper: Mapping[tuple[str, str], Mapping[str, float]],
+    paper: Mapping[str, Mapping[str, float]],
+    sensors: Mapping[str, tuple[str, ...]],
 ) -> list[Row]:
     """One row per cell.
 
@@ -240,29 +262,34 @@ def build(
         scores: (cell name, seed) -> a score's name, a column's `source` -> [1 + R].
         alone: seed -> the unimodal VAEs' scores, a column's `over` -> [1 + R].
         costs: (cell name, seed) -> what COSTS names.
-        paper: (fusion, objective) -> the paper's figures by the key of their column.
+        paper: cell name -> the paper's figures, if it has any, by the key of their column.
+        sensors: cell name -> what it fuses.
     """
     rows = []
     for name, (fusion, objective) in cells.items():
         seeds = [seed for cell, seed in scores if cell == name]
         figures = {}
         for column in columns:
+            source = column.source_in(sensors[name])
+            if source is None:
+                continue
             pairs = [
                 (
-                    scores[name, seed][column.source],
+                    scores[name, seed][source],
                     None if column.over is None else alone[seed][column.over],
                 )
                 for seed in seeds
             ]
             each = [column.compute(*pair) for pair in pairs]
-            printed = paper.get((fusion, objective), {}).get(column.key)
+            printed = paper.get(name, {}).get(column.key)
             whole = _pooled(column, pairs) if column.pooled else mean(each)
             figures[column.key] = Figure.over_seeds(whole, each, printed)
         cost = {key: statistics.fmean(costs[name, seed][key] for seed in seeds) for key in COSTS}
-        rows.append(Row(name, fusion, objective, figures, len(seeds), cost))
+        rows.append(Row(name, fusion, objective, figures, sensors[name], len(seeds), cost))
     for column in columns:
         if column.printed:
-            gaps = gaps_to_best({row.cell: row.figures[column.key].resamples for row in rows})
+            there = {row.cell: row.figures[column.key] for row in rows if column.key in row.figures}
+            gaps = gaps_to_best({cell: figure.resamples for cell, figure in there.items()})
             for row in rows:
                 if row.cell in gaps:
                     row.behind[column.key] = gaps[row.cell]
@@ -280,8 +307,10 @@ def _pooled(column: Column, pairs: Sequence[tuple[Values, Values | None]]) -> Va
 def written(row: Row, column: Column, paper: bool = True) -> str:
     """A figure as the table shows it: `0.53 ± 0.01 [4 of 5 seeds] (0.58)`.
 
-    ± is the deviation over seeds; with one seed, half the interval.
+    ± is the deviation over seeds; with one seed, half the interval. Empty if the row has none.
     """
+    if column.key not in row.figures:
+        return ""
     figure, form = row.figures[column.key], column.form
     text = "–" if figure.value is None else form.format(figure.value)
     spread = figure.deviation
@@ -310,80 +339,16 @@ def as_markdown(
         decoded: from `decoding`.
     """
     shown = [column for column in columns if column.printed]
+    names = ["objective", "fusion", *(["sensors"] if differ(row.sensors for row in rows) else [])]
     lines = [
-        f"| objective | fusion | {' | '.join([*(c.heading for c in shown), *COST_HEADINGS])} |",
-        "|---|---|" + "---:|" * (len(shown) + len(COST_HEADINGS)),
+        f"| {' | '.join([*names, *(c.heading for c in shown), *COST_HEADINGS])} |",
+        "|" + "---|" * len(names) + "---:|" * (len(shown) + len(COST_HEADINGS)),
     ]
     for row in rows:
-        figures = " | ".join(written(row, column) for column in shown)
-        lines.append(f"| {row.objective} | {row.fusion} | {figures} | {format_cost(row.cost)} |")
+        flat = row.flat()
+        cells = [*(flat[name] for name in names), *(written(row, column) for column in shown)]
+        lines.append(f"| {' | '.join(cells)} | {format_cost(row.cost)} |")
     table = "\n".join(lines)
-    undefined = f"\n\n{UNDEFINED}" if "–" in table else ""
-    return f"{table}\n\n{legend}{undefined}\n" + (f"\n{decoded}\n" if decoded else "")
-
-
-def legend_of(
-    unimodal: Mapping[str, Mapping[str, Any]],
-    scenes: int,
-    seeds: int,
-    sensors: Sequence[str],
-    letter: Mapping[str, str],
-) -> str:
-    """What letters, ± and brackets mean, and the figures to compare with.
-
-    Args:
-        unimodal: modality -> `mean`, the score of its own VAE; `paper`, the paper's; `ceiling`,
-            that of what the sensor saw.
-        scenes: test scenes scored.
-        seeds: trainings of a cell.
-        sensors: the paper's.
-        letter: of each modality.
-    """
-    spread = (
-        f"the deviation over {seeds} trainings with other seeds, on the same test scenes"
-        if seeds > 1
-        else f"half the 95 % interval over resamples of the {scenes:,} test scenes; what another "
-        "seed or machine does to a training is not in it (one seed)"
-    )
-    theirs = set(unimodal) - set(sensors)
-    apart = f", which has no {' or '.join(sorted(theirs))}" if theirs else ""
-    named = ", ".join(f"{one} {name}" for name, one in letter.items())
-    alone = ", ".join(
-        f"{modality} {_two(row['mean'])}" + (f" ({_two(row['paper'])})" if row["paper"] else "")
-        for modality, row in unimodal.items()
-    )
-    reach = ", ".join(f"{modality} {_two(row['ceiling'])}" for modality, row in unimodal.items())
-    return (
-        f"{named}. ± {spread}; in brackets the paper{apart}; enc + dec: passes of one modality "
-        "through an encoder and a decoder, per scene and training step; params: parameters in "
-        f"millions.\n\nVAEs of one sensor alone: {alone}. The ceiling, what is found in the "
-        f"sensors' own pictures of these scenes: {reach}."
-    )
-
-
-def _two(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
-
-
-def decoding(scores: Sequence[Mapping[str, Any]]) -> str:
-    """What was decoded for the figures, in one line: the rules that score files state."""
-    said = scores[0]
-    components = {
-        "drawn": "one drawn per scene",
-        "best": f"the best on {max(score['choosing'] or 0 for score in scores)} validation scenes",
-    }
-    parts = [f"Decoded: the posterior's {said['point']}; a missing sensor is {said['missing']}"]
-    if mixed := [score for score in scores if score["mixture"]]:
-        cross, synergy = (mixed[0][f"{kind}_component"] for kind in ("cross", "synergy"))
-        alike = ", the same for every sensor it generates" if synergy == "best" else ""
-        parts.append(
-            f"component of a mixture ({_fusions(mixed)}): {components[cross]} where a sensor is "
-            f"missing, {components[synergy]} where none is{alike}"
-        )
-    if drawn := [score for score in scores if score["drawn_per_element"]]:
-        parts.append(f"{_fusions(drawn)}: an expert drawn for every element of the latent")
-    return "; ".join(parts) + "."
-
-
-def _fusions(scores: Sequence[Mapping[str, Any]]) -> str:
-    return ", ".join(dict.fromkeys(str(score["fusion"]) for score in scores))
+    legend += f"\n\n{UNDEFINED}" if "–" in table else ""
+    legend += f"\n\n{EMPTY}" if "sensors" in names else ""
+    return f"{table}\n\n{legend}\n" + (f"\n{decoded}\n" if decoded else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,17 +22,18 @@ def recipe(rows: Sequence[Row], ends: tuple[str, str]) -> str | None:
     Args:
         ends: the objectives without and with cross generation.
 
-    Compared are means over the sensors that have a figure, on the same resamples; "as good"
-    is a difference whose interval reaches 0. Only methods of at most twice the passes (encodes and
-    decodes) of a single ELBO are asked. None if there is no row to compare with.
+    Compared are means over the sensors that every cell has, of those that have a figure, on the
+    same resamples; "as good" is a difference whose interval reaches 0. Only methods of at most
+    twice the passes (encodes and decodes) of a single ELBO of all sensors are asked. None if there
+    is no row to compare with.
     """
+    most = 2 * max((_elbo(row) for row in rows), default=0)
     rows = _defined(rows)
     plain, crossing = ([row for row in rows if row.objective == end] for end in ends)
     if not plain or not crossing:
         return None
     best_plain = max(plain, key=lambda row: float(_mean(row, "gain")[0]))
     best_crossing = max(crossing, key=lambda row: float(_mean(row, "cross")[0]))
-    most = 2 * _elbo(rows[0])
     cheap = [row for row in rows if _passes(row) <= most]
     if not cheap:
         return f"No cell costs at most {most} passes, twice those of a single ELBO."
@@ -116,7 +118,7 @@ def _passes(row: Row) -> float:
 
 
 def _mean(row: Row, kind: str) -> Values:
-    """A row's [1 + R] figures as their mean over the sensors that have one."""
+    """A row's [1 + R] figures as their mean over the sensors that have one; rows are `_shared`."""
     return mean(_of_sensors(row, kind))
 
 
@@ -126,7 +128,7 @@ def _of_sensors(row: Row, kind: str) -> list[Values]:
 
 def averaged(rows: Sequence[Row]) -> str:
     """Over which sensors the means of `recipe`, `frontier` and `crossed` are, in words."""
-    figures = {k: v for k, v in rows[0].figures.items() if k.startswith("cross_")}
+    figures = {k: v for k, v in _shared(rows)[0].figures.items() if k.startswith("cross_")}
     named = {name.removeprefix("cross_"): f.value is not None for name, f in figures.items()}
     return over([m for m in named if named[m]], [m for m in named if not named[m]])
 
@@ -136,8 +138,22 @@ def _elbo(row: Row) -> int:
     return 2 * len(_of_sensors(row, "cross"))
 
 
-def _defined(rows: Sequence[Row]) -> list[Row]:
-    """The rows of which some sensor has a figure: where no scene shows an object, none has."""
+def _shared(rows: Sequence[Row]) -> list[Row]:
+    """The rows with the figures that all of them have: cells may fuse different sensors."""
+    alike = set.intersection(*({*row.figures} for row in rows)) if rows else set()
     return [
-        row for row in rows if all(np.isfinite(_mean(row, kind)[0]) for kind in FIGURES.values())
+        replace(row, figures={k: figure for k, figure in row.figures.items() if k in alike})
+        for row in rows
     ]
+
+
+def _defined(rows: Sequence[Row]) -> list[Row]:
+    """The rows, as `_shared`, of which some sensor has a figure.
+
+    Where no scene shows an object none has, nor where no sensor is in every cell.
+    """
+
+    def defined(row: Row, kind: str) -> bool:
+        return bool(_of_sensors(row, kind)) and bool(np.isfinite(_mean(row, kind)[0]))
+
+    return [row for row in _shared(rows) if all(defined(row, kind) for kind in FIGURES.values())]

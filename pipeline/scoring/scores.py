@@ -251,7 +251,7 @@ def load_model(study: Study, run: Run) -> MultimodalVAE:
     vae = study.read(model, lambda file: MultimodalVAE.load(file, stage.device()))
     alone = study.alone(run)
     cell = study.section("grid.unimodal" if alone else f"grid.cells.{run.cell}", Cell)
-    names = (run.cell,) if alone else study.modalities
+    names = (run.cell,) if alone else cell.fuses(study.modalities)
     if cell.model_dump() != vae.cell.model_dump() or set(names) != set(vae.modalities):
         of = f"{vae.cell.fusion} + {vae.cell.objective} of {', '.join(vae.modalities)}"
         stage.fail(

@@ -26,7 +26,9 @@ def main(study: Study) -> None:
     grid, paper, part = study.section("grid", GridParams), study.part("paper"), study.part("page")
     inputs = part.read()
     headline = study.section("score", study.part("params").ScoreParams).headline
-    columns = paper.columns(study.modalities)
+    sensors = {name: cell.fuses(study.modalities) for name, cell in grid.cells.items()}
+    columns = paper.columns(study.modalities, not table.differ(sensors.values()))
+    theirs = paper.TABLE if headline == paper.METRIC else {}
     rows = table.build(
         {name: (cell.fusion, cell.objective) for name, cell in grid.cells.items()},
         {run: figures for run, figures in inputs.resampled.items() if run[0] in grid.cells},
@@ -37,7 +39,12 @@ def main(study: Study) -> None:
         },
         inputs.trainings,
         columns,
-        paper.TABLE if headline == paper.METRIC else {},
+        {
+            name: theirs.get((cell.fusion, cell.objective), {})
+            for name, cell in grid.cells.items()
+            if set(paper.SENSORS) <= set(sensors[name])  # its figures are from all of these
+        },
+        sensors,
     )
     found = findings(rows, paper.claims(columns))
     page = part.page(inputs, rows)

@@ -82,10 +82,9 @@ def main(study: Study, run: Run) -> None:
     """Train one model and write it, its curves and what the training took."""
     params, alone = study.section("vae", VAEParams), study.alone(run)
     cell = study.section("grid.unimodal" if alone else f"grid.cells.{run.cell}", Cell)
-    names = (run.cell,) if alone else tuple(params.modalities)
+    names = (run.cell,) if alone else cell.fuses(params.modalities)
     params = params.model_copy(update={"modalities": {m: params.modalities[m] for m in names}})
-    seen, held_out = study.part("loader").training()
-    data = {m: seen[m] for m in names}
+    data, held_out = study.part("loader").training(names)
     model = run.model(study.data)
     try:
         summary = train(

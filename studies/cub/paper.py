@@ -12,7 +12,7 @@ from pipeline.reporting.findings import Claim
 from pipeline.reporting.table import Column, columns_of
 from studies.claims import two_directions
 
-__all__ = ["METRIC", "PAPER_SAMPLES", "TABLE", "TRUTH", "UNIMODAL", "claims", "columns"]
+__all__ = ["METRIC", "PAPER_SAMPLES", "SENSORS", "TABLE", "TRUTH", "UNIMODAL", "claims", "columns"]
 
 _COLUMNS = ("cross_image", "cross_text", "synergy_image", "synergy_text")
 
@@ -38,11 +38,12 @@ TRUTH = 0.27  # pictures and their own captions; not the paper's but mmvae's, un
 PAPER_SAMPLES = 10  # importance samples K of every row
 
 LETTERS = {"image": "I", "text": "C"}
+SENSORS = tuple(LETTERS)
 
 
-def columns(modalities: Sequence[str]) -> tuple[Column, ...]:
+def columns(modalities: Sequence[str], alike: bool = True) -> tuple[Column, ...]:
     """Each modality from the other, and its gain over the unimodal VAE."""
-    return columns_of({m: LETTERS[m] for m in modalities}, pooled=True)
+    return columns_of({m: LETTERS[m] for m in modalities}, alike, pooled=True)
 
 
 def claims(_columns: Sequence[Column]) -> list[Claim]:

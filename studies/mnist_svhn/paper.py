@@ -12,7 +12,7 @@ from pipeline.reporting.findings import Claim
 from pipeline.reporting.table import Column, columns_of
 from studies.claims import two_directions
 
-__all__ = ["METRIC", "PAPER_SAMPLES", "TABLE", "UNIMODAL", "claims", "columns"]
+__all__ = ["METRIC", "PAPER_SAMPLES", "SENSORS", "TABLE", "UNIMODAL", "claims", "columns"]
 
 _COLUMNS = ("joint", "cross_mnist", "cross_svhn", "synergy_mnist", "synergy_svhn")
 
@@ -37,13 +37,14 @@ UNIMODAL = {"mnist": 92.9, "svhn": 36.2}
 PAPER_SAMPLES = 30  # importance samples K of every row
 
 LETTERS = {"mnist": "M", "svhn": "S"}
+SENSORS = tuple(LETTERS)
 
 
-def columns(modalities: Sequence[str]) -> tuple[Column, ...]:
+def columns(modalities: Sequence[str], alike: bool = True) -> tuple[Column, ...]:
     """Joint agreement, each modality from the other, and its gain over the unimodal VAE."""
     return (
         Column("joint", "joint", "joint/mnist-svhn", form="{:.1f}"),
-        *columns_of({m: LETTERS[m] for m in modalities}, "{:.1f}", pooled=True),
+        *columns_of({m: LETTERS[m] for m in modalities}, alike, "{:.1f}", pooled=True),
     )
 
 

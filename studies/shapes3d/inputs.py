@@ -46,7 +46,8 @@ class Inputs:
 
     config: Params
     modalities: tuple[str, ...]
-    cross: dict[str, str]  # what Fig. 4 generates -> all other sensors
+    sensors: dict[str, tuple[str, ...]]  # cell -> what it fuses
+    cross: dict[str, dict[str, str]]  # cell -> what Fig. 4 generates -> all its other sensors
     scores: dict[tuple[str, int], Any]  # (cell, seed)
     trainings: dict[tuple[str, int], Any]  # (cell, seed)
     unimodal: dict[tuple[str, int], Any]  # (modality, seed)
@@ -133,14 +134,15 @@ def _faults(config: Params) -> dict[tuple[str, int], dict[str, Values]]:
         _paired(Run.faults, list(config.grid.cells), config.grid.seeds),
         config.score.faults,
     )
-    wanted = {
-        f"{sensor}/{kind}/{severity}/{target}"
-        for sensor in config.vae.modalities
-        for kind in faults.kinds
-        for severity in faults.severities
-        for target in config.vae.modalities
-    }
     for (cell, seed), figures_of in found.items():
+        sensors = config.grid.cells[cell].fuses(config.vae.modalities)
+        wanted = {
+            f"{sensor}/{kind}/{severity}/{target}"
+            for sensor in sensors
+            for kind in faults.kinds
+            for severity in faults.severities
+            for target in sensors
+        }
         if lacking := sorted(wanted - figures_of.keys()):
             stage.fail(f"{Run(cell, seed).faults(ROOT.data)}: has no {lacking[0]}; `dvc repro`")
     return found
@@ -151,7 +153,11 @@ def read() -> Inputs:
     config = params.load()
     _require(config)
     names = tuple(config.vae.modalities)
-    cross = {m: others(names, m) for m in names if m in CROSSED}
+    sensors = {name: cell.fuses(names) for name, cell in config.grid.cells.items()}
+    cross = {
+        cell: {m: others(fused, m) for m in fused if m in CROSSED}
+        for cell, fused in sensors.items()
+    }
     grid, first = config.grid, config.grid.seeds[0]
     kept = {c: stage.read_arrays(Run(c, first).samples(ROOT.data)) for c in grid.cells}
     samples = {
@@ -174,7 +180,7 @@ def read() -> Inputs:
     }
 
     def worst(cell: str, target: str) -> Worst:
-        of = f"{cross[target]}/{target}"
+        of = f"{cross[cell][target]}/{target}"
         number = samples[cell][f"{of}/worst-scene"][0]
         place = int(np.searchsorted(dataset.scenes("test"), number))
         return Worst(
@@ -188,6 +194,7 @@ def read() -> Inputs:
     return Inputs(
         config=config,
         modalities=names,
+        sensors=sensors,
         cross=cross,
         scores={
             (cell, seed): stage.read_json(Run(cell, seed).scores(ROOT.results))
@@ -213,7 +220,7 @@ def read() -> Inputs:
         classes=tuple(dataset.classes),
         pictures={m: seen[m][at] for m in names},
         truth={m: [truth[m][i] for i in at] for m in names},
-        worst={(cell, target): worst(cell, target) for cell in grid.cells for target in cross},
+        worst={(cell, target): worst(cell, target) for cell in cross for target in cross[cell]},
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from base.files import json_bytes
-from pipeline.reporting import fault_table, figures, table
+from pipeline.reporting import fault_table, figures, legend, table
 from pipeline.reporting.figures import Line, Point, Style, Survival
 from pipeline.reporting.findings import levels
 from pipeline.reporting.page import Page
@@ -101,7 +101,7 @@ def _gains(inputs: Inputs, cells: Iterable[str]) -> list[Row]:
     return [
         {
             "cell": cell,
-            "metrics": {k: {m: gain(cell, k, m) for m in inputs.modalities} for k in others},
+            "metrics": {k: {m: gain(cell, k, m) for m in inputs.sensors[cell]} for k in others},
         }
         for cell in cells
     ]
@@ -157,8 +157,12 @@ def _survival(
 ) -> list[Row]:
     """One chart per faulty sensor, kind and generated modality: a line over severity per method.
 
-    A modality whose figure is not defined has no chart.
+    A line of each that has both; a modality whose figure is not defined has no chart.
     """
+
+    def having(*sensors: str) -> dict[str, dict[str, Values]]:
+        return {c: of for c, of in merged.items() if all(f"clean/{m}" in of for m in sensors)}
+
     return [
         {
             "sensor": sensor,
@@ -177,7 +181,7 @@ def _survival(
                         ],
                         float(found[f"without-{sensor}/{target}"][0]),
                     )
-                    for cell, found in merged.items()
+                    for cell, found in there.items()
                 ],
                 [0.0, *faults.severities],
                 measure,
@@ -186,7 +190,8 @@ def _survival(
         for sensor in modalities
         for kind in faults.kinds
         for target in modalities
-        if all(np.isfinite(found[f"clean/{target}"][0]) for found in merged.values())
+        if (there := having(sensor, target))
+        and all(np.isfinite(found[f"clean/{target}"][0]) for found in there.values())
     ]
 
 
@@ -249,10 +254,11 @@ def page(inputs: Inputs, rows: Sequence[table.Row]) -> Page:
     config, cells, least = inputs.config, inputs.cells, inputs.config.report.confidence
     looks, sheets = figures.styles(cells), sheets_of(inputs)
     matrices = {cell: _matrix(inputs, cell) for cell in cells}
-    columns, letters = paper.columns(inputs.modalities), paper.letters(inputs.modalities)
+    alike = not table.differ(inputs.sensors.values())
+    columns, letters = paper.columns(inputs.modalities, alike), paper.letters(inputs.modalities)
     any_score, faults = next(iter(inputs.scores.values())), config.score.faults
     unimodal, gains, front = _unimodal(inputs), _gains(inputs, cells), frontier(rows)
-    decoded = table.decoding(list(inputs.scores.values()))
+    decoded = legend.decoding(list(inputs.scores.values()))
     cheapest = recipe(rows, paper.ENDS)
     costs, faulty = {cell: _cost(inputs, cell) for cell in cells}, _faulty(inputs)
     headline, measure = inputs.headline, DETECTED[inputs.headline].heading
@@ -266,7 +272,7 @@ def page(inputs: Inputs, rows: Sequence[table.Row]) -> Page:
         "Which multimodal VAE to trust when sensors are missing",
         "Table III, here and in the paper",
         SECTIONS,
-        table.legend_of(
+        legend.legend_of(
             unimodal, any_score["scenes"], len(config.grid.seeds), paper.SENSORS, letters
         ),
         decoded,
@@ -296,6 +302,7 @@ def page(inputs: Inputs, rows: Sequence[table.Row]) -> Page:
             "cells": cells,
             "letters": letters,
             "cross": inputs.cross,
+            "crossed_targets": dict.fromkeys(m for of in inputs.cross.values() for m in of),
             "averaged": averaged(rows),
             "frontier": front,
             "crossed": crossed(rows),
@@ -313,7 +320,7 @@ def page(inputs: Inputs, rows: Sequence[table.Row]) -> Page:
             "measure": measure,
             "faulty": survived,
             "targets": table.over(survived[0]["targets"], survived[0]["undefined"]),
-            "undefined": table.UNDEFINED,
+            "undefined": legend.UNDEFINED,
             "fault_kinds": {k: (FAULTS[k].__doc__ or "").strip() for k in faults.kinds},
             "survival": _survival(faulty, faults, looks, inputs.modalities, measure),
             "agreement": {cell: _agreement(inputs, cell) for cell in cells},

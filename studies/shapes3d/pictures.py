@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy as np
 
 from pipeline.reporting import figures
 from pipeline.reporting.contact_sheet import Tile, contact_sheet
@@ -56,7 +58,7 @@ def failures(inputs: Inputs) -> list[Row]:
             "false": worst.false,
         }
         for (cell, target), worst in inputs.worst.items()
-        for subset in [inputs.cross[target]]
+        for subset in [inputs.cross[cell][target]]
     ]
 
 
@@ -77,6 +79,7 @@ def viewer(
 
     methods = {
         cell: {
+            "sensors": inputs.sensors[cell],
             "map": {
                 subset: {
                     target: _rounded(values[inputs.headline]) for target, values in row.items()
@@ -128,6 +131,11 @@ def painter(
     return boxes
 
 
+def letters_of(subset: str, letter: Mapping[str, str]) -> str:
+    """`depth+radar` as D+R."""
+    return "+".join(letter[m] for m in subset.split("+"))
+
+
 def overview(inputs: Inputs, least: float) -> bytes:
     """The paper's Fig. 3 above its Fig. 4, with the run's own pictures."""
     methods, letter = list(inputs.samples), paper.letters(inputs.modalities)
@@ -145,15 +153,17 @@ def overview(inputs: Inputs, least: float) -> bytes:
     ]
     lines = [top]
     for scene in range(min(len(inputs.scenes), 2)):
-        for target, subset in inputs.cross.items():
-            side = "+".join(letter[m] for m in subset.split("+")) + f"→{letter[target]}"
-            heading = "truth" if len(lines) == 1 else ""
-            line = [
-                Tile(inputs.pictures[target][scene], inputs.truth[target][scene], heading, side)
-            ]
+        for target in dict.fromkeys(m for cross in inputs.cross.values() for m in cross):
+            seen, truth = inputs.pictures[target][scene], inputs.truth[target][scene]
+            from_what = {cross[target] for cross in inputs.cross.values() if target in cross}
+            given = letters_of(from_what.pop(), letter) if len(from_what) == 1 else "others"
+            side = f"{given}→{letter[target]}"
+            line = [Tile(seen, truth, "truth" if len(lines) == 1 else "", side)]
             for cell in methods:
-                boxes = found(inputs, cell, f"{subset}/{target}", scene, least)
-                picture = inputs.samples[cell][f"{subset}/{target}"][scene]
+                picture, boxes = np.full_like(seen, 255), truth[:0]  # blank where it has no such
+                if subset := inputs.cross[cell].get(target):
+                    picture = inputs.samples[cell][f"{subset}/{target}"][scene]
+                    boxes = found(inputs, cell, f"{subset}/{target}", scene, least)
                 line.append(Tile(picture, boxes, cell if len(lines) == 1 else ""))
             lines.append(line)
     return contact_sheet(lines, inputs.classes)

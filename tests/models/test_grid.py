@@ -146,7 +146,7 @@ def test_an_unknown_entry_is_named() -> None:
         ),
         (
             {"colour": 1},
-            "colour\n.*unknown key; with fusion 'poe' .* there are .*beta, prior_expert",
+            "colour\n.*unknown key; with fusion 'poe' .* there are .*beta, sensors, prior_expert",
         ),
         ({"objective": "ecg", "alpha": 0.5}, "alpha\n.*unknown key; with .* objective 'ecg'"),
     ],

@@ -212,3 +212,34 @@ def test_a_fourth_sensor_is_among_those_that_fail_and_that_are_generated() -> No
     row, text = table(survivor(0.8, 0.5, {0.5: 0.7, 1.0: 0.6}, four), four)
     assert row["conditions"] == 16
     assert "mean over image, depth, radar, normals," in text
+
+
+def test_means_are_over_the_targets_that_every_cell_has() -> None:
+    """A cell is faulty in each sensor of its own; the depth, which one alone has, is in no mean."""
+    cells = {"all": ("poe", "ecg"), "two": ("poe", "none")}
+    found = {
+        "all": survivor(0.8, 0.5, {0.5: 0.7, 1.0: 0.6}),
+        "two": survivor(0.6, 0.4, {0.5: 0.5, 1.0: 0.4}, ("image", "radar")),
+    }
+    found["all"] |= {k: 0 * v for k, v in found["all"].items() if k.endswith("/depth")}
+    costs = dict.fromkeys(cells, COST)
+    whole, pair = fault_table.summarise(cells, found, FAULTY, costs, "map50")
+    assert whole["targets"] == pair["targets"] == ["image", "radar"]
+    assert (whole["clean"], whole["faulty"]) == pytest.approx((0.8, 0.65))
+    assert (pair["clean"], pair["faulty"]) == pytest.approx((0.6, 0.45))
+    assert (whole["conditions"], pair["conditions"]) == (12, 8)
+    assert pair["behind"]["faulty"]["best"] == pytest.approx(-0.2)
+    text = fault_table.as_markdown([whole, pair], FAULTY, DECODED, "map50")
+    assert "mean over image, radar, the sensors that every cell has, over faulty" in text
+    assert "| none | poe | image+radar | 0.60 |" in text
+    rows = fault_table.conditions(cells, found, FAULTY, costs, "map50")
+    assert {row["sensor"] for row in rows if row["cell"] == "two"} == {"image", "radar"}
+    assert len(rows) == 3 * 4 * 3 + 2 * 4 * 2
+    apart = {
+        "all": survivor(0.8, 0.5, {0.5: 0.7, 1.0: 0.6}, ("depth", "side")),
+        "two": found["two"],
+    }
+    rows = fault_table.summarise(cells, apart, FAULTY, costs, "map50")
+    assert [row["clean"] for row in rows] == [None, None]
+    text = fault_table.as_markdown(rows, FAULTY, DECODED, "map50")
+    assert "mean over no sensor, as none is in every cell, over faulty" in text

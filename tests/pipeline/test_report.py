@@ -355,6 +355,7 @@ def rows_like_the_paper(sign: float, **changed: float | None) -> list[Row]:
             fusion,
             objective,
             {m: Figure(changed.get(m, shown(m, value)), paper=value) for m, value in own.items()},
+            MODALITIES,
         )
         for (fusion, objective), own in paper.TABLE.items()
     ]
@@ -409,6 +410,15 @@ def test_a_claim_of_a_run_with_a_fourth_sensor_names_all_others() -> None:
     claims = [text for text, *_ in findings(rows_like_the_paper(1.0), columns_of(letters(four)))]
     assert "Without cross generation, the depth from the other sensors (I+R+N→D) fails." in claims
     assert not any("I+R→D" in text for text in claims)
+
+
+def test_a_cell_of_fewer_sensors_decides_no_claim_of_the_papers() -> None:
+    """Its image is from the radar alone: the paper says nothing of it."""
+    rows = rows_like_the_paper(1.0)
+    narrow = replace(rows[-1], cell="narrow", sensors=("image", "radar"))
+    narrow = replace(narrow, figures=dict.fromkeys(paper.KEYS, Figure(-99.0)))
+    assert findings([*rows, narrow]) == findings(rows)
+    assert findings([*rows, replace(narrow, sensors=MODALITIES)]) != findings(rows)
 
 
 def test_a_column_without_figures_is_untested() -> None:
@@ -505,6 +515,27 @@ def test_a_sensor_without_figures_is_left_out_of_the_means_and_they_say_so() -> 
     assert (recipe(rows), frontier(rows)) == (None, [])
     assert crossed(rows) == {"synergy": {}, "cross": {}}
     assert averaged(rows) == "of 0 of 3 sensors (none has a figure)"
+
+
+def test_cells_of_different_sensors_are_compared_on_those_that_all_have() -> None:
+    """The cell of two has no depth; where it has figures it is the better one, for fewer passes."""
+
+    def narrow(row: Row, gone: str) -> Row:
+        return replace(row, figures={k: f for k, f in row.figures.items() if gone not in k})
+
+    whole, pair = row_of("poe-ecg", 0.1, 0.9, 24), narrow(row_of("poe-none", 0.1, 0.8, 4), "depth")
+    nothing = Figure(0.0, resamples=np.zeros(1001))
+    whole = replace(whole, figures={**whole.figures, "cross_depth": nothing})
+    assert averaged([whole, pair]) == averaged([pair, whole]) == "over image, radar"
+    (cheap, dear) = frontier([whole, pair])
+    assert (cheap["cell"], cheap["cross"]) == ("poe-none", pytest.approx(0.8))
+    assert (dear["cell"], dear["cross"]) == ("poe-ecg", pytest.approx(0.9))  # without its depth
+    told = recipe([whole, pair])
+    assert told is not None
+    assert "For at most 12 passes" in told  # twice those of all three sensors
+    apart = [narrow(narrow(whole, "image"), "radar"), pair]
+    assert (recipe(apart), frontier(apart)) == (None, [])
+    assert averaged(apart) == "over no sensor, as none is in every cell"
 
 
 def test_a_recipe_is_cheap_by_one_elbo_and_not_by_the_cheapest_cell() -> None:

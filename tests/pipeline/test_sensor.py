@@ -96,7 +96,7 @@ def test_settings_make_stale_the_detector_that_has_them_and_no_other(
     def written(section: dict[str, object], names: tuple[str, ...]) -> dict[str, bytes]:
         all_of = Detectors.model_validate(section)
         detectors = {name: all_of.of(name) for name in names}
-        return checked(Path("dvc.yaml"), {"a": Cell()}, detectors)
+        return checked(Path("dvc.yaml"), {"a": Cell()}, detectors=detectors)
 
     def differ(one: dict[str, bytes], other: dict[str, bytes]) -> set[str]:
         return {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}

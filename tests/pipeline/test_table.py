@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.reporting import table
+from pipeline.reporting import legend, table
 from pipeline.reporting.table import Row, columns_of
 from pipeline.reporting.tables import as_csv
 from pipeline.scoring.bootstrap import bounds, mean
@@ -33,8 +33,8 @@ def as_text(
     columns: tuple[table.Column, ...] = COLUMNS,
 ) -> str:  # fmt: skip
     """The table for people."""
-    legend = table.legend_of(unimodal, scenes, seeds, paper.SENSORS, letters([*unimodal]))
-    return table.as_markdown(rows, columns, legend, decoded)
+    under = legend.legend_of(unimodal, scenes, seeds, paper.SENSORS, letters([*unimodal]))
+    return table.as_markdown(rows, columns, under, decoded)
 
 
 def figures(cross: float, joint: float, noise: np.ndarray = NOISE) -> dict[str, np.ndarray]:
@@ -57,7 +57,8 @@ def build(
         for key in runs
     }
     of = dict.fromkeys(cells, ("poe", "none"))
-    return table.build(of, runs, unimodal, costs, COLUMNS, paper.TABLE)
+    theirs = dict.fromkeys(cells, paper.TABLE["poe", "none"])
+    return table.build(of, runs, unimodal, costs, COLUMNS, theirs, dict.fromkeys(cells, MODALITIES))
 
 
 def test_gain_is_relative_to_the_unimodal_vae_of_the_same_seed() -> None:
@@ -87,7 +88,9 @@ def test_every_figure_is_of_its_own_modality_subset_and_seed() -> None:
         for seed in (0, 1)
     }
     costs = {key: dict.fromkeys(table.COSTS, 1.0) for key in runs}
-    (row,) = table.build({"poe-none": ("poe", "none")}, runs, alone, costs, COLUMNS, {})
+    (row,) = table.build(
+        {"poe-none": ("poe", "none")}, runs, alone, costs, COLUMNS, {}, {"poe-none": MODALITIES}
+    )
     for m in MODALITIES:
         cross = [runs["poe-none", seed][f"{pairs[m]}/{m}"][0] for seed in (0, 1)]
         assert row.figures[f"cross_{m}"].value == pytest.approx(np.mean(cross))
@@ -155,7 +158,8 @@ def test_a_seed_without_a_gain_leaves_the_others_theirs() -> None:
     runs = {(cell, seed): figures(0.4, 0.6) for cell in ("a", "b") for seed in (0, 1)}
     alone = {s: {f"synergy/{m}": (0.5 + NOISE) * (1 - s) for m in MODALITIES} for s in (0, 1)}
     costs = dict.fromkeys(runs, dict.fromkeys(table.COSTS, 1.0))
-    for row in table.build(dict.fromkeys("ab", ("poe", "none")), runs, alone, costs, COLUMNS, {}):
+    of, fused = dict.fromkeys("ab", ("poe", "none")), dict.fromkeys("ab", MODALITIES)
+    for row in table.build(of, runs, alone, costs, COLUMNS, {}, fused):
         assert row.figures["synergy_image"].value == pytest.approx(20.0)
         assert row.figures["synergy_image"].resamples[0] == pytest.approx(20.0)
         assert row.behind["synergy_image"] == {"best": 0.0, "lo": 0.0, "hi": 0.0}
@@ -191,12 +195,12 @@ def test_what_was_decoded_is_what_the_score_files_state() -> None:
         "drawn_per_element": False,
     }
     said = "Decoded: the posterior's mean; a missing sensor is absent"
-    assert table.decoding([plain]) == f"{said}."
-    assert "posterior's sample;" in table.decoding([plain | {"point": "sample"}])
+    assert legend.decoding([plain]) == f"{said}."
+    assert "posterior's sample;" in legend.decoding([plain | {"point": "sample"}])
     best = {"mixture": True, "synergy_component": "best", "choosing": 100}
     moe = plain | {"fusion": "moe", "cross_component": "drawn"} | best
     rce = plain | {"fusion": "rce", "drawn_per_element": True}
-    assert table.decoding([moe, moe, rce, plain]) == (
+    assert legend.decoding([moe, moe, rce, plain]) == (
         f"{said}; component of a mixture (moe): one drawn per scene where a sensor is missing, "
         "the best on 100 validation scenes where none is, the same for every sensor it generates; "
         "rce: an expert drawn for every element of the latent."
@@ -254,7 +258,8 @@ def test_a_fourth_sensor_has_columns_figures_and_a_place_in_the_headings() -> No
     costs = {("a", 0): dict.fromkeys(table.COSTS, 1.0)}
     alone = {0: {f"synergy/{m}": 0.5 + NOISE for m in FOUR}}
     columns, of = columns_of(letters(FOUR)), {"a": ("poe", "none")}
-    (row,) = table.build(of, {("a", 0): run}, alone, costs, columns, paper.TABLE)
+    theirs = {"a": paper.TABLE["poe", "none"]}
+    (row,) = table.build(of, {("a", 0): run}, alone, costs, columns, theirs, {"a": FOUR})
     assert [row.figures[f"cross_{m}"].value for m in FOUR] == pytest.approx([0.0, 0.1, 0.2, 0.3])
     reach = {m: {"mean": 0.5, "paper": None, "ceiling": 0.9} for m in FOUR}
     text = as_text([row], reach, 500, 1, DECODED, columns)
@@ -274,9 +279,48 @@ def test_a_sensor_that_no_scene_shows_an_object_is_a_dash_and_takes_nothing_else
     assert row.figures["cross_image"].value == pytest.approx(0.4)
     text = as_text([row], ALONE, 500, 1, DECODED)
     assert text.splitlines()[2].split(" | ")[4] == "–"
-    assert table.UNDEFINED in text
+    assert legend.UNDEFINED in text
     whole = as_text(build({("poe-none", 0): figures(0.4, 0.6)}), FILLED, 500, 1, DECODED)
     assert "–" not in whole
+
+
+def test_a_cell_of_two_sensors_has_its_own_columns_and_the_others_are_empty() -> None:
+    """image from radar is 0.7 there, where the cell of three has 0.4 from depth and radar."""
+    three = figures(0.4, 0.6) | {"radar/image": 0.99 + NOISE, "image/radar": 0.99 + NOISE}
+    two = {"radar/image": 0.7 + NOISE, "image/radar": 0.8 + NOISE}
+    two |= {"synergy/image": 0.55 + NOISE, "synergy/radar": 0.5 + NOISE}
+    alone = {0: {f"synergy/{m}": 0.5 + NOISE for m in MODALITIES}}
+    runs = {("all", 0): three, ("two", 0): two}
+    costs = dict.fromkeys(runs, dict.fromkeys(table.COSTS, 1.0))
+    columns = columns_of(letters(MODALITIES), alike=False)
+    every, pair = table.build(
+        dict.fromkeys(("all", "two"), ("poe", "none")), runs, alone, costs, columns,
+        {"all": paper.TABLE["poe", "none"]}, {"all": MODALITIES, "two": ("image", "radar")},
+    )  # fmt: skip
+    values = {key: figure.value for key, figure in pair.figures.items()}
+    assert values == pytest.approx(
+        {"cross_image": 0.7, "cross_radar": 0.8, "synergy_image": 10.0, "synergy_radar": 0.0}
+        | {"gain_image": 0.05, "gain_radar": 0.0}
+    )
+    assert every.figures["cross_image"].value == pytest.approx(0.4)
+    assert every.behind["cross_image"]["best"] == pytest.approx(-0.3)
+    assert pair.behind["cross_image"]["best"] == 0.0
+    assert (every.figures["cross_image"].paper, pair.figures["cross_image"].paper) == (0.7, None)
+    head, _, first, second = as_text([every, pair], ALONE, 9, 1, DECODED, columns).splitlines()[:4]
+    assert head.startswith(
+        "| objective | fusion | sensors | others→I | others→D | others→R | all→I"
+    )
+    assert first.startswith("| none | poe | image+depth+radar | 0.40")
+    assert second == (
+        "| none | poe | image+radar | 0.70 ± 0.08 |  | 0.80 ± 0.08 | +10.0 ± 1.6 |  | +0.0 ± 0.0 "
+        "| 1 + 1 | 0.0 |"
+    )
+    assert legend.EMPTY in as_text([every, pair], ALONE, 9, 1, DECODED, columns)
+    assert legend.EMPTY not in as_text([every], ALONE, 9, 1, DECODED)
+    _, line = as_csv([every.flat(), pair.flat()], table.keys(columns)).splitlines()[1:]
+    assert line.startswith("two,poe,none,image+radar,1,0.7,")
+    cells = dict(zip(table.keys(columns), line.split(","), strict=True))
+    assert [key for key, value in cells.items() if value and "depth" in key] == []
 
 
 FILLED = {m: {"mean": 0.5, "paper": None, "ceiling": 0.9} for m in MODALITIES}
@@ -320,7 +364,8 @@ def one_row(*seeds: tuple[float, float | None]) -> tuple[Row, str]:
         {seed: {"alone": np.array([alone])} for seed, (_, alone) in enumerate(seeds)},
         {("c", seed): dict.fromkeys(table.COSTS, 1.0) for seed in range(len(seeds))},
         [column],
-        {("poe", "none"): {"a": 5.0}},
+        {"c": {"a": 5.0}},
+        {"c": ()},
     )
     return row, table.written(row, column)
 

@@ -300,6 +300,7 @@ def columns_of(
         {("a", 0): dict.fromkeys(COSTS, 1.0)},
         paper.columns(list(alone)),
         {},
+        {"a": tuple(alone)},
     )
     return {key: figure.value for key, figure in row.figures.items() if "gain" not in key}
 
