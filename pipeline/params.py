@@ -55,6 +55,10 @@ class Params(Section):
                         f"detector.{name}.augmentation.{key} = {value}: must be 0: "
                         f"{name} has one channel and no colour"
                     )
+        for key, cell in self.grid.cells.items():
+            fused = list(cell.sensors or ())
+            if lacking := list(filter(None, map(self._lacking, fused))):
+                raise ValueError(f"grid.cells.{key}.sensors = {shown(fused)}: {lacking[0]}")
         check_cells(self.vae, self.grid)
         if len(split_scenes("validation", self.scenes.count)) < 2:
             raise ValueError(
@@ -72,6 +76,16 @@ class Params(Section):
                     f"leaves {test_scenes} test scenes (one in five)"
                 )
         return self
+
+    def _lacking(self, name: str) -> str:
+        """What a cell that names this sensor lacks; "" if nothing."""
+        if name in self.vae.modalities:
+            return ""
+        if name not in sensors.names():
+            return f"{shown(name)} is no sensor; there are {', '.join(self.vae.modalities)}"
+        if name not in self.scenes.sensors:
+            return f"{name} is not made; name it in scenes.sensors and in vae.modalities"
+        return f"{name} is not one of vae.modalities, {', '.join(self.vae.modalities)}"
 
     @model_validator(mode="after")
     def _objects_are_seen(self) -> Params:

@@ -28,10 +28,10 @@ from tests.conftest import ROOT, clone, run, shipped
 SHIPPED = shipped("params.yaml")
 
 
-def put(tmp_path: Path, key: str, value: Any) -> Path:
-    """A copy of the shipped params.yaml with one key set."""
+def put(tmp_path: Path, key: str, value: Any, text: str = SHIPPED) -> Path:
+    """A copy of the shipped params.yaml, or of another text, with one key set."""
     yaml = YAML()
-    document = yaml.load(SHIPPED)
+    document = yaml.load(text)
     *parents, leaf = key.split(".")
     section = document
     for name in parents:
@@ -88,6 +88,21 @@ MISTAKES = [
     ("x" * 10**6, 1, "xxx... = 1: unknown key; there are scenes, detector, "),
     ("grid.cells.poe-none.kl", "sampled", "grid.cells.poe-none.kl = 'sampled': is for a mixture"),
     ("grid.cells.poe-ecg.alpha", 0.9, "objective 'ecg' there are fusion, objective, samples, "),
+    ("grid.cells.poe-none.sensors", ["image", "lidr"], "'lidr' is no sensor; there are image, "),
+    ("grid.cells.poe-none.sensors", ["image", "side"], "side is not made; name it in scenes.sens"),
+    ("grid.cells.poe-none.sensors", ["image"], "sensors = ['image']: must be two or more sensors"),
+    ("grid.cells.poe-none.sensors", [], "grid.cells.poe-none.sensors = []: must be two or more"),
+    ("grid.cells.poe-none.sensors", ["image", "image"], "'image']: names a sensor twice; name "),
+    ("grid.cells.poe-none.sensors", ["image", 3], "grid.cells.poe-none.sensors.1 = 3: Input "),
+    ("grid.unimodal.sensors", ["image", "depth"], "grid.unimodal.sensors: leave it out; there is"),
+    (
+        "scenes.sensors",
+        ["image", "depth", "radar", "x"],
+        "scenes: sensors: 'x' is not one of depth",
+    ),
+    ("scenes.sensors", ["image", "depth", "depth"], "'depth', 'depth'] names a sensor twice"),
+    ("scenes.sensors", ["radar", "depth"], "must be two or more of scenes.sensors, radar, depth"),
+    ("scenes.side", {"azimuth": 60.0}, "scenes.side: the sensors are image, depth, radar; name it"),
     (
         "grid.cells.poe-lcd",
         {"fusion": "poe", "objective": "lcd", "alpha": 2.0},
@@ -129,6 +144,45 @@ def test_a_mistake_is_one_line_that_names_key_and_value(
     assert len(lines) == 1
     assert said in lines[0]
     assert len(lines[0]) < 700
+
+
+COMBINED = [  # mistakes that two keys make together
+    (
+        {"scenes.sensors": ["image", "depth", "radar", "lidar"],
+         "grid.cells.poe-none.sensors": ["image", "lidar"]},
+        "lidar is not one of vae.modalities, image, depth, radar",
+    ),
+    (
+        {"scenes.sensors": ["image", "depth", "radar", "side"], "scenes.side": {"azimuth": 170.0}},
+        "scenes: side.azimuth: 170.0 puts the second camera behind the backdrop; allowed here: -13",
+    ),
+    (
+        {"scenes.sensors": ["image", "depth", "radar", "side"], "scenes.side": {"view": "left"}},
+        "scenes.side.view = 'left': unknown key; there are azimuth",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("values", "said"), COMBINED)
+def test_a_sensor_or_a_view_that_is_not_there_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], values: dict[str, Any], said: str
+) -> None:
+    text = SHIPPED
+    for key, value in values.items():
+        text = put(tmp_path, key, value, text).read_text()
+    with pytest.raises(SystemExit) as stop:
+        params.load(tmp_path / "params.yaml")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2
+    assert said in line
+
+
+def test_a_cell_fuses_all_sensors_or_those_it_names_in_the_order_of_the_grid() -> None:
+    named = Cell(sensors=("radar", "image"))
+    assert named.fuses(["image", "depth", "radar"]) == ("image", "radar")
+    assert Cell().fuses(["image", "depth", "radar"]) == ("image", "depth", "radar")
+    # A model's file has its modalities, and the same bytes whether its cell names them or not.
+    assert named.model_dump() == Cell().model_dump()
 
 
 def test_the_longest_cell_name_is_a_name(tmp_path: Path) -> None:
