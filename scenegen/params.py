@@ -23,6 +23,7 @@ __all__ = [
     "FloorParams",
     "ImageParams",
     "LightParams",
+    "NightParams",
     "ObjectParams",
     "Pair",
     "SceneParams",
@@ -196,6 +197,24 @@ class CameraParams(Section):
         return self
 
 
+class NightParams(Section):
+    """Scenes with little light, and the camera that sees them."""
+
+    share: float = Field(default=0.0, ge=0.0, le=1.0, description="of the scenes, 0 (none) to 1")
+    light: float = Field(
+        default=0.002, gt=0.0, le=1.0, description="of sun and ambient light that is left"
+    )
+    gain: float = Field(
+        default=60.0, ge=1.0, le=10_000.0, description="of the camera, linear, 1 to 10,000"
+    )
+    full_well: float = Field(
+        default=5000.0, ge=1.0, le=1e6, description="electrons of a white pixel at gain 1"
+    )
+    read_noise: float = Field(
+        default=3.0, ge=0.0, le=1e6, description="standard deviation, electrons"
+    )
+
+
 class LightParams(Section):
     """One sun with sharp shadows, and an even ambient term."""
 
@@ -213,6 +232,7 @@ class LightParams(Section):
         description="strength, W/m2, [low, high], 0 to 20",
     )
     ambient: float = Field(default=0.5, ge=0.0, le=5.0, description="share of the albedo, 0 to 5")
+    night: NightParams = NightParams()
 
     @model_validator(mode="after")
     def _not_dark(self) -> Self:

@@ -12,6 +12,7 @@ from scenegen import sensors
 from scenegen.boxes import tight_box
 from scenegen.camera import camera_to_world, intrinsics, quantise_depth
 from scenegen.frame import Frame, Passes
+from scenegen.night import exposed
 from scenegen.params import CLASSES, SceneParams
 from scenegen.scene import SceneSpec
 
@@ -44,15 +45,24 @@ def fill_record(
         if camera := sensor.camera(spec, params):
             aside = np.zeros(1, record.dtype)[0]
             other = replace(spec, camera=camera)
-            sensor.fill(record, _fill_frame(aside, other, render(other), params))
+            sensor.fill(record, _fill_frame(aside, other, render(other), params, name))
         else:
             sensor.fill(record, frame)
 
 
-def _fill_frame(record: np.void, spec: SceneSpec, passes: Passes, params: SceneParams) -> Frame:
-    """What is known of a scene, its passes and boxes: all that a sensor sees."""
+def _fill_frame(
+    record: np.void, spec: SceneSpec, passes: Passes, params: SceneParams, view: str = ""
+) -> Frame:
+    """What is known of a scene, its passes and boxes: all that a sensor sees.
+
+    Args:
+        view: the sensor that has it alone; "" is the view of all others.
+    """
     _fill_facts(record, spec, params)
-    record["image"], record["index"] = _to_srgb(passes.rgb), passes.ids
+    linear, left = passes.rgb, spec.light.left
+    if left is not None:
+        linear = exposed(linear, left, params, spec.number, view)
+    record["image"], record["index"] = _to_srgb(linear), passes.ids
     record["depth"] = quantise_depth(passes.depth, params.depth)
     # Everything below works on what is stored, so that a reader can reproduce it.
     frame = Frame(record, params)
@@ -67,7 +77,8 @@ def _fill_facts(record: np.void, spec: SceneSpec, params: SceneParams) -> None:
     record["intrinsics"] = intrinsics(spec.camera, params.image.width, params.image.height)
     record["camera_to_world"] = camera_to_world(spec.camera)
     record["floor_hsv"], record["backdrop_hsv"] = spec.floor_hsv, spec.backdrop_hsv
-    record["light"] = (*spec.light.towards, spec.light.sun, spec.light.ambient)
+    left = 1.0 if spec.light.left is None else spec.light.left
+    record["light"] = (*spec.light.towards, left * spec.light.sun, left * spec.light.ambient)
     record["label"] = -1
     for place, thing in enumerate(spec.objects):
         record["label"][place] = CLASSES.index(thing.kind)

@@ -12,10 +12,11 @@ from pydantic.dataclasses import dataclass
 
 from scenegen.params import WIDEST_RADIUS, ObjectParams, SceneParams, ShapeName
 
-__all__ = ["CameraSpec", "LightSpec", "ObjectSpec", "SceneSpec", "sample_scene"]
+__all__ = ["NIGHT", "CameraSpec", "LightSpec", "ObjectSpec", "SceneSpec", "sample_scene"]
 
 PLACE_TRIES = 50  # per object, before the whole layout is drawn again
 LAYOUT_TRIES = 2000
+NIGHT = 0x6E696768  # draws of their own, so that a scene by night is the scene by day
 _PLAIN = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
@@ -42,11 +43,15 @@ class CameraSpec:
 
 @dataclass(frozen=True, config=_PLAIN)
 class LightSpec:
-    """A sun (unit vector towards it, strength in W/m2) and an ambient share of the albedo."""
+    """A sun (unit vector towards it, strength in W/m2) and an ambient share of the albedo.
+
+    Both as by day; `left` is the share of them that is left at night, None by day.
+    """
 
     towards: tuple[float, float, float]
     sun: float
     ambient: float
+    left: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
 
 
 @dataclass(frozen=True, config=_PLAIN)
@@ -93,7 +98,7 @@ def sample_scene(params: SceneParams, number: int) -> SceneSpec:
         raise ValueError(f"scene number {number} is negative")
     rng = np.random.default_rng(np.random.SeedSequence(params.seed, spawn_key=(number,)))
     camera, azimuth = _camera(params, rng)
-    light = _light(params, rng, azimuth)
+    light = dataclasses.replace(_light(params, rng, azimuth), left=_left(params, number))
     floor = (_uniform(rng, params.floor.hue), params.floor.saturation, params.floor.value)
     back = params.backdrop
     backdrop = (_uniform(rng, back.hue), back.saturation, back.value)
@@ -122,6 +127,13 @@ def _light(params: SceneParams, rng: np.random.Generator, camera: float) -> Ligh
     flat = math.cos(elevation)
     towards = (flat * math.sin(azimuth), -flat * math.cos(azimuth), math.sin(elevation))
     return LightSpec(towards, _uniform(rng, p.sun), p.ambient)
+
+
+def _left(params: SceneParams, number: int) -> float | None:
+    """The share of light that is left at night; None by day. Its draw moves no other."""
+    seed = np.random.SeedSequence(params.seed, spawn_key=(number, NIGHT, 0))
+    night = params.light.night
+    return night.light if np.random.default_rng(seed).random() < night.share else None
 
 
 def _objects(p: ObjectParams, rng: np.random.Generator, number: int) -> tuple[ObjectSpec, ...]:

@@ -1,6 +1,8 @@
 """A colour camera: the rendered picture, sRGB, with the sun's shadows.
 
-Left out: lens distortion, noise, blur and exposure.
+At night it amplifies, and shows its noise (`scenegen/night.py`).
+
+Left out: lens distortion, noise by day, blur and exposure.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ TESTS = {
     "splits.py": ("tests/scenegen/test_dataset.py", "-k", "splits"),
     "manifest.py": ("tests/scenegen/test_generate.py", "-k", "shards_hashes or all_params"),
     "scene.py": ("tests/scenegen/test_scene.py",),
+    "night.py": ("tests/scenegen/test_night.py", "-m", "not slow"),
 }
 
 MUTANTS = (
@@ -265,9 +266,21 @@ MUTANTS = (
         "cos * x + sin * y, cos * y - sin * x",
     ),
     Mutant(
+        "a night without shot noise",
+        "night.py",
+        "electrons = draws.poisson(np.clip(light, 0.0, 1.0) * night.full_well)",
+        "electrons = np.clip(light, 0.0, 1.0) * night.full_well",
+    ),
+    Mutant(
+        "two cameras have one noise by night",
+        "night.py",
+        "zlib.crc32(view.encode())",
+        "0",
+    ),
+    Mutant(
         "the second camera's boxes are the first's",
         "records.py",
-        "sensor.fill(record, _fill_frame(aside, other, render(other), params))",
+        "sensor.fill(record, _fill_frame(aside, other, render(other), params, name))",
         "sensor.fill(record, frame)",
     ),
     Mutant(

@@ -153,6 +153,8 @@ def scenes(shown: str, project: Path) -> None:
     dataset = open_dataset(project / "data/shapes3d")
     scale = dataset.records("train")["scale"]
     assert 0.6 <= scale[scale > 0].min() <= scale.max() <= 0.7
+    ambient = dataset.records("train")["light"][:, 4]
+    assert 0.3 < (ambient < ambient.max()).mean() < 0.7  # by night
     assert re.search(r"left +train_vae@|stale +train_vae@", shown)
     assert {"render", "train_detector@image", "train_vae@poe-none-0", "report"} <= ran(shown)
     assert stale(project) == set()

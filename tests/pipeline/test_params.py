@@ -57,6 +57,8 @@ MISTAKES = [
     ("grid.cells.poe-none.alfa", 0.5, "grid.cells.poe-none.alfa = 0.5: unknown key; with fusion"),
     ("score.faults.sensors", 1, "unknown key; there are kinds, severities, scenes"),
     ("scenes.objects.count", [1, 6], "6 objects of scale"),
+    ("scenes.light.night.share", 1.5, "scenes.light.night.share = 1.5: Input should be less than"),
+    ("scenes.light.night.light", 0, "scenes.light.night.light = 0: Input should be greater than 0"),
     ("detector.image.image_size", 100, "multiple of 32"),
     ("detector.default.epochs", 0, "detector.default.epochs = 0"),
     ("detector.default.augmentation.fog", 1, "unknown key; there are flip, scale, "),
