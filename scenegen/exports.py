@@ -1,9 +1,10 @@
 """A dataset in the formats that other tools read: COCO, YOLO, Hugging Face and WebDataset.
 
 Every export has one sensor's pictures (for `hf` and `webdataset`, all of them) and the boxes that
-belong to them. Exports are copies for other tools; the shards stay the dataset. An export goes into
-a folder of its own: tools read all that lies there, an earlier export's pictures among it. The
-folder appears when the export is whole: what was killed or found no room leaves none.
+belong to them. Depth has the 16 bits of the shards, with its limits in metres. Exports are copies
+for other tools; the shards stay the dataset. An export goes into a folder of its own: tools read
+all that lies there, an earlier export's pictures among it. The folder appears when the export is
+whole: what was killed or found no room leaves none.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from scenegen.sensors import Sensor
 __all__ = ["EXPORTS", "export_coco", "export_hf", "export_webdataset", "export_yolo"]
 
 SCENES_PER_FILE = 1000  # of a tar, and of a row group
+DEPTH_LIMITS = "depth_metres_at_0_and_65535"
 Picture = NDArray[np.uint8]
 T = TypeVar("T")
 
@@ -78,11 +80,10 @@ def _coco(dataset: Dataset, split: str, modality: str, folder: Path) -> dict[str
 
 def _coco_info(dataset: Dataset, modality: str) -> dict[str, Any]:
     """No date: equal data give equal bytes."""
-    limits = dataset.params.depth
     return {
         "description": f"{len(dataset)} rendered scenes: {modality}",
         "version": dataset.manifest.sha256,
-        "depth_metres_at_0_and_255": [limits.near, limits.far],
+        DEPTH_LIMITS: _limits(dataset),
     }
 
 
@@ -110,7 +111,8 @@ def _run_lengths(mask: NDArray[np.bool_]) -> dict[str, Any]:
 def export_yolo(dataset: Dataset, out: Path, modality: str = "image") -> None:
     """`images/SPLIT/000012.png`, `labels/SPLIT/000012.txt` and `data.yaml` for ultralytics.
 
-    The folder may be moved: `data.yaml` has no `path`, which stands for its own folder.
+    The folder may be moved: `data.yaml` has no `path`, which stands for its own folder. It has the
+    metres that 0 and 65535 of a depth picture stand for; ultralytics takes its upper 8 bits.
 
     Raises:
         ValueError: no such modality, a damaged shard, or `out` cannot become a new folder.
@@ -127,7 +129,8 @@ def export_yolo(dataset: Dataset, out: Path, modality: str = "image") -> None:
                 _write(folder / "labels" / split / f"{name}.txt", text.encode())
         names = "".join(f"  {i}: {name}\n" for i, name in enumerate(dataset.classes))
         splits = "train: images/train\nval: images/validation\ntest: images/test\n"
-        _write(folder / "data.yaml", f"{splits}names:\n{names}".encode())
+        limits = f"{DEPTH_LIMITS}: {_limits(dataset)}\n"
+        _write(folder / "data.yaml", f"{splits}{limits}names:\n{names}".encode())
 
 
 def _yolo_lines(record: np.void, fields: tuple[str, str], height: int, width: int) -> str:
@@ -145,7 +148,7 @@ def export_hf(dataset: Dataset, out: Path, modality: str = "image") -> None:
     """`SPLIT.parquet` for Hugging Face `datasets`: all pictures and what is known of them.
 
     `datasets.load_dataset("parquet", data_files={"train": "OUT/train.parquet"})` reads them with
-    pictures decoded and class names attached. Depth has 8 bits over [depth_near, depth_far].
+    pictures decoded and class names attached. Depth has 16 bits over [depth_near, depth_far].
 
     Raises:
         ValueError: pyarrow is not installed, no such modality, a damaged shard, or `out` cannot
@@ -220,8 +223,9 @@ def _hf_row(dataset: Dataset, record: np.void, modality: str) -> dict[str, Any]:
 def export_webdataset(dataset: Dataset, out: Path, modality: str = "image") -> None:
     """`SPLIT-00000.tar` with, per scene, `000012.SENSOR.png`, `000012.depth.npy`, `000012.json`.
 
-    The array is float32 metres [H, W]: webdataset's own decoders squash a picture of 16 bits. The
-    JSON has the class names, boxes and labels of the modality, and what else is known of a scene.
+    The array is float32 metres [H, W]: webdataset's own decoders squash a picture of 16 bits, so
+    that the one of depth has 8. The JSON has the class names, boxes and labels of the modality, and
+    what else is known of a scene.
 
     Raises:
         ValueError: no such modality, a damaged shard, or `out` cannot become a new folder.
@@ -238,7 +242,7 @@ def export_webdataset(dataset: Dataset, out: Path, modality: str = "image") -> N
 def _sample(dataset: Dataset, record: np.void, modality: str) -> dict[str, bytes]:
     metres = depth_metres(record["depth"], dataset.params.depth).astype(np.float32)
     about = {"classes": list(dataset.classes), **_facts(dataset, record, modality)}
-    pictures = {f"{m}.png": encode_png(_picture(dataset, record, m)) for m in dataset.modalities}
+    pictures = {f"{m}.png": encode_png(_shown(dataset, record, m)) for m in dataset.modalities}
     return {**pictures, "depth.npy": npy_bytes(metres), "json": json.dumps(about).encode()}
 
 
@@ -285,7 +289,20 @@ def _batches(items: Iterator[T]) -> Iterator[list[T]]:
         yield some
 
 
-def _picture(dataset: Dataset, record: np.void, modality: str) -> Picture:
+def _limits(dataset: Dataset) -> list[float]:
+    """Metres at the least and the most of a stored depth."""
+    return [dataset.params.depth.near, dataset.params.depth.far]
+
+
+def _picture(dataset: Dataset, record: np.void, modality: str) -> Picture | NDArray[np.uint16]:
+    """As `_shown`, but with all bits where the shards have 16 of them."""
+    if modality in (record.dtype.names or ()) and record[modality].dtype == np.uint16:
+        fine: NDArray[np.uint16] = record[modality]
+        return fine
+    return _shown(dataset, record, modality)
+
+
+def _shown(dataset: Dataset, record: np.void, modality: str) -> Picture:
     """What networks see, without a channel if there is but one: [H, W, 3] or [H, W]."""
     picture = dataset.sensor(modality).picture(record, dataset.params)
     return picture if picture.shape[2] > 1 else picture[..., 0]

@@ -97,7 +97,7 @@ def _tile(sensor: Sensor, record: np.void, params: SceneParams, side: int) -> Pi
     return tile
 
 
-def encode_png(picture: Picture) -> bytes:
+def encode_png(picture: Picture | NDArray[np.uint16]) -> bytes:
     """An RGB or grey picture (uint8, or uint16 if grey) as the bytes of a PNG file."""
     shown = picture[..., ::-1] if picture.ndim == 3 else picture
     done, data = cv2.imencode(".png", shown)

@@ -19,6 +19,7 @@ import webdataset
 
 from scenegen import exports
 from scenegen.boxes import tight_box
+from scenegen.camera import depth_metres
 from scenegen.dataset import Dataset, open_dataset
 from scenegen.exports import EXPORTS, export_coco, export_hf, export_webdataset, export_yolo
 from scenegen.generate import render_dataset
@@ -34,6 +35,19 @@ SIDES = {"image": 32, "depth": 32, "radar": 64}
 def masks(record: np.void) -> list[np.ndarray]:
     """What Blender's object index shows of each object with a box."""
     return [record["index"] == place + 1 for place in np.flatnonzero(record["has_box"])]
+
+
+def assert_depth(
+    dataset: Dataset, split: str, place: int, picture: Any, limits: list[float]
+) -> None:
+    """All bits of the shards, and with the limits the metres that they store."""
+    assert picture.dtype == np.uint16
+    stored = dataset.records(split)[place]["depth"]
+    np.testing.assert_array_equal(picture, stored)
+    assert (picture % 257).any()  # no 8 bits are behind them
+    near, far = limits
+    metres = near + picture / 65535 * (far - near)
+    np.testing.assert_allclose(metres, depth_metres(stored, dataset.params.depth), atol=1e-9)
 
 
 @pytest.mark.parametrize("modality", SIDES)
@@ -56,7 +70,14 @@ def test_coco_has_the_boxes_and_pictures(dataset: Dataset, tmp_path: Path, modal
         name = coco.loadImgs([int(dataset.scenes(split)[0])])[0]["file_name"]
         picture = cv2.imread(str(out / split / name))[..., ::-1]
         stored = dataset.array(modality, split)[0]
-        np.testing.assert_array_equal(picture, np.broadcast_to(stored, picture.shape))
+        if modality == "depth":
+            every = cv2.imread(str(out / split / name), cv2.IMREAD_UNCHANGED)
+            assert_depth(
+                dataset, split, 0, every, coco.dataset["info"]["depth_metres_at_0_and_65535"]
+            )
+            assert np.abs(picture.astype(int) - stored).max() <= 1  # OpenCV's own 8 bits
+        else:
+            np.testing.assert_array_equal(picture, np.broadcast_to(stored, picture.shape))
 
 
 @pytest.mark.parametrize("modality", ["image", "depth"])
@@ -117,7 +138,7 @@ def test_an_object_that_the_index_lacks_has_its_box_for_a_mask(dataset: Dataset)
     assert one["area"] == (x1 - x0) * (y1 - y0)
 
 
-@pytest.mark.parametrize("modality", ["image", "radar"])
+@pytest.mark.parametrize("modality", SIDES)
 def test_yolo_loads_with_ultralytics_wherever_it_lies(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, modality: str
 ) -> None:
@@ -135,6 +156,19 @@ def test_yolo_loads_with_ultralytics_wherever_it_lies(
     loaded = YOLODataset(img_path=data["train"], data=data, imgsz=32, augment=False)
     boxes = dataset.boxes(modality, "train")
     assert len(loaded.labels) == len(boxes)
+    scenes = [int(Path(one["im_file"]).stem) for one in loaded.labels]
+    place = dataset.scenes("train").tolist().index(scenes[0])
+    picture = loaded.load_image(0)[0]
+    assert picture.dtype == np.uint8
+    stored = dataset.array(modality, "train")[place]
+    size = (stored.shape[1], stored.shape[0])
+    shown = cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST)[..., ::-1]
+    if modality == "image":
+        np.testing.assert_array_equal(shown, stored)
+    if modality == "depth":
+        assert np.abs(shown.astype(int) - stored).max() <= 1
+        every = cv2.imread(loaded.labels[0]["im_file"], cv2.IMREAD_UNCHANGED)
+        assert_depth(dataset, "train", place, every, data["depth_metres_at_0_and_65535"])
     by_file = {Path(one["im_file"]).stem: one for one in loaded.labels}
     for scene, (box, label) in zip(dataset.scenes("train"), boxes, strict=True):
         one = by_file[f"{scene:06d}"]
@@ -167,6 +201,10 @@ def test_hugging_face_loads_the_parquet(dataset: Dataset, tmp_path: Path) -> Non
         assert loaded["train"].features[name].feature.names == list(CLASSES)
     row = loaded["train"][3]
     for modality in SIDES:
+        if modality == "depth":
+            limits = [row["depth_near"], row["depth_far"]]
+            assert_depth(dataset, "train", 3, np.asarray(row["depth"]), limits)
+            continue
         stored = dataset.array(modality, "train")[3]
         np.testing.assert_array_equal(np.asarray(row[modality]), stored.squeeze())
     assert_facts(dataset, "train", 3, row)
@@ -205,6 +243,8 @@ def test_webdataset_decodes_pictures_and_metres(
         if decoder in (("pil",), ("rgb8",)):
             np.testing.assert_array_equal(np.asarray(sample["image.png"]), record["image"])
             np.testing.assert_array_equal(np.asarray(sample["radar.png"])[..., 0], record["radar"])
+            shown = dataset.array("depth", "test")[place, ..., 0]
+            np.testing.assert_array_equal(np.asarray(sample["depth.png"])[..., 0], shown)
 
 
 @pytest.mark.parametrize("most", [1, 3, 8])
