@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.mixture import Mixture, gaussian, gaussian_log_prob
+from models.mixture import Draws, Mixture, gaussian, gaussian_log_prob
 from models.params import Cell
 from models.plan import Plan
 
-__all__ = ["Bound", "elbo", "importance_weighted"]
+if TYPE_CHECKING:
+    from models.vae import MultimodalVAE
+
+__all__ = ["Bound", "elbo", "evidence", "importance_weighted"]
+
+TOGETHER = 512  # latents that `evidence` decodes at once, for each item
 
 
 @dataclass(frozen=True)
@@ -111,3 +118,28 @@ def importance_weighted(
     value = (weight * each).sum(0)
     fit = (weight * (share * log_p).sum(1)).sum(1)
     return value, fit, (weight * (share * kl).sum(0)).sum(0)
+
+
+def evidence(
+    model: MultimodalVAE, x: Mapping[str, Tensor], samples: int, generator: torch.Generator
+) -> Tensor:
+    """`MultimodalVAE.log_likelihood` of prepared data: [B] nats."""
+    draws = Draws(generator)
+    posterior = model.posterior(x, draws=draws)
+    together = max(1, TOGETHER // (len(posterior.mean) * posterior.mean.shape[2]))
+    weights = [
+        _log_weights(model, x, posterior, min(together, samples - done), draws)
+        for done in range(0, samples, together)
+    ]
+    return torch.cat(weights).logsumexp(0) - math.log(samples)
+
+
+def _log_weights(
+    model: MultimodalVAE, x: Mapping[str, Tensor], posterior: Mixture, samples: int, draws: Draws
+) -> Tensor:
+    """log sum_c w_c p(x, z_c) / q(z_c) for K draws of each component: [K, B]."""
+    z = posterior.sample(samples, draws)  # [K, C, 1, B, L]
+    log_p = model.log_likelihoods(x, z.flatten(0, 2)).sum(0).unflatten(0, z.shape[:2])
+    prior = gaussian_log_prob(z, torch.zeros_like(z), torch.ones_like(z))
+    log_w = log_p + (prior - posterior.log_prob(z) + posterior.log_weight)[:, :, 0]
+    return log_w.logsumexp(1)

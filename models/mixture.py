@@ -110,29 +110,38 @@ class Mixture:
         """Component weights [C, T, B|1]; they sum to 1 over C."""
         return self.log_weight.exp()
 
-    def component(self, index: int | None, draws: Draws) -> tuple[Tensor, Tensor]:
+    def component(
+        self, index: int | None, draws: Draws, or_drawn: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """Mean and variance [B, L] of component `index` of the first term.
 
         Args:
             index: by default drawn for each item by its weight.
             draws: what it is drawn with.
+            or_drawn: items in which component `index` is absent draw theirs.
 
         Raises:
             ValueError: there is no such component, or it is absent.
         """
         mean, var, weight = self.mean[:, 0], self.var[:, 0], self.weight[:, 0]  # [C, B|1]
+        alive = weight > 0
         if index is not None:
             if not 0 <= index < len(mean):
                 raise ValueError(f"component: {index} is not in 0 .. {len(mean) - 1}")
-            if not weight[index].all():
+            if alive[index].all():
+                return mean[index], var[index]
+            if not or_drawn:
                 raise ValueError(f"component: {index} needs modalities that are not available")
-            return mean[index], var[index]
-        alive = weight.any(1).nonzero().flatten()
-        if len(alive) == 1:
-            return mean[alive[0]], var[alive[0]]
+        living = alive.any(1).nonzero().flatten()
+        if len(living) == 1:
+            return mean[living[0]], var[living[0]]
         drawn = draws.uniform(tuple(mean.shape[1:]), mean)[:, 0]
+        order = torch.arange(len(mean), device=mean.device)[:, None]
         # Rounding must not reach an absent component.
-        chosen = (drawn >= weight.cumsum(0)).sum(0).clamp(max=int(alive[-1]))
+        last = torch.where(alive, order, 0).amax(0)
+        chosen = (drawn >= weight.cumsum(0)).sum(0).minimum(last)
+        if index is not None:
+            chosen = torch.where(alive[index], index, chosen)
         items = torch.arange(len(chosen), device=chosen.device)
         return mean[chosen, items], var[chosen, items]
 

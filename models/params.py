@@ -13,6 +13,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from base.params import Section
 
 __all__ = [
+    "RATES",
     "Cell",
     "ModalityParams",
     "NetworkParams",
@@ -26,6 +27,7 @@ __all__ = [
 
 HERE = Path(__file__).parent
 KINDS = ("fusion", "objective")  # the keys of a cell that name a file
+RATES = (0.01, 0.05)  # of false alarms, which each sensor of a model is calibrated at
 
 
 def fusion_names() -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from torch import Tensor
 from base import code
 from base.checkpoints import Checkpoints, fingerprint
 from base.progress import Progress
-from models import fusions, objectives
+from models import consistency, fusions, objectives
 from models.curves import DivergedError, Row, check, check_weights, next_row, numbers_of
 from models.data import check_alike, item_shapes, resident
 from models.mixture import Draws
@@ -56,7 +56,7 @@ def train(
         cell: fusion, objective and options.
         data, validation: modality -> uint8 [N, H, W, C] (or float [N, D] and [N, T, D], or
             categories as integers [N], [N, T] and [N, H, W]); the validation loss is that of the
-            first 256 rows, NaN if there are none.
+            first 256 rows, NaN if there are none. They calibrate the model's `consistency`.
         seed: decides weights, batches and noise.
         out: the safetensors file to write.
         checkpoints: folder of this training alone, deleted at its end; a checkpoint there is
@@ -92,6 +92,8 @@ def train(
     everything = seen | {f"{name} of validation": values for name, values in held_out.items()}
     kept = Checkpoints(checkpoints, _fingerprint(params, cell, seed, everything, device))
     began = _fit(state, kept, seen, held_out, seed, progress, log, keep)
+    if consistency.applies(state.model) and len(next(iter(held_out.values()))):
+        state.model.calibrate(held_out, seed)
     state.model.save(out)
     if not keep:
         kept.clear()

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from base.files import write_bytes
-from base.weights import read, sealed
-from models import entries, fusions, inputs, likelihoods, networks, objectives
-from models.bound import Bound, elbo, importance_weighted
-from models.mixture import Draws, Experts, Mixture, gaussian_log_prob
-from models.params import Cell, VAEParams
+from models import consistency, entries, files, fusions, inputs, likelihoods, networks, objectives
+from models.bound import Bound, elbo, evidence, importance_weighted
+from models.consistency import Calibration, Consistency, Generated
+from models.mixture import Draws, Experts, Mixture
+from models.params import RATES, Cell, VAEParams
 from models.plan import Layout, Plan, constant, subsets
 
 __all__ = ["MultimodalVAE"]
-
-CONFIG = "config"  # its key in a model's file
 
 
 class MultimodalVAE(nn.Module):
@@ -65,6 +59,7 @@ class MultimodalVAE(nn.Module):
             }
         )
         self._live: Tensor | None = None
+        self.calibration: Calibration | None = None
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def expert_inputs(self) -> list[list[str]]:
@@ -251,12 +246,20 @@ class MultimodalVAE(nn.Module):
                 "is there"
             )
         x = self._inputs(available)
-        mean, var = self.encode(x)
-        layout = self._layout(mean.shape[1], mean)
-        given = torch.tensor([[name in x for name in self.shapes]], device=mean.device)
-        present = layout.sees(torch.ones_like(given) if missing == "prior" else given)
-        experts = self._given(mean, var, present)
-        return self.fuse(experts, self.fusion_options, draws or Draws())
+        given = torch.tensor([[name in x for name in self.shapes]], device=self.device)
+        given = torch.ones_like(given) if missing == "prior" else given
+        return self.fused(*self.encode(x), given, draws or Draws())
+
+    def fused(self, mean: Tensor, var: Tensor, given: Tensor, draws: Draws) -> Mixture:
+        """The joint posteriors of T sets of modalities, from what `encode` returned.
+
+        Args:
+            mean, var: [E, B, L].
+            given: bool [T, M], or [T, M, B] where the items differ; no set is empty.
+            draws: as in `posterior`.
+        """
+        present = self._layout(mean.shape[1], mean).sees(given)
+        return self.fuse(self._given(mean, var, present), self.fusion_options, draws)
 
     @torch.no_grad()
     def generate(
@@ -269,7 +272,9 @@ class MultimodalVAE(nn.Module):
         uniforms: Tensor | None = None,
         normals: Tensor | None = None,
         generator: torch.Generator | None = None,
-    ) -> dict[str, Tensor]:
+        reject: str = "none",
+        rate: float = RATES[0],
+    ) -> Generated:
         """Every modality, decoded from one point of the posterior given `available`.
 
         Args:
@@ -279,17 +284,52 @@ class MultimodalVAE(nn.Module):
             missing: as in `posterior`.
             uniforms, normals: [B, L] draws keyed by the caller, so that batching changes nothing.
             generator: draws instead of `uniforms` and `normals`.
+            reject: `auto`: each item leaves out the sensors that `consistency` flags, worst first,
+                at most all but two; where `component` is one of theirs, it draws another.
+            rate: of false alarms, one of those that the model was calibrated at.
 
         Returns:
-            modality -> float32 [B, C, H, W] in [0, 1] (float64 from a model of float64).
+            modality -> float32 [B, C, H, W] in [0, 1] (float64 from a model of float64). Its
+            `rejected` is sensor -> bool [B] of those available: which items left it out.
         """
         if point not in ("mean", "sample"):
             raise ValueError(f"point: {point!r} is neither 'mean' nor 'sample'")
         draws = Draws(generator, uniforms, normals)
-        posterior = self.posterior(available, missing, draws)
-        mean, var = posterior.component(component, draws)
+        if reject not in ("none", "auto") or (reject == "auto" and missing == "prior"):
+            raise ValueError(f"reject: {reject!r} is not 'none', or 'auto' with missing 'absent'")
+        rejected: dict[str, Tensor] = {}
+        if reject == "auto":
+            posterior, rejected = consistency.rejecting(self, available, rate, draws)
+        else:
+            posterior = self.posterior(available, missing, draws)
+        mean, var = posterior.component(component, draws, or_drawn=reject == "auto")
         z = mean if point == "mean" else mean + var.sqrt() * draws.normal(tuple(mean.shape), mean)
-        return self._decode_all(z)
+        return Generated(self._decode_all(z), rejected)
+
+    @torch.no_grad()
+    def consistency(
+        self, available: Mapping[str, Tensor], draws: Draws | None = None
+    ) -> Consistency:
+        """How well each sensor agrees with the others, item by item.
+
+        Args:
+            available: as in `posterior`; two sensors or more.
+            draws: needed by random fusions alone.
+
+        Raises:
+            ValueError: the fusion has no expert of single sensors; as in `posterior`.
+        """
+        return consistency.examined(self, available, draws or Draws())
+
+    @torch.no_grad()
+    def calibrate(self, clean: Mapping[str, Tensor], seed: int = 0) -> None:
+        """Take thresholds from clean items, not trained on, into this model and its file.
+
+        Args:
+            clean: every modality, as in `posterior`.
+            seed: of random fusions' draws.
+        """
+        self.calibration = consistency.calibrated(self, clean, seed)
 
     @torch.no_grad()
     def sample(self, count: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
@@ -308,11 +348,8 @@ class MultimodalVAE(nn.Module):
         decoded = {}
         for name, params in self.params.modalities.items():
             mean = likelihoods.expected(params, self.decode(name, z))
-            decoded[name] = mean.clamp(0, 1) if self._is_image(name) else mean
+            decoded[name] = mean.clamp(0, 1) if len(self.shapes[name]) == 3 else mean
         return decoded
-
-    def _is_image(self, name: str) -> bool:
-        return len(self.shapes[name]) == 3
 
     @torch.no_grad()
     def log_likelihood(
@@ -338,24 +375,7 @@ class MultimodalVAE(nn.Module):
         absent = sorted(set(self.shapes) - set(x))
         if absent:
             raise ValueError(f"x: {absent} is missing; log p(x) needs every modality")
-        x, draws = self._inputs(x), Draws(generator or self._anew())
-        posterior = self.posterior(x, draws=draws)
-        together = max(1, 512 // (len(posterior.mean) * posterior.mean.shape[2]))
-        weights = [
-            self._log_weights(x, posterior, min(together, samples - done), draws)
-            for done in range(0, samples, together)
-        ]
-        return torch.cat(weights).logsumexp(0) - math.log(samples)
-
-    def _log_weights(
-        self, x: Mapping[str, Tensor], posterior: Mixture, samples: int, draws: Draws
-    ) -> Tensor:
-        """log sum_c w_c p(x, z_c) / q(z_c) for K draws of each component: [K, B]."""
-        z = posterior.sample(samples, draws)  # [K, C, 1, B, L]
-        log_p = self.log_likelihoods(x, z.flatten(0, 2)).sum(0).unflatten(0, z.shape[:2])
-        prior = gaussian_log_prob(z, torch.zeros_like(z), torch.ones_like(z))
-        log_w = log_p + (prior - posterior.log_prob(z) + posterior.log_weight)[:, :, 0]
-        return log_w.logsumexp(1)
+        return evidence(self, self._inputs(x), samples, generator or self._anew())
 
     def _inputs(self, available: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return inputs.checked(available, self.params.modalities, self.shapes, self._weight)
@@ -366,19 +386,9 @@ class MultimodalVAE(nn.Module):
 
     # -- files ------------------------------------------------------------------------------
 
-    def config(self) -> dict[str, object]:
-        """What, with the weights, rebuilds this model."""
-        return {
-            "params": self.params.model_dump(mode="json"),
-            "cell": self.cell.model_dump(mode="json"),
-            "shapes": {name: list(shape) for name, shape in self.shapes.items()},
-        }
-
     def save(self, path: Path) -> None:
-        """Weights and config into one safetensors file, atomically."""
-        weights = {key: value.contiguous().cpu() for key, value in self.state_dict().items()}
-        save = partial(safetensors.torch.save, weights)
-        write_bytes(Path(path), sealed(save, CONFIG, self.config()))
+        """Weights, config and calibration into one safetensors file, atomically."""
+        files.save(self, path)
 
     @classmethod
     def load(cls, path: Path, device: str | torch.device | None = None) -> MultimodalVAE:
@@ -387,10 +397,4 @@ class MultimodalVAE(nn.Module):
         Raises:
             OSError, ValueError: names the file, which cannot be read, is damaged or no model.
         """
-        config, content = read(path, CONFIG)
-        weights = safetensors.torch.load(content)
-        shapes = {name: tuple(shape) for name, shape in config["shapes"].items()}
-        config["params"]["network"].setdefault("logit_scale", 1.0)  # older files do not name it
-        model = cls(VAEParams.model_validate(config["params"]), Cell.saved(config["cell"]), shapes)
-        model.load_state_dict(weights)
-        return model.to(device or "cpu").eval()
+        return files.load(cls, path).to(device or "cpu").eval()

@@ -15,9 +15,11 @@ FILES = (
     "training",
     "data",
     "curves",
+    "consistency",
 )
 TESTS = {
     "*": tuple(f"tests/models/test_{file}.py" for file in FILES),
+    "consistency.py": ("tests/models/test_consistency.py",),
 }
 
 MUTANTS = (
@@ -192,7 +194,7 @@ MUTANTS = (
     ),
     Mutant(
         "lost mixture weights in log q",
-        "vae.py",
+        "bound.py",
         "+ posterior.log_weight)[:, :, 0]",
         ")[:, :, 0]",
     ),
@@ -297,5 +299,107 @@ MUTANTS = (
         "curves.py",
         "values[:256]",
         "values[:64]",
+    ),
+    Mutant(
+        "an innovation without the others' variance",
+        "consistency.py",
+        "/ (self.var + posterior.var)",
+        "/ self.var",
+    ),
+    Mutant(
+        "a mixture's innovation without its weights",
+        "consistency.py",
+        "-2 * (posterior.log_weight - gap.sum(-1) / 2)",
+        "-2 * (0 - gap.sum(-1) / 2)",
+    ),
+    Mutant(
+        "a sensor among those that it is held against",
+        "consistency.py",
+        "given & ~self.one, given)  # [M, M, B]",
+        "given, given)  # [M, M, B]",
+    ),
+    Mutant(
+        "the closest of the others is the farthest",
+        "consistency.py",
+        ".amin(1).minimum(cross)",
+        ".amin(1).maximum(cross)",
+    ),
+    Mutant(
+        "a sensor is closest to itself",
+        "consistency.py",
+        "others = given & ~self.one",
+        "others = given & (given | ~self.one)",
+    ),
+    Mutant(
+        "a score of the smaller part",
+        "consistency.py",
+        "(closest + explains).maximum(",
+        "(closest + explains).minimum(",
+    ),
+    Mutant(
+        "what a sensor explains of the others left out of its score",
+        "consistency.py",
+        "(closest + explains).maximum(",
+        "closest.maximum(",
+    ),
+    Mutant(
+        "what a sensor explains the worst",
+        "consistency.py",
+        "torch.where(given[:, None] & ~one, alone, torch.inf).amin(0)",
+        "torch.where(given[:, None] & ~one, alone, -torch.inf).amax(0)",
+    ),
+    Mutant(
+        "a quantile one item too low",
+        "consistency.py",
+        "[..., max(rank, 1) - 1]",
+        "[..., max(rank, 2) - 2]",
+    ),
+    Mutant(
+        "limits of the middle",
+        "consistency.py",
+        "quantile(torch.stack(scores), 1 - rate)",
+        "quantile(torch.stack(scores), 0.5)",
+    ),
+    Mutant(
+        "the mildest alarm is named",
+        "consistency.py",
+        "score.masked_fill(~alarms, -torch.inf).argmax(0)",
+        "score.masked_fill(~alarms, torch.inf).argmin(0)",
+    ),
+    Mutant(
+        "two sensors name one",
+        "consistency.py",
+        "& (len(self.sensors) > 2)",
+        "& (len(self.sensors) > 1)",
+    ),
+    Mutant(
+        "one sensor more is left out",
+        "consistency.py",
+        "range(len(items.x) - 2)",
+        "range(len(items.x) - 1)",
+    ),
+    Mutant(
+        "the others are not judged anew",
+        "consistency.py",
+        "items.against(given)[2], given)",
+        "items.against(items.given)[2], items.given)",
+    ),
+    Mutant(
+        "thresholds of another set of sensors",
+        "consistency.py",
+        "same.int().argmax(0), same.any(0)",
+        "same.int().argmin(0), same.any(0)",
+    ),
+    Mutant(
+        "a rejected component is decoded",
+        "mixture.py",
+        "torch.where(alive[index], index, chosen)",
+        "torch.full_like(chosen, index)",
+    ),
+    Mutant(
+        "calibrated on training data",
+        "training.py",
+        "state.model.calibrate(held_out, seed)",
+        "state.model.calibrate(seen, seed)",
     ),
 )
