@@ -13,7 +13,19 @@ from pipeline.scoring.bootstrap import Values, bounds, known, mean
 from pipeline.scoring.metrics import DETECTED, under_faults
 from pipeline.scoring.params import FaultParams
 
-__all__ = ["as_markdown", "conditions", "merged", "summarise"]
+__all__ = [
+    "Figures",
+    "Row",
+    "as_markdown",
+    "conditions",
+    "figure",
+    "merged",
+    "over_targets",
+    "sensors_of",
+    "shared_targets",
+    "shown_between",
+    "summarise",
+]
 
 HEADINGS = (
     "clean",
@@ -32,19 +44,20 @@ Figures = Mapping[str, Values]
 
 
 def merged(seeds: Sequence[Figures]) -> dict[str, Values]:
-    """The figures of one cell as means over its seeds; resamples stay paired."""
-    return {name: mean([figures[name] for figures in seeds]) for name in seeds[0]}
+    """The figures of one cell that all its seeds have, as means; resamples stay paired."""
+    shared = [name for name in seeds[0] if all(name in figures for figures in seeds)]
+    return {name: mean([figures[name] for figures in seeds]) for name in shared}
 
 
-def _sensors(figures: Figures) -> list[str]:
+def sensors_of(figures: Figures) -> list[str]:
     """The run's sensors, in their order: the TARGETs of `clean/TARGET`."""
     names = (name.split("/") for name in figures)
     return [name[1] for name in names if name[0] == "clean" and len(name) == 2]
 
 
-def _shared(runs: Iterable[Figures]) -> list[str]:
+def shared_targets(runs: Iterable[Figures]) -> list[str]:
     """The sensors that every run has: means over others would not compare."""
-    first, *rest = map(_sensors, runs)
+    first, *rest = map(sensors_of, runs)
     return [sensor for sensor in first if all(sensor in others for others in rest)]
 
 
@@ -52,7 +65,7 @@ def _others(headline: str) -> list[str]:
     return [key for key in under_faults(DETECTED, headline) if key != headline]
 
 
-def _mean(figures: Figures, name: str, targets: Sequence[str], metric: str = "") -> Values:
+def over_targets(figures: Figures, name: str, targets: Sequence[str], metric: str = "") -> Values:
     """A condition as the mean over those of the generated modalities that have a figure.
 
     Args:
@@ -69,22 +82,24 @@ def _over_conditions(
 ) -> Row:
     """Another figure with no fault, one sensor faulty and that sensor left out, with intervals."""
     spoiled = [
-        _mean(figures, f"{sensor}/{kind}/{severity}", targets, metric)
-        for sensor in _sensors(figures)
+        over_targets(figures, f"{sensor}/{kind}/{severity}", targets, metric)
+        for sensor in sensors_of(figures)
         for kind in faults.kinds
         for severity in faults.severities
     ]
     left_out = [
-        _mean(figures, f"without-{sensor}", targets, metric) for sensor in _sensors(figures)
+        over_targets(figures, f"without-{sensor}", targets, metric)
+        for sensor in sensors_of(figures)
     ]
     return {
-        **_figure(f"clean_{metric}", _mean(figures, "clean", targets, metric)),
-        **_figure(f"faulty_{metric}", mean(spoiled)),
-        **_figure(f"without_{metric}", mean(left_out)),
+        **figure(f"clean_{metric}", over_targets(figures, "clean", targets, metric)),
+        **figure(f"faulty_{metric}", mean(spoiled)),
+        **figure(f"without_{metric}", mean(left_out)),
     }
 
 
-def _figure(name: str, values: Values) -> Row:
+def figure(name: str, values: Values) -> Row:
+    """A figure and the bounds of its interval, as columns of a row."""
     low, high = bounds(values)
     return {name: known(values[0]), f"{name}_lo": low, f"{name}_hi": high}
 
@@ -108,15 +123,15 @@ def conditions(
             "cell": cell,
             "fusion": fusion,
             "objective": objective,
-            "sensors": "+".join(_sensors(found)),
+            "sensors": "+".join(sensors_of(found)),
             "sensor": sensor,
             "kind": kind,
             "severity": severity,
             "target": target,
-            **_figure(headline, found[f"{sensor}/{kind}/{severity}/{target}"]),
+            **figure(headline, found[f"{sensor}/{kind}/{severity}/{target}"]),
             "clean": known(found[f"clean/{target}"][0]),
             "without": known(found[f"without-{sensor}/{target}"][0]),
-            **_figure(
+            **figure(
                 "difference",
                 found[f"{sensor}/{kind}/{severity}/{target}"] - found[f"without-{sensor}/{target}"],
             ),
@@ -133,10 +148,10 @@ def conditions(
         }
         for cell, (fusion, objective) in cells.items()
         for found in [figures[cell]]
-        for sensor in _sensors(found)
+        for sensor in sensors_of(found)
         for kind in faults.kinds
         for severity in faults.severities
-        for target in _sensors(found)
+        for target in sensors_of(found)
     ]
 
 
@@ -159,15 +174,15 @@ def summarise(
     """
     rows: list[Row] = []
     compared: dict[str, dict[str, Values]] = {"faulty": {}, "kept": {}}
-    targets = _shared(figures[cell] for cell in cells)
+    targets = shared_targets(figures[cell] for cell in cells)
     for cell, (fusion, objective) in cells.items():
         found = figures[cell]
-        clean = _mean(found, "clean", targets)
-        sensors = _sensors(found)
+        clean = over_targets(found, "clean", targets)
+        sensors = sensors_of(found)
         there = {target: np.isfinite(found[f"clean/{target}"][0]) for target in targets}
-        without = {sensor: _mean(found, f"without-{sensor}", targets) for sensor in sensors}
+        without = {sensor: over_targets(found, f"without-{sensor}", targets) for sensor in sensors}
         spoiled = {
-            (sensor, kind, severity): _mean(found, f"{sensor}/{kind}/{severity}", targets)
+            (sensor, kind, severity): over_targets(found, f"{sensor}/{kind}/{severity}", targets)
             for sensor in sensors
             for kind in faults.kinds
             for severity in faults.severities
@@ -185,11 +200,11 @@ def summarise(
                 "sensors": "+".join(sensors),
                 "targets": [target for target in targets if there[target]],
                 "undefined": [target for target in targets if not there[target]],
-                **_figure("clean", clean),
-                **_figure("faulty", faulty),
-                **_figure("kept", kept),
-                **_figure("without", left_out),
-                **_figure("difference", faulty - left_out),
+                **figure("clean", clean),
+                **figure("faulty", faulty),
+                **figure("kept", kept),
+                **figure("without", left_out),
+                **figure("difference", faulty - left_out),
                 "conditions": len(spoiled),
                 "better_without": sum(high is not None and high < 0 for _, high in gaps),
                 "better_with": sum(low is not None and low > 0 for low, _ in gaps),
@@ -248,11 +263,11 @@ def _line(row: Row, names: Sequence[str]) -> str:
     shown = [
         *(row[name] for name in names),
         _shown(row["clean"], "{:.2f}"),
-        _between(row, "faulty", "{:.2f}"),
+        shown_between(row, "faulty", "{:.2f}"),
         _gap(row),
-        _between(row, "kept", "{:.0f}"),
+        shown_between(row, "kept", "{:.0f}"),
         _shown(row["without"], "{:.2f}"),
-        _between(row, "difference", "{:+.2f}"),
+        shown_between(row, "difference", "{:+.2f}"),
         count("better_without"),
         count("better_with"),
         worst,
@@ -265,7 +280,8 @@ def _shown(value: float | None, form: str) -> str:
     return "–" if value is None else form.format(value)
 
 
-def _between(row: Row, name: str, form: str) -> str:
+def shown_between(row: Mapping[str, Any], name: str, form: str) -> str:
+    """A figure of a row with its interval."""
     low, high = row[f"{name}_lo"], row[f"{name}_hi"]
     interval = "" if low is None else f" [{form.format(low)}, {form.format(high)}]"
     return _shown(row[name], form) + interval

@@ -76,6 +76,7 @@ def decode(
     point: Literal["mean", "sample"] = "mean",
     component: int | None = None,
     missing: Literal["absent", "prior"] = "absent",
+    reject: Literal["none", "auto"] = "none",
 ) -> Decoded:
     """What the VAE generates for every modality from those in `given`.
 
@@ -84,6 +85,7 @@ def decode(
         point: of the posterior, which is decoded.
         component: of a mixture, decoded for all items; None draws one an item.
         missing: a missing modality has no expert (absent), or the prior for an expert.
+        reject: whether each item leaves out the sensors that the model flags.
     """
     parts: list[Decoded] = []
     for start in range(0, len(items.numbers), BATCH):
@@ -94,6 +96,7 @@ def decode(
             point=point,
             component=component,
             missing=missing,
+            reject=reject,
             uniforms=uniforms,
             normals=normals,
         )

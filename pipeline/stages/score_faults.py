@@ -1,4 +1,5 @@
-"""Stage `score_faults`: the same score while one sensor lies, with it and without it."""
+"""Stage `score_faults`: the same score while one sensor lies, with it, without it, and where the
+model itself is to find it and leave it out."""
 
 from __future__ import annotations
 
@@ -9,18 +10,24 @@ if __name__ == "__main__":
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import torch
 
 from base import code
 from base.files import npz_bytes
+from models import consistency
 from models.vae import MultimodalVAE
 from pipeline.run import Run
 from pipeline.running import stage
+from pipeline.scoring import detection
 from pipeline.scoring.bootstrap import copies
 from pipeline.scoring.decoding import Items, decode, named
+from pipeline.scoring.detection import Alarms, examined, false_alarms
 from pipeline.scoring.faults import degrade
 from pipeline.scoring.metrics import DETECTED, figures, under_faults
 from pipeline.scoring.params import ScoreParams
@@ -49,50 +56,84 @@ def _components(score: Path) -> dict[str, Any]:
     return chosen["components"] | {"+".join(chosen["modalities"]): chosen["component"]}
 
 
-def _scored(
-    vae: MultimodalVAE,
-    judge: Judge,
-    params: ScoreParams,
-    components: Mapping[str, int | None],
-    seen: Items,
-    given: Sequence[str],
-) -> Figures:
-    """TARGET -> the headline [1 + R] of what is generated from `given`, TARGET/METRIC -> another.
+@dataclass(frozen=True)
+class Conditions:
+    """One model on the same scenes, with no fault and with each.
 
-    Args:
-        components: of a mixture, by the sensors that are given; of others one is drawn per scene.
+    Attributes:
+        components: sensors, joined by +, -> the component that is decoded from them.
+        clean: what the model says of its sensors where none is faulty; None if it cannot tell.
     """
-    component = components.get("+".join(given))
-    generated = decode(vae, seen, given, seed=params.seed, point=params.point, component=component)
-    metrics = under_faults(DETECTED, params.headline)
-    return {
-        m if key == params.headline else f"{m}/{key}": values
-        for m, x in generated.items()
-        for key, values in figures(metrics, judge.compared(m, x, judge.detect(m, x))).items()
-    }
 
+    vae: MultimodalVAE
+    judge: Judge
+    params: ScoreParams
+    components: Mapping[str, int]
+    clean: Alarms | None
 
-def _conditions(
-    scored: Callable[[Items, Sequence[str]], Figures], scenes: Items, params: ScoreParams
-) -> dict[str, Callable[[], Figures]]:
-    """What is scored, by name: no fault, each sensor left out, and each faulty in every way."""
-    names, faults = tuple(scenes.seen), params.faults
+    def scored(
+        self, seen: Items, given: Sequence[str], reject: Literal["none", "auto"] = "none"
+    ) -> Figures:
+        """TARGET[/METRIC] -> the figure of what is generated from these sensors."""
+        headline = self.params.headline
+        metrics = under_faults(DETECTED, headline)
+        generated = decode(
+            self.vae,
+            seen,
+            given,
+            seed=self.params.seed,
+            point=self.params.point,
+            component=self.components.get("+".join(given)),
+            reject=reject,
+        )
+        return {
+            m if key == headline else f"{m}/{key}": values
+            for m, x in generated.items()
+            for key, values in figures(
+                metrics, self.judge.compared(m, x, self.judge.detect(m, x))
+            ).items()
+        }
 
-    def faulty(sensor: str, kind: str, severity: float) -> Figures:
-        spoiled = degrade(kind, severity, sensor, scenes.seen[sensor], scenes.numbers, params.seed)
-        return scored(replace(scenes, seen={**scenes.seen, sensor: spoiled}), names)
+    def spoiled(self, sensor: str, kind: str, severity: float) -> Items:
+        """The scenes as they are seen while this sensor is faulty."""
+        scenes = self.judge.scenes
+        picture = scenes.seen[sensor]
+        bad = degrade(kind, severity, sensor, picture, scenes.numbers, self.params.seed)
+        return replace(scenes, seen={**scenes.seen, sensor: bad})
 
-    others = {sensor: tuple(m for m in names if m != sensor) for sensor in names}
-    return {
-        "clean": partial(scored, scenes, names),
-        **{f"without-{s}": partial(scored, scenes, given) for s, given in others.items()},
-        **{
-            f"{sensor}/{kind}/{severity}": partial(faulty, sensor, kind, severity)
-            for sensor in names
-            for kind in faults.kinds
-            for severity in faults.severities
-        },
-    }
+    def faulty(
+        self, sensor: str, kind: str, severity: float, reject: Literal["none", "auto"] = "none"
+    ) -> Figures:
+        """As `scored`, from all sensors, this one among them."""
+        return self.scored(self.spoiled(sensor, kind, severity), self.vae.modalities, reject)
+
+    def detected(self, sensor: str, kind: str, severity: float) -> Figures:
+        """How well the model tells that this sensor is faulty: see `detection.figures`."""
+        seen = self.spoiled(sensor, kind, severity)
+        before, after = (items.seen[sensor] for items in (self.judge.scenes, seen))
+        changed = (before != after).any((1, 2, 3))
+        found = examined(self.vae, seen, self.params.seed)
+        assert self.clean is not None
+        return detection.figures(sensor, found, self.clean, changed, self.judge.copies)
+
+    def makers(self) -> dict[str, Callable[[], Figures]]:
+        """What makes the figures of each condition, by its name."""
+        names, scenes, faults = self.vae.modalities, self.judge.scenes, self.params.faults
+        cases = list(product(names, faults.kinds, faults.severities))
+        makers: dict[str, Callable[[], Figures]] = {"clean": partial(self.scored, scenes, names)}
+        for sensor in names:
+            others = [m for m in names if m != sensor]
+            makers[f"without-{sensor}"] = partial(self.scored, scenes, others)
+        makers |= {"/".join(map(str, case)): partial(self.faulty, *case) for case in cases}
+        if self.clean is None:
+            return makers
+        makers["auto-clean"] = partial(self.scored, scenes, names, "auto")
+        makers["detect-clean"] = partial(false_alarms, self.clean, self.judge.copies)
+        for case in cases:
+            name = "/".join(map(str, case))
+            makers[f"auto-{name}"] = partial(self.faulty, *case, "auto")
+            makers[f"detect-{name}"] = partial(self.detected, *case)
+        return makers
 
 
 def main(run: Run) -> None:
@@ -100,7 +141,8 @@ def main(run: Run) -> None:
 
     Written to data/faults/RUN.npz, each [1 + R] (the figure, then its resamples): `clean/TARGET`,
     `without-SENSOR/TARGET` and `SENSOR/KIND/SEVERITY/TARGET` are the headline metric, and the same
-    with `/METRIC` behind it another.
+    with `/METRIC` behind it another. `auto-` before `clean` or a condition: where the model leaves
+    out whom it flags. `detect-` before it: how well it tells (`detection.figures`).
     """
     params = stage.section("score", ScoreParams)
     score = run.scores(stage.RESULTS)
@@ -108,15 +150,23 @@ def main(run: Run) -> None:
     dataset = rendered()
     vae = load_model(ROOT, run)
     detectors = detectors_of(vae, dataset.classes)
-    names = tuple(vae.modalities)
+    names = vae.modalities
     if len(names) < 2:
         stage.fail(f"{run}: has one sensor, {names[0]}; there is no other to rely on")
     scenes = scenes_of(dataset, "test", names, params.faults.scenes)
     drawn = copies(len(scenes.numbers), params.resamples, params.seed)
-    judge = Judge(detectors, scenes, len(dataset.classes), drawn, params.headline)
-    of_name = {None: None, **named(vae, scenes)}
-    chosen = {given: of_name[name] for given, name in components.items()}
-    makers = _conditions(partial(_scored, vae, judge, params, chosen), scenes, params)
+    tells = consistency.applies(vae)
+    if tells and vae.calibration is None:  # trained before models were calibrated
+        held_out = {m: torch.from_numpy(dataset.array(m, "validation")) for m in names}
+        vae.calibrate(held_out, params.seed)
+    of_name = named(vae, scenes)
+    makers = Conditions(
+        vae,
+        Judge(detectors, scenes, len(dataset.classes), drawn, params.headline),
+        params,
+        {given: of_name[which] for given, which in components.items() if which is not None},
+        examined(vae, scenes, params.seed) if tells else None,
+    ).makers()
     parts = Parts(
         f"faults-{run}",
         {
@@ -127,9 +177,10 @@ def main(run: Run) -> None:
         [run.model(stage.DATA), *map(detector_file, names), stage.DATASET / MANIFEST],
         len(makers),
     )
+    found = parts.all(makers)
     kept = {
         f"{name}/{of}": values.astype("float32")
-        for name, part in parts.all(makers).items()
+        for name, part in found.items()
         for of, values in part.items()
     }
     stage.write_bytes(run.faults(stage.DATA), npz_bytes(kept))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from base.files import json_bytes
-from pipeline.reporting import fault_table, figures, legend, table
+from pipeline.reporting import detection_table, fault_table, figures, legend, table
 from pipeline.reporting.figures import Line, Point, Style, Survival
 from pipeline.reporting.findings import levels
 from pipeline.reporting.page import Page
@@ -265,7 +265,15 @@ def page(inputs: Inputs, rows: Sequence[table.Row]) -> Page:
     seconds = {cell: cost["train_seconds"] for cell, cost in costs.items()}
     steady = {cell: {key: cost[key] for key in table.COSTS} for cell, cost in costs.items()}
     survived = fault_table.summarise(cells, faulty, faults, steady, headline)
-    each = fault_table.conditions(cells, faulty, faults, steady, headline)
+    each = [
+        row
+        | detection_table.beside(
+            faulty[row["cell"]], "{sensor}/{kind}/{severity}".format(**row), row["target"]
+        )
+        for row in fault_table.conditions(cells, faulty, faults, steady, headline)
+    ]
+    told = detection_table.summarise(cells, faulty, faults)
+    tables = fault_table.as_markdown(survived, faults, decoded, headline)
     return Page(
         "table3",
         "Table III: which multimodal VAE to trust when sensors are missing",
@@ -289,9 +297,11 @@ def page(inputs: Inputs, rows: Sequence[table.Row]) -> Page:
             },
         },
         files={
-            "faults.csv": as_csv(each).encode(),
-            "faults.md": fault_table.as_markdown(survived, faults, decoded, headline).encode(),
-            "faults.json": json_bytes({**faults.model_dump(), "rows": survived}),
+            "faults.csv": as_csv(each, max(map(list, each), key=len)).encode(),
+            "faults.md": "\n".join(
+                filter(None, [tables, detection_table.as_markdown(told, headline)])
+            ).encode(),
+            "faults.json": json_bytes({**faults.model_dump(), "rows": survived, "detection": told}),
             "overview.png": overview(inputs, least),
         },
         context={
@@ -319,6 +329,8 @@ def page(inputs: Inputs, rows: Sequence[table.Row]) -> Page:
             "headline": headline,
             "measure": measure,
             "faulty": survived,
+            "told": [row for row in told if row["kind"] == detection_table.ALL],
+            "told_rates": detection_table.RATES,
             "targets": table.over(survived[0]["targets"], survived[0]["undefined"]),
             "undefined": legend.UNDEFINED,
             "fault_kinds": {k: (FAULTS[k].__doc__ or "").strip() for k in faults.kinds},

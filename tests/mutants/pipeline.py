@@ -16,6 +16,8 @@ TESTS = {
     "reporting/table.py": ("tests/pipeline/test_table.py",),
     "scoring/faults.py": ("tests/pipeline/test_faults.py",),
     "reporting/fault_table.py": ("tests/pipeline/test_faults.py",),
+    "scoring/detection.py": ("tests/pipeline/test_detection.py",),
+    "reporting/detection_table.py": ("tests/pipeline/test_detection.py",),
     "scoring/mistakes.py": ("tests/pipeline/test_report.py", "-k", "mistakes"),
 }
 
@@ -62,6 +64,12 @@ MUTANTS = (
         "stages/score_faults.py",
         'scenes_of(dataset, "test", names, params.faults.scenes)',
         'scenes_of(dataset, "train", names, params.faults.scenes)',
+    ),
+    Mutant(
+        "thresholds from the test split",
+        "stages/score_faults.py",
+        'dataset.array(m, "validation")',
+        'dataset.array(m, "test")',
     ),
     Mutant(
         "truths of other scenes",
@@ -170,5 +178,41 @@ MUTANTS = (
         "scoring/mistakes.py",
         "iou.max() >= OVERLAP",
         "iou.max() > OVERLAP",
+    ),
+    Mutant(
+        "ties count for nothing",
+        "scoring/detection.py",
+        "below[:, less] + below[:, most]",
+        "below[:, less] + below[:, less]",
+    ),
+    Mutant(
+        "AUROC of every scene once",
+        "scoring/detection.py",
+        "clean_weights[:, order].cumsum(1)",
+        "np.ones_like(clean_weights).cumsum(1)",
+    ),
+    Mutant(
+        "scenes that the fault left as they were count",
+        "scoring/detection.py",
+        "copies * changed.astype(float)",
+        "copies.astype(float)",
+    ),
+    Mutant(
+        "another sensor named counts as found out",
+        "scoring/detection.py",
+        "(named >= 0) & (named != m)",
+        "(named >= 0)",
+    ),
+    Mutant(
+        "the gain of rejection over no sensor",
+        "reporting/detection_table.py",
+        "100 * (auto - faulty), gain",
+        "100 * auto, gain",
+    ),
+    Mutant(
+        "what false alarms gain",
+        "reporting/detection_table.py",
+        '"lost": clean - without_alarms',
+        '"lost": without_alarms - clean',
     ),
 )

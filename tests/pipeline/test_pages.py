@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from ast import literal_eval
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import groupby
@@ -23,6 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from ruamel.yaml import YAML
 
 from detector import trained
@@ -296,6 +298,23 @@ def notebook(shown: str, project: Path) -> None:
     assert shown.count(" objects [") == 4
 
 
+def faulty_sensor(shown: str, project: Path) -> None:
+    said = dict(line.split(" ", 1) for line in shown.splitlines())
+    assert said["sensors"] == "('image', 'depth', 'radar')"
+    assert len(literal_eval(said["named"])) == len(literal_eval(said["conflict"])) == 8
+    left_out = literal_eval(said["left"].removeprefix("out "))
+    for item, name in enumerate(literal_eval(said["named"])):
+        assert [m for m, out in left_out.items() if out[item]] == [name] * (name is not None)
+    # Validation is every twentieth of 240 scenes.
+    assert said["clean"] == "scenes 12"
+    # As its training did, but for rounding.
+    files = ("calibrated.safetensors", "models/poe-ecg-0.safetensors")
+    again, trained_at = (MultimodalVAE.load(project / f"data/{f}").calibration for f in files)
+    assert again is not None
+    assert trained_at is not None
+    torch.testing.assert_close(again.pairs, trained_at.pairs, rtol=1e-3, atol=1e-2)
+
+
 PROMISES: dict[str, Callable[[str, Path], None]] = {
     "fusion.md": fusion,
     "scenes.md": scenes,
@@ -310,6 +329,7 @@ PROMISES: dict[str, Callable[[str, Path], None]] = {
     "interrupt.md": interrupt,
     "numpy.md": numpy,
     "notebook.md": notebook,
+    "faulty-sensor.md": faulty_sensor,
 }
 
 

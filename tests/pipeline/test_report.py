@@ -315,6 +315,45 @@ def test_a_sensor_that_has_no_map_spoils_nothing_else(project: Path) -> None:
     assert not re.search(r"\b(nan|None|NaN)\b", words)
 
 
+def test_the_report_tells_which_method_finds_the_liar(smoke: Path) -> None:
+    asked = YAML(typ="safe").load((smoke / "params.yaml").read_text())
+    faults, methods = asked["score"]["faults"], list(asked["grid"]["cells"])
+    rows = json.loads((smoke / "results/faults.json").read_text())["detection"]
+    assert len(rows) == len(methods) * len(faults["severities"]) * (1 + len(faults["kinds"]))
+    for row in rows:
+        if row["kind"] == "frozen":  # of a few scenes it may have frozen none
+            continue
+        for key in ("auroc", "found-0.01", "found-0.05", "named-0.01", "misled-0.01"):
+            assert 0 <= row[key] <= 1, (row["cell"], key)
+        assert row["named-0.01"] <= row["found-0.01"] <= row["found-0.05"]
+        assert row["lost"] == pytest.approx(row["clean"] - clean_again(smoke, row["cell"]))
+    page = (smoke / "results/report.html").read_text()
+    table = page.split('<table id="told">')[1].split("</table>")[0]
+    assert table.count("<tr><th scope") == 1 + len(methods) * len(faults["severities"])
+    assert "Which sensor lies? AUROC" in (smoke / "results/faults.md").read_text()
+    with open(smoke / "results/faults.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["kind"] != "frozen"]
+    assert rows
+    assert all(row["auto"] != "" and row["auroc"] != "" for row in rows)
+
+
+def clean_again(smoke: Path, cell: str) -> float:
+    """What automatic rejection makes of clean scenes, from the scores' own file."""
+    with np.load(smoke / f"data/faults/{cell}-0.npz") as arrays:
+        return float(np.mean([arrays[f"auto-clean/{m}"][0] for m in MODALITIES]))
+
+
+def test_scores_of_before_leave_that_table_out(project: Path) -> None:
+    for file in project.glob("data/faults/*.npz"):
+        with np.load(file) as arrays:
+            old = {k: v for k, v in arrays.items() if not k.startswith(("auto-", "detect-"))}
+        np.savez(file, **old)
+    run(project, "python", "-m", "pipeline.stages.report")
+    assert json.loads((project / "results/faults.json").read_text())["detection"] == []
+    assert 'id="told"' not in (project / "results/report.html").read_text()
+    assert "Which sensor lies?" not in (project / "results/faults.md").read_text()
+
+
 def test_the_overview_is_a_picture(smoke: Path) -> None:
     picture = Image.open(smoke / "results/overview.png")
     assert min(picture.size) > 300

@@ -11,6 +11,7 @@ import pytest
 
 from detector import trained, training
 from models.training import train
+from models.vae import MultimodalVAE
 from pipeline import presets
 from pipeline.run import Run
 from pipeline.running import stage
@@ -56,6 +57,7 @@ class Tiny(NamedTuple):
     vaes: Recorded
     detectors: Recorded
     judged: Recorded
+    calibrated: Recorded
 
     def seen(self, modality: str, numbers: list[int]) -> np.ndarray:
         """Pictures uint8 [N, H, W, C] of scenes, from the shards themselves."""
@@ -93,7 +95,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
         patch.setenv("DEVICE", "cpu")
         render_dataset(stage.section("scenes", SceneParams), stage.DATASET, workers=1)
         files = sorted(stage.DATASET.glob("shard-*.npy"))
-        made = Tiny(np.concatenate([np.load(file) for file in files]), [], [], [])
+        made = Tiny(np.concatenate([np.load(file) for file in files]), [], [], [], [])
         patch.setattr(train_vae, "train", _watched(train, made.vaes))
         train_vae.main(STUDY, Run("moe-none", 0))
         patch.setattr(training, "train", _watched(training.train, made.detectors))
@@ -108,6 +110,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
         score.main(STUDY, Run("moe-none", 0))
         made.judged.extend(line.split(": ") for line in sorted(set(log.read_text().splitlines())))
         patch.setattr(score_faults, "Judge", _watched(Judge, made.judged))
+        model = Run("moe-none", 0).model(STUDY.data)
+        vae = MultimodalVAE.load(model)
+        vae.calibration = None
+        vae.save(model)  # as an older one
+        calibrate = _watched(MultimodalVAE.calibrate, made.calibrated)
+        patch.setattr(MultimodalVAE, "calibrate", calibrate)
         score_faults.main(Run("moe-none", 0))
         yield made
 
@@ -128,6 +136,13 @@ def test_a_vae_learns_on_the_training_split_and_is_measured_on_validation(tiny: 
         assert list(given) == list(MODALITIES)
         for modality, array in given.items():
             np.testing.assert_array_equal(array, tiny.seen(modality, numbers))
+
+
+def test_an_older_vae_is_calibrated_on_validation_scenes_before_it_is_scored(tiny: Tiny) -> None:
+    [(_, clean, _)] = tiny.calibrated
+    assert list(clean) == list(MODALITIES)
+    for modality, pictures in clean.items():
+        np.testing.assert_array_equal(pictures.numpy(), tiny.seen(modality, VALIDATION))
 
 
 def test_a_detector_learns_on_the_training_split_and_is_reported_on_the_others(tiny: Tiny) -> None:
