@@ -1,4 +1,4 @@
-"""Tables as files that a spreadsheet reads."""
+"""Tables as files that a spreadsheet reads, and learning curves as they are logged."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import csv
 import io
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-__all__ = ["as_csv"]
+__all__ = ["as_csv", "points"]
 
 
 def as_csv(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None) -> str:
@@ -25,6 +26,13 @@ def as_csv(rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None)
     for row in rows:
         writer.writerow({name: _shown(value) for name, value in row.items()})
     return text.getvalue()
+
+
+def points(path: Path) -> list[tuple[int, float]]:
+    """A learning curve: (step, value) of each row of `TERM.tsv`."""
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file, delimiter="\t")
+        return [(int(row["step"]), float(row[path.stem])) for row in rows]
 
 
 def _shown(value: Any) -> Any:

@@ -18,19 +18,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline import params
 from pipeline.reporting.table import others
+from pipeline.reporting.tables import points
 from pipeline.run import Run
 from pipeline.running import stage
+from pipeline.study import Study, asked_study
 
 __all__ = ["main"]
 
-METRICS, CURVES, BARS = (Path("results") / n for n in ("metrics", "curves.csv", "scores.csv"))
-TERMS = Path("data/terms.csv")  # long where the grid is large: DVC's to keep, not git's
-
 
 def figures(score: dict[str, Any], headline: str) -> dict[str, dict[str, float]]:
-    """The headline by sensor: generated from all the others (`cross`), and from all (`all`)."""
+    """The headline by modality: generated from all the others (`cross`), and from all (`all`)."""
     names = score["modalities"]
     cross = {
         m: score["subsets"][given][m][headline]
@@ -40,20 +38,15 @@ def figures(score: dict[str, Any], headline: str) -> dict[str, dict[str, float]]
     return {"cross": cross, "all": {m: score["synergy"][m][headline] for m in names}}
 
 
-def curves(run: Run) -> dict[str, list[tuple[int, float]]]:
+def curves(study: Study, run: Run) -> dict[str, list[tuple[int, float]]]:
     """The validation curves of one training, `loss` and PART_TERM: (step, nats per scene)."""
     found = {}
-    folder = run.curves(stage.DATA)
+    folder = run.curves(study.data)
     for file in sorted((folder / "plots/metrics").glob("validation_*.tsv")):
-        found[file.stem.removeprefix("validation_")] = stage.read(file, _points)
+        found[file.stem.removeprefix("validation_")] = study.read(file, points)
     if "loss" not in found:
-        stage.fail(f"{folder}: has no validation loss; `dvc repro` makes it")
+        stage.fail(f"{folder}: has no validation loss; `{study.again}` makes it")
     return found
-
-
-def _points(file: Path) -> list[tuple[int, float]]:
-    rows = csv.DictReader(io.StringIO(file.read_text(encoding="utf-8")), delimiter="\t")
-    return [(int(row["step"]), float(row[file.stem])) for row in rows]
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -62,9 +55,10 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
     stage.write_bytes(path, text.getvalue().encode())
 
 
-def main() -> None:
-    """One small file of metrics per run that params.yaml asks for, and three tables to plot."""
-    config = params.load()
+def main(study: Study) -> None:
+    """One small file of metrics per run that its params ask for, and three tables to plot."""
+    config = study.load(study.part("params").Params)
+    metrics = study.results / "metrics"
     headline = config.score.headline
 
     def read(file: Path) -> dict[str, dict[str, float]]:
@@ -72,25 +66,25 @@ def main() -> None:
 
     names = (*config.grid.cells, *config.vae.modalities)
     runs = [Run(name, seed) for name in names for seed in config.grid.seeds]
-    found = {run: stage.read(run.scores(stage.RESULTS), read) for run in runs}
-    logged = {run: curves(run) for run in runs}
-    shutil.rmtree(METRICS, ignore_errors=True)
+    found = {run: study.read(run.scores(study.results), read) for run in runs}
+    logged = {run: curves(study, run) for run in runs}
+    shutil.rmtree(metrics, ignore_errors=True)
     for run, table in found.items():
-        stage.write_json(METRICS / f"{run}.json", table)
+        stage.write_json(metrics / f"{run}.json", table)
     bars = (
         (run, f"{kind} {modality}", value)
         for run, table in found.items()
         for kind, by_modality in table.items()
         for modality, value in by_modality.items()
     )
-    _write_csv(BARS, ("run", "score", "headline"), bars)
+    _write_csv(study.results / "scores.csv", ("run", "score", "headline"), bars)
     _write_csv(
-        CURVES,
+        study.results / "curves.csv",
         ("run", "step", "validation_loss"),
         ((run, *point) for run in runs for point in logged[run].pop("loss")),
     )
     _write_csv(
-        TERMS,
+        study.data / "terms.csv",  # long where the grid is large: DVC's to keep, not git's
         ("run", "part", "term", "step", "nats"),
         (
             (run, *name.rsplit("_", 1), *point)
@@ -102,5 +96,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with stage.running("summary", lambda: "the scores are kept"):
-        main()
+    asked = asked_study(__doc__)
+    with asked.running("summary", lambda: "the scores are kept"):
+        main(asked)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline import params
 from pipeline.params import Params
 from pipeline.reporting.table import others
+from pipeline.reporting.tables import points
 from pipeline.run import Run
 from pipeline.running import stage
 from pipeline.scoring.bootstrap import Values
@@ -55,7 +55,7 @@ class Inputs:
     resampled: dict[tuple[str, int], dict[str, Values]]  # (cell or modality, seed)
     faults: dict[tuple[str, int], dict[str, Values]]  # (cell, seed)
     samples: dict[str, dict[str, NDArray[Any]]]  # of the first seed
-    curves: dict[str, dict[str, list[tuple[float, float]]]]  # of the first seed
+    curves: dict[str, dict[str, list[tuple[int, float]]]]  # of the first seed
     scenes: NDArray[np.int64]  # scene numbers of the pictures
     classes: tuple[str, ...]
     pictures: dict[str, NDArray[np.uint8]]  # what each sensor saw of those scenes
@@ -94,20 +94,14 @@ def _require(config: Params) -> None:
         stage.fail(f"{missing[0]}: no such file{more}; `dvc repro` makes it")
 
 
-def _curves(folder: Path) -> dict[str, list[tuple[float, float]]]:
+def _curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """Every curve under a DVCLive folder: name -> (step, value) rows."""
     curves = {}
     root = folder / "plots/metrics"
     for path in sorted(root.rglob("*.tsv")):
-        if rows := stage.read(path, _points):
+        if rows := stage.read(path, points):
             curves[str(path.relative_to(root).with_suffix(""))] = rows
     return curves
-
-
-def _points(path: Path) -> list[tuple[float, float]]:
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file, delimiter="\t")
-        return [(float(row["step"]), float(row[path.stem])) for row in rows]
 
 
 def _paired(

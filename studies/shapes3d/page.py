@@ -140,7 +140,7 @@ def _cost(inputs: Inputs, cell: str) -> dict[str, float]:
 def _agreement(inputs: Inputs, cell: str) -> Row | None:
     """Joint agreement, mean over seeds; with one seed its interval. None where it is undefined."""
     runs = [score["joint"] for (name, _), score in inputs.scores.items() if name == cell]
-    there = [run["image-depth"] for run in runs if run]  # some models' samples show no object
+    there = [one for run in runs for one in (run or {}).values()]  # samples may show no object
     if not there:
         return None
     names = ("map50", "map50_95", "map50_chance", "objects")

@@ -347,7 +347,7 @@ DAMAGED = [
     (SCORE, Run("poe-ecg", 0), "results/models/poe-ecg-0.json", "dvc repro"),
     (score_faults.main, Run("poe-ecg", 0), "results/scores/poe-ecg-0.json",
      "python -m pipeline.stages.score poe-ecg-0"),
-    (summary.main, None, "results/scores/poe-ecg-0.json", "dvc repro"),
+    (partial(summary.main, SHAPES), None, "results/scores/poe-ecg-0.json", "dvc repro"),
     (partial(report.main, SHAPES), None, "results/scores/poe-ecg-0.json", "dvc repro"),
     (partial(report.main, SHAPES), None, "results/detectors/image.json", "dvc repro"),
     (partial(report.main, SHAPES), None, "data/bootstrap/image-0.npz", "dvc repro"),
@@ -383,7 +383,7 @@ def test_a_summary_without_curves_is_one_line(
     before = sorted((project / "results/metrics").iterdir())
     shutil.rmtree(project / "data/curves/poe-ecg-0")
     with pytest.raises(SystemExit) as stop:
-        summary.main()
+        summary.main(SHAPES)
     told = "data/curves/poe-ecg-0: has no validation loss; `dvc repro` makes it\n"
     assert (stop.value.code, capsys.readouterr().err) == (2, told)
     assert sorted((project / "results/metrics").iterdir()) == before

@@ -835,7 +835,10 @@ def test_a_result_that_holds_something_else_is_one_line(
     path.write_text(content)
     readers = [lambda: score.cost(STUDY, Run("poe-none", 0))]
     if kind == "scores":
-        readers = [lambda: score_faults.main(Run("poe-none", 0)), pipeline_summary.main]
+        readers = [
+            lambda: score_faults.main(Run("poe-none", 0)),
+            lambda: pipeline_summary.main(STUDY),
+        ]
     for read in readers:
         with pytest.raises(SystemExit, match="2"):
             read()

@@ -20,7 +20,7 @@ from pipeline import presets
 from pipeline.__main__ import main
 from pipeline.running import plan, status, without_dvc
 from pipeline.running.params import read_params
-from pipeline.stages import report
+from pipeline.stages import report, summary
 from studies.cub.paper import TABLE as TABLE2
 from studies.mnist_svhn.paper import TABLE as TABLE1
 from tests.conftest import OTHERS, ROOT, clone, run, shipped
@@ -340,3 +340,40 @@ def test_every_table_says_which_data_it_was_made_on(
     page = (results / "report.html").read_text()
     assert whose in page
     assert ("This is not the paper" in page) == (source == "embedded")
+
+
+@pytest.mark.parametrize("study", OTHERS)
+def test_a_study_has_the_summary_of_shapes_3d(
+    study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The headline from the other modality and from both, and the curves of every run."""
+    home, data = tmp_path / f"studies/{study}", tmp_path / f"data/studies/{study}"
+    first, second = names = OTHERS[study].modalities
+    params = YAML_READER.load(shipped(f"studies/{study}/params.yaml"))
+    params["grid"] |= {"cells": {"poe-ecg": {"fusion": "poe", "objective": "ecg"}}, "seeds": [0]}
+    of = [{"other": 9.0, HEADLINE[study]: value} for value in (0.1, 0.2, 0.3, 0.4)]
+    scores = {
+        name: {"modalities": [name], "subsets": {}, "synergy": {name: of[0]}} for name in names
+    }
+    scores["poe-ecg"] = {
+        "modalities": list(names),
+        "subsets": {first: {second: of[0]}, second: {first: of[1]}},
+        "synergy": {first: of[2], second: of[3]},
+    }
+    (home / "results/scores").mkdir(parents=True)
+    for name, score in scores.items():
+        (home / f"results/scores/{name}-0.json").write_text(json.dumps(score))
+        logged = data / f"curves/{name}-0/plots/metrics"
+        logged.mkdir(parents=True)
+        logged.joinpath("validation_loss.tsv").write_text("step\tvalidation_loss\n5\t-2.5\n")
+    with open(home / "params.yaml", "w") as file:
+        YAML_READER.dump(params, file)
+    monkeypatch.chdir(tmp_path)
+    summary.main(OTHERS[study])
+    assert json.loads((home / "results/metrics/poe-ecg-0.json").read_text()) == {
+        "cross": {second: 0.1, first: 0.2},
+        "all": {first: 0.3, second: 0.4},
+    }
+    curves = (home / "results/curves.csv").read_text().splitlines()
+    assert curves[:2] == ["run,step,validation_loss", "poe-ecg-0,5,-2.5"]
+    assert len(curves) == 4
