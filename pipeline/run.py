@@ -55,8 +55,12 @@ class Run:
         return data / f"faults/{self}.npz"
 
     def training(self, results: Path) -> Path:
-        """What the training took and came to, below the folder of a study's results."""
+        """What the training came to, below the folder of a study's results."""
         return results / f"models/{self}.json"
+
+    def times(self, results: Path) -> Path:
+        """How long the training took, the one result that another machine has otherwise."""
+        return results / f"times/{self}.json"
 
     def scores(self, results: Path) -> Path:
         """The scores."""

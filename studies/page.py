@@ -28,7 +28,7 @@ SECTIONS = {
 
 @dataclass(frozen=True)
 class Inputs:
-    """Score files and what trainings took, by (cell or modality, seed)."""
+    """Score files and what trainings came to, by (cell or modality, seed)."""
 
     study: Study
     grid: GridParams
@@ -79,9 +79,9 @@ def _importance_note(grid: GridParams, samples: int) -> str:
 
 
 def _cost(inputs: Inputs, name: str) -> dict[str, float]:
-    """Parameters, steps and seconds of a model, the mean over seeds."""
+    """Parameters and steps of a model, the mean over seeds."""
     each = [cost for (of, _), cost in inputs.trainings.items() if of == name]
-    keys = ("parameters", "steps", "train_seconds")
+    keys = ("parameters", "steps")
     return {key: statistics.fmean(cost[key] for cost in each) for key in keys}
 
 

@@ -79,7 +79,7 @@ def curves(folder: Path) -> Callable[[dict[str, float]], None]:
 
 
 def main(study: Study, run: Run) -> None:
-    """Train one model and write it, its curves and what the training took."""
+    """Train one model and write it, its curves what it costs and how long it took."""
     params, alone = study.section("vae", VAEParams), study.alone(run)
     cell = study.section("grid.unimodal" if alone else f"grid.cells.{run.cell}", Cell)
     names = (run.cell,) if alone else cell.fuses(params.modalities)
@@ -109,11 +109,12 @@ def main(study: Study, run: Run) -> None:
             "loss": summary["loss"],
             "validation_loss": summary["validation_loss"],
             "steps": summary["steps"],
-            "train_seconds": round(summary["seconds"], 1),
             "parameters": sum(p.numel() for p in vae.parameters()),
             **passes(vae, few),
         },
     )
+    took = {"steps": summary["steps"], "train_seconds": round(summary["seconds"], 1)}
+    stage.write_json(run.times(study.results), took)
     shutil.rmtree(run.checkpoints(study.checkpoints), ignore_errors=True)
 
 

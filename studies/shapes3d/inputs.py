@@ -81,7 +81,7 @@ def _require(config: Params) -> None:
     first = [run for run in runs if run.seed == seeds[0]]
     wanted = [
         *(run.scores(ROOT.results) for run in runs + alone),
-        *(run.training(ROOT.results) for run in runs),
+        *(file(run, ROOT.results) for file in (Run.training, Run.times) for run in runs),
         *(ROOT.results / f"detectors/{modality}.json" for modality in config.vae.modalities),
         *(run.bootstrap(ROOT.data) for run in runs + alone),
         *(run.faults(ROOT.data) for run in runs),
@@ -122,6 +122,14 @@ def _paired(
     return found
 
 
+def _told(
+    file: Callable[[Run, Path], Path], names: Sequence[str], seeds: Sequence[int]
+) -> dict[tuple[str, int], Any]:
+    """What a results file holds, by (cell or modality, seed)."""
+    runs = [Run(name, seed) for name in names for seed in seeds]
+    return {(run.cell, run.seed): stage.read_json(file(run, ROOT.results)) for run in runs}
+
+
 def _faults(config: Params) -> dict[tuple[str, int], dict[str, Values]]:
     """Figures of every cell and seed under the faults that the params ask for."""
     found, faults = (
@@ -142,6 +150,17 @@ def _faults(config: Params) -> dict[tuple[str, int], dict[str, Values]]:
     return found
 
 
+def _samples(cells: Sequence[str], seed: int, most: int) -> dict[str, dict[str, NDArray[Any]]]:
+    """The first `most` of what is shown of every cell, which must be of the same scenes."""
+    found = {}
+    for cell in cells:
+        path = Run(cell, seed).samples(ROOT.data)
+        found[cell] = {name: x[:most] for name, x in stage.read_arrays(path).items()}
+        if not np.array_equal(found[cell]["scenes"], found[cells[0]]["scenes"]):
+            stage.fail(f"{path}: other scenes than its peers; `dvc repro`")
+    return found
+
+
 def read() -> Inputs:
     """Read what the params ask for; pictures are those of the first seed."""
     config = params.load()
@@ -153,16 +172,8 @@ def read() -> Inputs:
         for cell, fused in sensors.items()
     }
     grid, first = config.grid, config.grid.seeds[0]
-    kept = {c: stage.read_arrays(Run(c, first).samples(ROOT.data)) for c in grid.cells}
-    samples = {
-        cell: {name: array[: config.report.examples] for name, array in arrays.items()}
-        for cell, arrays in kept.items()
-    }
+    samples = _samples(list(grid.cells), first, config.report.examples)
     scenes = next(iter(samples.values()))["scenes"]
-    for cell, arrays in samples.items():
-        if not np.array_equal(arrays["scenes"], scenes):
-            path = Run(cell, first).samples(ROOT.data)
-            stage.fail(f"{path}: other scenes than its peers; `dvc repro`")
     try:
         dataset = open_dataset(stage.DATASET, verify=False)
     except (OSError, ValueError) as error:
@@ -185,26 +196,18 @@ def read() -> Inputs:
             *map(int, samples[cell][f"{of}/worst-mistakes"][0]),
         )
 
+    times = _told(Run.times, list(grid.cells), grid.seeds)
     return Inputs(
         config=config,
         modalities=names,
         sensors=sensors,
         cross=cross,
-        scores={
-            (cell, seed): stage.read_json(Run(cell, seed).scores(ROOT.results))
-            for cell in grid.cells
-            for seed in grid.seeds
-        },
+        scores=_told(Run.scores, list(grid.cells), grid.seeds),
         trainings={
-            (cell, seed): stage.read_json(Run(cell, seed).training(ROOT.results))
-            for cell in grid.cells
-            for seed in grid.seeds
+            run: training | times[run]
+            for run, training in _told(Run.training, list(grid.cells), grid.seeds).items()
         },
-        unimodal={
-            (modality, seed): stage.read_json(Run(modality, seed).scores(ROOT.results))
-            for modality in config.vae.modalities
-            for seed in grid.seeds
-        },
+        unimodal=_told(Run.scores, names, grid.seeds),
         detectors={m: stage.read_json(ROOT.results / f"detectors/{m}.json") for m in names},
         resampled=_paired(Run.bootstrap, [*grid.cells, *names], grid.seeds),
         faults=_faults(config),

@@ -453,7 +453,7 @@ def test_an_edited_fusion_makes_its_own_cells_stale(project: Path) -> None:
 
 
 def test_time_left_is_the_last_run_scaled_by_the_steps(project: Path) -> None:
-    took = json.loads((project / "results/models/poe-ecg-0.json").read_text())["train_seconds"]
+    took = json.loads((project / "results/times/poe-ecg-0.json").read_text())["train_seconds"]
     change(project, "vae.training.steps", 80)
     entry = next(e for e in status.look(SHAPES) if e.name == "train_vae@poe-ecg-0")
     assert entry.seconds == pytest.approx(2 * took)
@@ -476,7 +476,7 @@ def test_a_new_cell_takes_as_long_as_the_others_do(project: Path) -> None:
     times = {e.name: e.seconds for e in status.look(SHAPES) if e.group == "train_vae"}
     new = times.pop("train_vae@bce-ecg-0")
     took = [
-        json.loads((project / f"results/models/{name.split('@')[1]}.json").read_text())
+        json.loads((project / f"results/times/{name.split('@')[1]}.json").read_text())
         for name in times
     ]
     assert new == pytest.approx(sum(one["train_seconds"] for one in took) / len(took))

@@ -146,9 +146,10 @@ def test_damaged_results_and_notes_leave_times_out(
 ) -> None:
     monkeypatch.chdir(clone(tmp_path / "project"))
     stage.RUNS.mkdir(parents=True)
-    for file in Path("results/models").glob("*.json"):
-        file.write_text("{")
-        (stage.RUNS / f"train_vae@{file.stem}.json").write_text("[]")
+    for folder in ("models", "times"):
+        for file in Path("results", folder).glob("*.json"):
+            file.write_text("{")
+            (stage.RUNS / f"train_vae@{file.stem}.json").write_text("[]")
     assert {e.seconds for e in status.look(SHAPES) if e.group == "train_vae"} == {None}
 
 

@@ -304,7 +304,7 @@ def test_every_table_says_which_data_it_was_made_on(
     for run_name in ("poe-ecg", first, second):
         np.savez(data / f"bootstrap/{run_name}-0.npz", **arrays)
     score = {"scenes": 5}
-    model = {"parameters": 7, "steps": 3, "train_seconds": 1.0, "encodes": 2, "decodes": 2}
+    model = {"parameters": 7, "steps": 3, "encodes": 2, "decodes": 2}
     files = {f"scores/{run}-0.json": score for run in ("poe-ecg", first, second)}
     files |= {f"models/{run}-0.json": model for run in ("poe-ecg", first, second)}
     files |= {f"classifiers/{m}.json": {"accuracy": 90.0} for m in (first, second)}
