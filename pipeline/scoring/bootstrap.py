@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LEVEL", "Values", "average", "bounds", "copies", "known", "mean"]
+__all__ = ["LEVEL", "Values", "average", "average_of", "bounds", "copies", "known", "mean"]
 
 LEVEL = 0.95  # of the intervals
 
@@ -36,6 +36,19 @@ def average(of_each: NDArray[Any], drawn: NDArray[np.int64]) -> Values:
     """The mean [1 + R] of a figure that each scene has [N], on each of its `copies`."""
     found: Values = drawn @ of_each / drawn.sum(1)
     return found
+
+
+def average_of(
+    of_some: NDArray[Any], places: NDArray[np.int64], drawn: NDArray[np.int64]
+) -> Values:
+    """The mean [1 + R] of figures [K] of which each scene has any number; nan where none is drawn.
+
+    Args:
+        places: [K], the scene of each, a column of `drawn`.
+    """
+    total = drawn @ np.bincount(places, of_some, drawn.shape[1])
+    count = drawn @ np.bincount(places, minlength=drawn.shape[1])
+    return np.divide(total, count, out=np.full(len(drawn), np.nan), where=count > 0)
 
 
 def bounds(values: Values) -> tuple[float, float] | tuple[None, None]:

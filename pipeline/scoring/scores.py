@@ -16,7 +16,6 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from importlib.metadata import version
 from itertools import combinations
 from multiprocessing import active_children, get_context
@@ -33,7 +32,7 @@ from base.files import npz_bytes, sha256_file
 from base.process import end_child_with_parent
 from base.progress import Progress
 from detector.boxes import Detections, Truth
-from detector.metrics import match, one_class
+from detector.metrics import match
 from detector.trained import Detector
 from detector.trained import load as load_detector
 from models import fusions, objectives
@@ -42,13 +41,13 @@ from models.vae import MultimodalVAE
 from pipeline.run import Run
 from pipeline.running import stage
 from pipeline.scoring.bootstrap import bounds, known
+from pipeline.scoring.compared import Compared
 from pipeline.scoring.decoding import Items
 from pipeline.scoring.metrics import DETECTED, figures
 from pipeline.study import Study
 from scenegen.dataset import Dataset
 
 __all__ = [
-    "Compared",
     "Figures",
     "Judge",
     "Part",
@@ -58,7 +57,6 @@ __all__ = [
     "detector_file",
     "detectors_of",
     "load_model",
-    "pixel_errors",
     "scenes_of",
     "subsets",
     "summary",
@@ -71,7 +69,6 @@ LIBRARIES = (
     "numpy",
     "opencv-python",
 )  # decide figures; detectors add theirs
-SSIM_SIGMA, SSIM_SIDE = 1.5, 11  # the Gaussian window of Wang et al. 2004
 
 Part = dict[str, NDArray[Any]]
 """What is kept of a finished part of a score: arrays by name."""
@@ -113,76 +110,6 @@ def scenes_of(
         {m: dataset.array(m, split, most) for m in modalities},
         {m: dataset.boxes(m, split, most) for m in modalities},
     )
-
-
-def pixel_errors(
-    generated: NDArray[np.uint8], seen: NDArray[np.uint8]
-) -> dict[str, NDArray[np.float64]]:
-    """Per scene [N]: mean squared error (`mse`) and structural similarity (`ssim`).
-
-    Args:
-        generated, seen: uint8 [N, H, W, C], scored as values in [0, 1].
-
-    SSIM is Wang et al. 2004's, with their Gaussian window and constants, as a mean over pixels (the
-    border reflected, as torchmetrics has it) and channels. OpenCV filters the windows: torch's
-    depthwise convolution, which libraries build on, takes ten times as long on a CPU.
-    """
-    x, y = (np.float32(1 / 255) * pictures for pictures in (generated, seen))
-    n, height, width, channels = x.shape
-    # Scenes become channels, of which OpenCV takes up to 512; 64 stay in a core's cache.
-    together = max(1, 64 // channels)
-    mse = np.square(x - y).mean((1, 2, 3), dtype=np.float64)
-    ssim = np.empty(n)
-    for start in range(0, n, together):
-        a, b = (v[start : start + together].transpose(1, 2, 0, 3) for v in (x, y))
-        a, b = (v.reshape(height, width, -1) for v in (a, b))
-        blurred = [
-            cv2.GaussianBlur(v, (SSIM_SIDE, SSIM_SIDE), SSIM_SIGMA).reshape(a.shape)
-            for v in (a, b, a * a, b * b, a * b)
-        ]
-        mean_a, mean_b, aa, bb, ab = blurred
-        c1, c2 = 0.01**2, 0.03**2
-        luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
-        covariance = ab - mean_a * mean_b
-        structure = (2 * covariance + c2) / (aa - mean_a**2 + bb - mean_b**2 + c2)
-        of_channel = (luminance * structure).mean((0, 1), dtype=np.float64)
-        ssim[start : start + together] = of_channel.reshape(-1, channels).mean(1)
-    return {"mse": mse, "ssim": ssim}
-
-
-@dataclass(frozen=True)
-class Compared:
-    """What is generated for one modality, beside what its sensor saw: what metrics look at.
-
-    Attributes:
-        generated, seen: uint8 [N, H, W, C].
-        copies: int64 [1 + R, N], from `bootstrap.copies`.
-    """
-
-    generated: NDArray[np.uint8]
-    seen: NDArray[np.uint8]
-    detections: list[Detections]
-    truths: list[Truth]
-    n_classes: int
-    copies: NDArray[np.int64]
-
-    @cached_property
-    def precision(self) -> NDArray[np.float64]:
-        """Average precision [1 + R, 10], mean over classes, at overlaps of 0.5, 0.55 .. 0.95."""
-        return match(self.detections, self.truths, self.n_classes).average_precision(self.copies)
-
-    @cached_property
-    def agnostic(self) -> NDArray[np.float64]:
-        """Average precision [1 + R] at an overlap of 0.5, all classes taken for one."""
-        there = one_class(self.detections, self.truths)
-        return match(*there, 1, overlaps=1).average_precision(self.copies)[:, 0]
-
-    @cached_property
-    def errors(self) -> Figures:
-        """`mse` and `ssim` [1 + R], of pixels in [0, 1]."""
-        weights = self.copies / self.copies.sum(1, keepdims=True)
-        each = pixel_errors(self.generated, self.seen)
-        return {name: weights @ per_scene for name, per_scene in each.items()}
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from base import code
 from base.files import npz_bytes
 from models.vae import MultimodalVAE
 from pipeline.run import Run
 from pipeline.running import stage
-from pipeline.scoring.bootstrap import mean
+from pipeline.scoring.bootstrap import average, copies, mean
 from pipeline.scoring.decoding import (
     Decoded,
     Items,
@@ -37,6 +38,7 @@ from pipeline.study import Study, asked_run
 __all__ = ["main"]
 
 PICTURES = 24  # items of which a judge keeps something to be shown
+WEIGHED, POINTS = 32, 16  # the first items whose log p(x) is estimated, and K draws for each
 
 Subset = tuple[str, ...]
 
@@ -97,6 +99,18 @@ def quality(generate: Callable[..., Decoded], judge: Judge, given: Subset, compo
     generated = generate(judge.items, given, component=component)
     targets = [m for m in generated if m not in given] or list(generated)
     return {"quality": mean([judge.quality(m, generated[m]) for m in targets])[0]}
+
+
+def likelihood(vae: MultimodalVAE, items: Items, params: Any) -> Part:
+    """`log_likelihood` [1 + R]: the mean of the first items' log p(x) in nats, of all modalities.
+
+    Estimated with K importance samples of the posterior, and so too low on average
+    (`MultimodalVAE.log_likelihood`).
+    """
+    first = {m: torch.from_numpy(x[:WEIGHED]) for m, x in items.seen.items() if m in vae.modalities}
+    generator = torch.Generator(vae.device).manual_seed(params.seed)
+    nats = vae.log_likelihood(first, POINTS, generator).double().cpu().numpy()
+    return {"log_likelihood": average(nats, copies(len(nats), params.resamples, params.seed))}
 
 
 def examples(parts: Mapping[str, Part]) -> Part:
@@ -167,7 +181,7 @@ class Plan:
     def count(self) -> int:
         """How many parts that are."""
         choices = sum(len(self.live[given]) for given in self.chosen)
-        once = self.apart + self.jointly + self.alone
+        once = 1 + self.apart + self.jointly + self.alone  # 1: the likelihood
         return len(self.asked) + len(self.as_prior) + choices + once
 
 
@@ -278,6 +292,7 @@ def main(study: Study, run: Run) -> None:
         makers["synergy"] = entry(names, plan.gains_by_best)
     if plan.alone:
         makers["ceiling"] = partial(judge.ceiling, names)
+    makers["likelihood"] = partial(likelihood, vae, judge.items, params)
     if plan.jointly:
         makers["joint"] = partial(judge.joint, vae, params)
     made = parts.all(makers)
@@ -325,6 +340,11 @@ def main(study: Study, run: Run) -> None:
             "ceiling": shown(made["ceiling"], names) if plan.alone else None,
             # Samples that show nothing agree on nothing.
             "joint": {pair: summary(agreed)} if np.isfinite(shared[0]) else None,
+            "likelihood": {
+                **summary(made["likelihood"]),
+                "scenes": min(WEIGHED, len(judge.items.numbers)),
+                "samples": POINTS,
+            },
             "cost": costs,
         },
     )

@@ -12,6 +12,7 @@ from models.vae import MultimodalVAE
 from pipeline.running import stage
 from pipeline.scoring import scores
 from pipeline.scoring.bootstrap import Values, copies
+from pipeline.scoring.compared import diversity
 from pipeline.scoring.decoding import Decoded, Items, sample
 from pipeline.scoring.metrics import DETECTED
 from pipeline.scoring.mistakes import SURE, mistakes
@@ -69,11 +70,15 @@ class Judge(scores.Judge):
         return part
 
     def joint(self, vae: MultimodalVAE, params: ScoreParams) -> Part:
-        """How far image and depth drawn from the prior show the same objects."""
+        """How far image and depth drawn from the prior show the same objects, and how diverse."""
         drawn = sample(vae, Bench.pair, params.samples, params.seed)
         found, reference = (self.detect(m, x) for m, x in drawn.items())
         resampled = copies(params.samples, params.resamples, params.seed)
-        return agreement(found, reference, self.n_classes, resampled)
+        spread = {
+            f"diversity_{m}": np.array([diversity(x, self.scenes.seen[m])])
+            for m, x in drawn.items()
+        }
+        return {**agreement(found, reference, self.n_classes, resampled), **spread}
 
 
 class Bench:

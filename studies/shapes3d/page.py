@@ -143,9 +143,14 @@ def _agreement(inputs: Inputs, cell: str) -> Row | None:
     there = [one for run in runs for one in (run or {}).values()]  # samples may show no object
     if not there:
         return None
-    names = ("map50", "map50_95", "map50_chance", "objects")
-    means = {name: _average(run[name] for run in there) for name in names}
+    means = {name: _average(run[name] for run in there) for name in there[0] if name != "ci"}
     return means | {"ci": there[0]["ci"].get("map50") if len(there) == 1 else None}
+
+
+def _likelihood(inputs: Inputs, cell: str) -> float | None:
+    """log p(x) in nats, mean over seeds."""
+    runs = [score["likelihood"] for (name, _), score in inputs.scores.items() if name == cell]
+    return _average(run["log_likelihood"] for run in runs)
 
 
 def _survival(
@@ -336,6 +341,7 @@ def page(inputs: Inputs, rows: Sequence[table.Row]) -> Page:
             "fault_kinds": {k: (FAULTS[k].__doc__ or "").strip() for k in faults.kinds},
             "survival": _survival(faulty, faults, looks, inputs.modalities, measure),
             "agreement": {cell: _agreement(inputs, cell) for cell in cells},
+            "likelihood": {cell: _likelihood(inputs, cell) for cell in cells},
             "costs": costs,
             "swatches": {cell: figures.swatch(style) for cell, style in looks.items()},
             "trade_off": _trade_off(rows, looks, seconds, measure),

@@ -6,10 +6,17 @@ from tests.mutants import Mutant
 
 SPLITS = "tests/pipeline/test_splits.py"
 SCORES = "tests/pipeline/test_scores.py"
+COLOURS = "tests/pipeline/test_colours.py"
 LOADER = "../studies/shapes3d/loader.py"
 TESTS = {
     "*": (SPLITS,),
-    "scoring/bootstrap.py": ("tests/pipeline/test_table.py", SCORES, "-k", "table or resample"),
+    "scoring/bootstrap.py": (
+        "tests/pipeline/test_table.py",
+        SCORES,
+        COLOURS,
+        "-k",
+        "table or resample or colours",
+    ),
     "scoring/scores.py": (SCORES, SPLITS, "-k", "agreement or errors or bytes or splits"),
     "scoring/decoding.py": (SCORES, "-k", "best_component or draws"),
     "../studies/shapes3d/judge.py": (SCORES, "-k", "worst_scene"),
@@ -18,7 +25,9 @@ TESTS = {
     "reporting/fault_table.py": ("tests/pipeline/test_faults.py",),
     "scoring/detection.py": ("tests/pipeline/test_detection.py",),
     "reporting/detection_table.py": ("tests/pipeline/test_detection.py",),
-    "scoring/mistakes.py": ("tests/pipeline/test_report.py", "-k", "mistakes"),
+    "scoring/mistakes.py": ("tests/pipeline/test_report.py", COLOURS, "-k", "mistakes or colours"),
+    "scoring/compared.py": (SCORES, COLOURS, "-k", "errors or colours"),
+    "scoring/colours.py": (COLOURS,),
 }
 
 MUTANTS = (
@@ -109,7 +118,7 @@ MUTANTS = (
     ),
     Mutant(
         "errors of all scenes in every resample",
-        "scoring/scores.py",
+        "scoring/compared.py",
         "weights = self.copies / self.copies.sum(1, keepdims=True)",
         "weights = np.ones_like(self.copies) / self.copies.shape[1]",
     ),
@@ -214,5 +223,71 @@ MUTANTS = (
         "reporting/detection_table.py",
         '"lost": clean - without_alarms',
         '"lost": without_alarms - clean',
+    ),
+    Mutant(
+        "a hue off by the longer way around",
+        "scoring/colours.py",
+        "np.abs((hue - true_hue + 0.5) % 1 - 0.5)",
+        "np.abs(hue - true_hue)",
+    ),
+    Mutant(
+        "grey is as good as the right hue",
+        "scoring/colours.py",
+        "np.where(coloured, apart, 0.25)",
+        "np.where(coloured, apart, 0.0)",
+    ),
+    Mutant(
+        "grey held against what was made",
+        "scoring/colours.py",
+        "np.where(defined, np.where",
+        "np.where(coloured, np.where",
+    ),
+    Mutant(
+        "an object's colour of the whole box",
+        "scoring/colours.py",
+        "low + (high - low) / 4), 0)",
+        "low), 0)",
+    ),
+    Mutant(
+        "hues of objects among those around them",
+        "scoring/colours.py",
+        "math.ceil(x2)] = np.nan",
+        "math.ceil(x2)] += 0",
+    ),
+    Mutant(
+        "an object's hue where it should be",
+        "scoring/compared.py",
+        "inner_colours(self.generated, scenes, found)",
+        "inner_colours(self.generated, scenes, there)",
+    ),
+    Mutant(
+        "a position off by the corners' distance",
+        "scoring/compared.py",
+        ".reshape(-1, 2, 2).mean(1)",
+        "",
+    ),
+    Mutant(
+        "counts of detections that are not sure",
+        "scoring/compared.py",
+        "(found.scores >= SURE).sum()",
+        "(found.scores >= 0).sum()",
+    ),
+    Mutant(
+        "hits of detections that are not sure",
+        "scoring/mistakes.py",
+        "sure = seen.scores >= SURE",
+        "sure = seen.scores >= 0",
+    ),
+    Mutant(
+        "diversity as a deviation",
+        "scoring/compared.py",
+        "samples.var(0).sum() / seen.var(0).sum()",
+        "samples.std(0).sum() / seen.std(0).sum()",
+    ),
+    Mutant(
+        "a mean over objects that forgets their scenes",
+        "scoring/bootstrap.py",
+        "drawn @ np.bincount(places, minlength=drawn.shape[1])",
+        "np.full(len(drawn), len(places))",
     ),
 )

@@ -11,6 +11,7 @@ from pipeline.reporting import fault_table
 from pipeline.reporting.table import UNDEFINED
 from pipeline.reporting.tables import as_csv
 from pipeline.scoring.faults import FAULTS, degrade
+from pipeline.scoring.metrics import DETECTED, under_faults
 from pipeline.scoring.params import FaultParams
 from scenegen.params import SENSORS as MODALITIES
 
@@ -98,6 +99,8 @@ def test_a_blackout_has_the_area_it_states() -> None:
 
 
 FAULTY = FaultParams(kinds=["noise", "frozen"], severities=[0.5, 1.0], scenes=10)
+OTHERS = under_faults(DETECTED, "map50").keys() - {"map50"}
+SHARES = {key: 1 / place for place, key in enumerate(sorted(OTHERS), start=2)}  # of mAP@0.5
 NOISE = np.concatenate([[0.0], np.linspace(-0.08, 0.08, 201)])
 
 
@@ -106,9 +109,9 @@ def survivor(
 ) -> dict[str, np.ndarray]:
     """One method with the same figures for every sensor, kind and target.
 
-    Its other figures are a half, a third and a quarter of mAP@0.5.
+    Its other figures are the SHARES of mAP@0.5.
     """
-    shares = {"": 1, "/map50_95": 1 / 2, "/ssim": 1 / 3, "/mse": 1 / 4}
+    shares = {"": 1.0} | {f"/{key}": share for key, share in SHARES.items()}
     named = {"clean": clean} | {f"without-{s}": without for s in sensors}
     named |= {
         f"{s}/{kind}/{severity}": value
@@ -148,13 +151,13 @@ def test_the_summary_tells_which_method_survives() -> None:
     assert good["behind"]["faulty"] == {"best": 0, "lo": 0, "hi": 0}
     assert bad["behind"]["faulty"] == pytest.approx({"best": -0.25, "lo": -0.25, "hi": -0.25})
     assert bad["behind"]["kept"]["best"] == pytest.approx(100 * (0.4 - 0.65) / 0.8)
-    for metric, share in (("map50_95", 1 / 2), ("ssim", 1 / 3), ("mse", 1 / 4)):
+    for metric, share in SHARES.items():
         for name in ("clean", "faulty", "without"):
             assert good[f"{name}_{metric}"] == pytest.approx(share * good[name])
         assert good[f"faulty_{metric}_lo"] == pytest.approx(share * good["faulty_lo"])
     rows = fault_table.conditions(cells, found, FAULTY, costs, "map50")
     for row in rows:
-        for metric, share in (("map50_95", 1 / 2), ("ssim", 1 / 3), ("mse", 1 / 4)):
+        for metric, share in SHARES.items():
             assert row[metric] == pytest.approx(share * row["map50"])
             assert row[f"clean_{metric}"] == pytest.approx(share * row["clean"])
             assert row[f"without_{metric}"] == pytest.approx(share * row["without"])
