@@ -47,7 +47,7 @@ def elbo(
     experts: tuple[Tensor, Tensor],
     z: Tensor,
     log_p: Tensor,
-    kl_weight: float,
+    kl_weight: float | Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """K = 1: sum_c w_c sum_m log p(x_m|z_c) - KL terms; the KL analytic where there is one.
 

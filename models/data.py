@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models.params import ModalityParams, VAEParams
 
-__all__ = ["check_alike", "item_shapes", "resident"]
+__all__ = ["check_alike", "check_mirror", "item_shapes", "resident"]
 
 
 def resident(
@@ -84,6 +84,13 @@ def check_alike(held_out: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> N
                 f"{name} of validation: {list(x.shape)}, expected "
                 f"[N, {str(list(seen[name].shape[1:]))[1:]} as in the data"
             )
+
+
+def check_mirror(params: VAEParams, seen: Mapping[str, Tensor]) -> None:
+    """Refuse `training.mirror` with data of which there is no mirror image."""
+    for name, x in seen.items():
+        if params.training.mirror and (x.ndim != 4 or params.modalities[name].classes):
+            raise ValueError(f"training.mirror: {name} is no picture [H, W, C]; use false")
 
 
 def item_shapes(params: VAEParams, data: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -225,7 +225,8 @@ def _mixer_trunk(shape: tuple[int, ...], params: NetworkParams) -> Trunk:
     tokens, wide = (height // 8) * (width // 8), 2 * params.width
     patches = nn.Conv2d(channels, wide, 8, stride=8)
     layers = [Centre(), patches, nn.Flatten(2), _Transpose(), MixerBlock(tokens, wide)]
-    return Trunk(wide * tokens, [*layers, nn.Flatten()])
+    narrow = [nn.Linear(wide, params.neck)] if params.neck else []
+    return Trunk((params.neck or wide) * tokens, [*layers, *narrow, nn.Flatten()])
 
 
 def _mixer_decoder(
@@ -234,9 +235,11 @@ def _mixer_decoder(
     """Tokens of 8 pixels a side, mixed by MLPs alone (MLP-Mixer, Tolstikhin et al. 2021)."""
     height, width, channels = shape
     rows, columns, wide = height // 8, width // 8, 2 * params.width
+    neck = params.neck or wide
     return nn.Sequential(
-        nn.Linear(latent, rows * columns * wide),
-        nn.Unflatten(1, (rows * columns, wide)),
+        nn.Linear(latent, rows * columns * neck),
+        nn.Unflatten(1, (rows * columns, neck)),
+        *([nn.Linear(neck, wide)] if params.neck else []),
         *(MixerBlock(rows * columns, wide) for _ in range(params.blocks)),
         nn.LayerNorm(wide),
         nn.Linear(wide, 64 * channels),

@@ -94,6 +94,13 @@ class NetworkParams(Section):
     blocks: int = Field(
         default=2, ge=0, le=16, description="blocks of each decoder (residual, mixer)"
     )
+    neck: int = Field(
+        default=0,
+        ge=0,
+        le=1024,
+        description="channels of a token on its way into and out of the latent (mixer); 0: all of "
+        "them, most of a model's weights",
+    )
     logit_scale: float = Field(
         default=16.0,
         gt=0,
@@ -121,6 +128,11 @@ class TrainingParams(Section):
     )
     clip: float = Field(
         default=0.0, ge=0, description="largest gradient norm; 0: gradients are not clipped"
+    )
+    mirror: bool = Field(
+        default=False,
+        description="half of the items, drawn anew each step, are trained on as their mirror "
+        "images, all modalities alike (pictures [H, W, C] alone)",
     )
     precision: Literal["float32", "bfloat16"] = Field(
         default="bfloat16",

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from base.checkpoints import Checkpoints, fingerprint
 from base.progress import Progress
 from models import consistency, fusions, objectives
 from models.curves import DivergedError, Row, check, check_weights, next_row, numbers_of
-from models.data import check_alike, item_shapes, resident
+from models.data import check_alike, check_mirror, item_shapes, resident
 from models.mixture import Draws
 from models.networks import fast_bfloat16
 from models.params import Cell, TrainingParams, VAEParams, check_cell
+from models.recorded import Recorded
 from models.vae import MultimodalVAE
 
 __all__ = ["DivergedError", "batch_rows", "keep_freed_memory", "rate", "train"]
@@ -86,6 +88,7 @@ def train(
     seen = resident(data, params, device)
     if not len(next(iter(seen.values()))):
         raise ValueError("data: no rows to train on")
+    check_mirror(params, seen)
     held_out = resident(validation, params, device, "validation")
     check_alike(held_out, seen)
     state = _fresh_state(params, cell, item_shapes(params, seen), seed, device)
@@ -121,7 +124,9 @@ def _fresh_state(
     model.to(device).train()
     if settings.precision == "bfloat16" and not fast_bfloat16(model.device):
         print("precision: this CPU cannot multiply bfloat16; float32 it is", file=sys.stderr)
-    optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
+    gpu, peak = model.device.type == "cuda", settings.learning_rate
+    read = torch.tensor(peak, device=device) if gpu else peak  # where a recorded step reads it
+    optimiser = torch.optim.Adam(model.parameters(), lr=read, capturable=gpu, fused=True)
     return _State(model, optimiser, torch.Generator(device).manual_seed(seed))
 
 
@@ -152,11 +157,12 @@ def _fit(
     bar = Progress(settings.steps, title, "steps", done=state.step, shown=progress)
     recent: list[Tensor] = []
     count = len(next(iter(seen.values())))
+    gpu = model.device.type == "cuda"
+    take = _recorded_step(state, seen) if gpu else partial(_step, state, seen)
     for step in range(state.step, settings.steps):
         rows = batch_rows(step, count, settings.batch, seed, str(model.device))
-        x = {name: model.prepared(name, values[rows]) for name, values in seen.items()}
         # Numbers stay on the device until a row of the curves is due: no step waits for them.
-        recent.append(_step(state, x, settings))
+        recent.append(take(rows))
         done = state.step
         last = done == settings.steps
         if done % settings.log_every == 0 or done % settings.checkpoint_every == 0 or last:
@@ -176,20 +182,60 @@ def _fit(
     return began
 
 
-def _step(state: _State, x: dict[str, Tensor], settings: TrainingParams) -> Tensor:
-    """One step of the optimiser; returns its numbers, still on the device."""
-    model, optimiser, step = state.model, state.optimiser, state.step
+def _step(state: _State, seen: Mapping[str, Tensor], rows: Tensor) -> Tensor:
+    """One step of the optimiser on these rows; returns its numbers, still on the device."""
+    share, kl_weight = _weights(state)
+    for group in state.optimiser.param_groups:
+        group["lr"] = state.model.params.training.learning_rate * share
+    numbers = _update(state, seen, rows, kl_weight)
+    state.step += 1
+    return numbers
+
+
+def _weights(state: _State) -> tuple[float, float]:
+    """The learning rate as a share of its peak, and the KL's weight, of the step to come."""
+    settings, step = state.model.params.training, state.step
     along = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
-    for group in optimiser.param_groups:
-        group["lr"] = settings.learning_rate * rate(step, along, settings)
-    bound = model.bound(x, Draws(state.noise), min(1.0, (step + 1) / max(1, settings.kl_warmup)))
-    optimiser.zero_grad(set_to_none=True)
+    return rate(step, along, settings), min(1.0, (step + 1) / max(1, settings.kl_warmup))
+
+
+def _update(
+    state: _State, seen: Mapping[str, Tensor], rows: Tensor, kl_weight: float | Tensor
+) -> Tensor:
+    """The bound on these rows, its gradient, and the optimiser's step at its present rate."""
+    model, settings = state.model, state.model.params.training
+    x = {name: model.prepared(name, values[rows]) for name, values in seen.items()}
+    if settings.mirror:
+        turned = torch.rand(len(rows), 1, 1, 1, generator=state.noise, device=model.device) < 0.5
+        x = {name: torch.where(turned, values.flip(-1), values) for name, values in x.items()}
+    bound = model.bound(x, Draws(state.noise), kl_weight)
+    state.optimiser.zero_grad(set_to_none=True)
     (-bound.value.sum(0).mean()).backward()
     if settings.clip:
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-    optimiser.step()
-    state.step += 1
+    state.optimiser.step()
     return numbers_of(bound)
+
+
+def _recorded_step(state: _State, seen: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
+    """`_step` for a GPU: what changes from step to step stands in tensors that it reads."""
+    count, settings = len(next(iter(seen.values()))), state.model.params.training
+    device = state.model.device
+    rows = torch.zeros(min(settings.batch, count), dtype=torch.int64, device=device)
+    kl_weight = torch.ones((), device=device)
+    update = Recorded(lambda: _update(state, seen, rows, kl_weight), state.noise)
+
+    def step(wanted: Tensor) -> Tensor:
+        share, weight = _weights(state)
+        for group in state.optimiser.param_groups:
+            group["lr"].fill_(settings.learning_rate * share)
+        kl_weight.fill_(weight)
+        rows.copy_(wanted)
+        numbers = update()
+        state.step += 1
+        return numbers
+
+    return step
 
 
 def _summary(state: _State, seconds: float, count: int) -> dict[str, Any]:

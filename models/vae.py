@@ -155,7 +155,9 @@ class MultimodalVAE(nn.Module):
         output = self.decode(name, z.flatten(0, 1)).unflatten(0, z.shape[:2])
         return params.weight * likelihoods.log_prob(params, x, output)
 
-    def bound(self, x: Mapping[str, Tensor], draws: Draws, kl_weight: float = 1.0) -> Bound:
+    def bound(
+        self, x: Mapping[str, Tensor], draws: Draws, kl_weight: float | Tensor = 1.0
+    ) -> Bound:
         """The cell's bound on a batch.
 
         Args:
