@@ -63,12 +63,8 @@ __all__ = [
 ]
 
 SURE = 0.5  # score from which a detection on a prior sample counts as an object
-LIBRARIES = (
-    "torch",
-    "pycocotools",
-    "numpy",
-    "opencv-python",
-)  # decide figures; detectors add theirs
+# They decide figures; detectors add theirs. OpenCV comes under several names, so it says itself.
+LIBRARIES = ("torch", "pycocotools", "numpy")
 
 Part = dict[str, NDArray[Any]]
 """What is kept of a finished part of a score: arrays by name."""
@@ -238,7 +234,8 @@ class Parts:
         """
         everything = {
             **decides,
-            "versions": {library: version(library) for library in LIBRARIES},
+            "versions": {library: version(library) for library in LIBRARIES}
+            | {"opencv": cv2.__version__},
             "device": [stage.device(), torch.cuda.is_available()],
             "files": [sha256_file(file) for file in files],
         }

@@ -243,8 +243,14 @@ MUTANTS = (
     Mutant(
         "learning rate's schedule ignored",
         "training.py",
-        "settings.learning_rate * rate(step, along, settings)",
-        "settings.learning_rate",
+        "return rate(step, along, settings), min(",
+        "return 1.0, min(",
+    ),
+    Mutant(
+        "modalities mirrored apart",
+        "training.py",
+        "x = {name: torch.where(turned, values.flip(-1), values) for name, values in x.items()}",
+        "x = {n: torch.where(turned, v.flip(-1), v) if n == next(iter(x)) else v for n, v in x.items()}",
     ),
     Mutant(
         "clipping ignored",

@@ -18,6 +18,7 @@ from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import safetensors.torch
@@ -412,12 +413,14 @@ def test_parts_of_another_model_are_not_used(
     last.all({"a": make})
     assert made() == 5
     assert len(list(Path(".cache/checkpoints").rglob("*.checkpoint"))) == 1
-    for name in ("numpy", "opencv-python"):
-        with monkeypatch.context() as patched:
-            patched.setattr(scores, "version", lambda asked, name=name: f"{asked == name}")
-            scores.Parts("score-x-0", {}, [], 1).all({"a": make})
-            patched.setattr(scores, "version", lambda _: "False")
-            assert scores.Parts("score-x-0", {}, [], 1).kept.names() == []
+    with monkeypatch.context() as patched:
+        patched.setattr(scores, "version", lambda asked: f"{asked == 'numpy'}")
+        scores.Parts("score-x-0", {}, [], 1).all({"a": make})
+        patched.setattr(scores, "version", lambda _: "False")
+        assert scores.Parts("score-x-0", {}, [], 1).kept.names() == []
+    scores.Parts("score-x-0", {}, [], 1).all({"a": make})
+    monkeypatch.setattr(cv2, "__version__", "another")
+    assert scores.Parts("score-x-0", {}, [], 1).kept.names() == []
     last.clear()
     assert not Path(".cache/checkpoints/score-x-0").exists()
 
@@ -775,7 +778,11 @@ def test_every_faulty_condition_spoils_its_sensor_alone(
     clean = {m: expected(m, scenes.seen[m]) for m in names}
     nothing = {m: expected(m, 0 * scenes.seen[m]) for m in names}
     with np.load(quick / "data/faults/poe-none-0.npz") as file:
-        told = {name: float(file[name][0]) for name in file.files}
+        told = {
+            name: float(file[name][0])
+            for name in file.files
+            if not name.startswith(("auto-", "detect-"))  # what the model does about it
+        }
     for metric in under_faults(DETECTED, "map50").keys() - {"map50"}:
         for name in [name for name in told if name.endswith(f"/{metric}")]:
             value = told.pop(name)
