@@ -55,6 +55,11 @@ class Params(Section):
                         f"detector.{name}.augmentation.{key} = {value}: must be 0: "
                         f"{name} has one channel and no colour"
                     )
+            if self.vae.training.mirror and not sensors.get(name).traits.mirrors:
+                raise ValueError(
+                    f"vae.training.mirror = true: must be false with {name}, to which a mirrored "
+                    "scene is not the mirror image"
+                )
         for key, cell in self.grid.cells.items():
             fused = list(cell.sensors or ())
             if lacking := list(filter(None, map(self._lacking, fused))):

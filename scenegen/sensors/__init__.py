@@ -69,12 +69,14 @@ class Traits:
         plane: where its boxes lie: in the frame's picture, on a bird's-eye map with the camera
             beyond the middle of the bottom edge, or in a picture of its own.
         stored: its picture is in the shard; False for what is a pass of the frame.
+        mirrors: the mirror image of what it shows is what it shows of the mirrored scene.
     """
 
     letter: str
     channels: int = 1
     plane: Literal["picture", "map", "own"] = "picture"
     stored: bool = True
+    mirrors: bool = True
 
 
 class Seen(NamedTuple):

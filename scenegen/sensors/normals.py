@@ -19,7 +19,7 @@ from scenegen.camera import measured, slopes
 from scenegen.frame import Frame
 from scenegen.sensors import Traits
 
-TRAITS = Traits(letter="N", channels=3)
+TRAITS = Traits(letter="N", channels=3, mirrors=False)
 STEEPEST = 8.0  # a surface steeper than 1:8 to the line of sight counts as a jump
 
 

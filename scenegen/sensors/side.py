@@ -21,7 +21,7 @@ from scenegen.params import SceneParams
 from scenegen.scene import CameraSpec, SceneSpec
 from scenegen.sensors import Boxes, Traits
 
-TRAITS = Traits(letter="S", channels=3, plane="own")
+TRAITS = Traits(letter="S", channels=3, plane="own", mirrors=False)
 
 
 class Options(Section):

@@ -134,6 +134,49 @@ def test_a_kept_checkpoint_is_of_the_last_step(
     assert not (tmp_path / "checkpoints").exists()
 
 
+def test_half_of_the_scenes_are_mirrored_all_modalities_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each picture says which scene it is of, so that a mirror image is known by its row."""
+    count, steps = 16, 16
+    left = np.arange(count, dtype=np.uint8)[:, None, None, None] + np.zeros((8, 8, 1), np.uint8)
+    left[:, :, 4:] += 100
+    settings = PARAMS.training.model_copy(update={"mirror": True, "batch": count, "steps": steps})
+    modalities = {name: ModalityParams() for name in "ab"}
+    params = PARAMS.model_copy(update={"modalities": modalities, "training": settings})
+    turned: list[torch.Tensor] = []
+    bound = MultimodalVAE.bound
+
+    def looked(self: MultimodalVAE, x: dict[str, torch.Tensor], *given: Any) -> Bound:
+        if torch.is_grad_enabled():
+            a, b = (x[name][:, 0] * 255 for name in "ab")
+            first = a[:, 0, 0] > 99
+            assert torch.equal(first, b[:, 0, 0] > 99), "alike"
+            for picture, other in zip(a, first, strict=True):
+                seen = picture.flip(-1) if other else picture
+                assert torch.equal(seen[:, 4:], seen[:, :4] + 100)
+            turned.append(first)
+        return bound(self, x, *given)
+
+    monkeypatch.setattr(MultimodalVAE, "bound", looked)
+    run(
+        tmp_path,
+        params=params,
+        cell=Cell(),
+        data={"a": left, "b": left},
+        validation={"a": left, "b": left},
+    )
+    share = torch.stack(turned).float().mean().item()
+    assert abs(share - 0.5) < 4 * 0.5 / (count * steps) ** 0.5
+    assert len({tuple(row.tolist()) for row in turned}) > steps / 2, "drawn anew"
+
+
+def test_what_has_no_mirror_image_is_refused(tmp_path: Path) -> None:
+    settings = PARAMS.training.model_copy(update={"mirror": True})
+    with pytest.raises(ValueError, match=r"training\.mirror: features is no picture"):
+        run(tmp_path, params=PARAMS.model_copy(update={"training": settings}))
+
+
 def test_the_seed_decides_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reseeded: list[int] = []
     monkeypatch.setattr(torch.cuda, "manual_seed_all", reseeded.append)

@@ -397,3 +397,27 @@ def test_params_import_no_torch_and_a_model_only_its_own_entries() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "['models.fusions.poe', 'models.objectives.none']"
+
+
+@pytest.mark.parametrize("neck", [0, 1, 3])
+def test_a_neck_leaves_a_token_so_many_channels(neck: int) -> None:
+    """Counted by hand: 4 tokens of 8 channels, L = 5; without a neck there is no layer of it."""
+    network = NetworkParams(kind="mixer", width=4, blocks=1, neck=neck)
+    params = VAEParams(modalities={"a": ModalityParams()}, latent=5, network=network)
+    model = MultimodalVAE(params, Cell(), {"a": (16, 16, 1)})
+    without = MultimodalVAE(
+        params.model_copy(update={"network": network.model_copy(update={"neck": 0})}),
+        Cell(),
+        {"a": (16, 16, 1)},
+    )
+    narrow = 4 * (neck or 8)
+    latent = (narrow + 1) * 10 + (5 + 1) * narrow
+    layers = (8 + 1) * neck + (neck + 1) * 8 if neck else 0
+    wide = (32 + 1) * 10 + (5 + 1) * 32
+    assert count_of(model) - count_of(without) == latent + layers - wide
+    assert model.generate({"a": torch.zeros(2, 1, 16, 16)})["a"].shape == (2, 1, 16, 16)
+
+
+def count_of(model: MultimodalVAE) -> int:
+    """Its weights."""
+    return sum(weight.numel() for weight in model.parameters())

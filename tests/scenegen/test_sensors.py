@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from scenegen.exports import EXPORTS
 from scenegen.generate import render_dataset
 from scenegen.params import SceneParams
 from scenegen.preview import contact_sheet
-from scenegen.worker import render_scenes
+from scenegen.scene import SceneSpec, sample_scene
+from scenegen.worker import render_scenes, render_specs
 
 NAMES = sensors.names()
 
@@ -49,6 +51,46 @@ def test_a_sensor_shows_what_it_declares(name: str, seen_by_all: Dataset) -> Non
     assert sensor.module.__doc__
     for option in sensor.options.model_fields.values():
         assert option.description
+
+
+@pytest.fixture(scope="module")
+def beside_mirrored() -> tuple[SceneParams, np.ndarray, np.ndarray]:
+    """Records of four scenes, and of what these scenes are in a mirror."""
+    small = {"width": 32, "height": 32, "samples": 8}
+    params = SceneParams.model_validate({"image": small, "sensors": NAMES})
+    specs = [sample_scene(params, k) for k in range(4)]
+    other = [mirrored(spec) for spec in specs]
+    return params, render_specs(params, specs), render_specs(params, other)
+
+
+def mirrored(spec: SceneSpec) -> SceneSpec:
+    """The scene with left and right exchanged."""
+
+    def turned(point: tuple[float, float, float]) -> tuple[float, float, float]:
+        return (-point[0], *point[1:])
+
+    camera = replace(
+        spec.camera, location=turned(spec.camera.location), target=turned(spec.camera.target)
+    )
+    things = tuple(replace(thing, x=-thing.x, yaw=-thing.yaw) for thing in spec.objects)
+    light = replace(spec.light, towards=turned(spec.light.towards))
+    return replace(spec, objects=things, camera=camera, light=light)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_mirrored_scene_is_the_mirror_image_to_sensors_that_say_so(
+    name: str, beside_mirrored: tuple[SceneParams, np.ndarray, np.ndarray]
+) -> None:
+    """Noise of a sensor is another in every picture, and edges fall between other pixels."""
+    sensor, (params, *both) = sensors.get(name), beside_mirrored
+    here, there = (
+        np.array([sensor.picture(record, params) for record in records], float).reshape(
+            4, *sensor.shape(params)
+        )
+        for records in both
+    )
+    apart = np.abs(here - there[:, :, ::-1]).mean() / np.abs(here - there).mean()
+    assert (apart < 0.3) == sensor.traits.mirrors, apart
 
 
 @pytest.mark.parametrize("name", NAMES)
