@@ -83,6 +83,38 @@ def test_networks_are_compared(smoke: Path, tmp_path: Path) -> None:
     assert len(list(folder.iterdir())) == 4
 
 
+@pytest.mark.slow
+def test_scenes_are_searched_for_room(smoke: Path, tmp_path: Path) -> None:
+    """A detector a sensor, and of each model its curve's end and what it generates from each
+    subset, next to its own validation curve."""
+    short = {"steps": 5, "log_every": 1}
+    plan = [
+        {"name": "depth", "sensors": ["depth"], "training": short},
+        {"name": "both", "cell": {"objective": "ecg"}, "training": short, "folders": ["elsewhere"]},
+        {"name": "all", "cell": {"objective": "ecg"}, "training": short, "network": {"blocks": 0}},
+    ]
+    file, out = tmp_path / "plan.json", tmp_path / "lines"
+    file.write_text(json.dumps(plan))
+    run(
+        smoke, sys.executable, "-m", "benchmarks.room", "data/shapes3d", "--plan", str(file),
+        "--out", str(out), "--scratch", str(tmp_path / "scratch"), "--epochs", "0.1",
+    )  # fmt: skip
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    seen = sorted(line["detector"] for line in lines if "detector" in line)
+    assert seen == ["depth", "image", "radar"]
+    curves = {line["model"]: line for line in lines if "last_fifth" in line}
+    found = {
+        line["model"]: line["map50"]
+        for line in lines
+        if "last_fifth" not in line and "model" in line
+    }
+    assert set(curves) == set(found) == {"depth", "all"}, "the other is of other scenes"
+    assert [len(found[name]) for name in ("depth", "all")] == [1, 7]
+    assert all(0 <= x <= 1 for given in found["all"].values() for x in given.values())
+    for line in curves.values():
+        assert line["least_validation_loss"] <= line["validation_loss"]
+
+
 def test_what_radar_can_tell_is_the_nearest_neighbours(smoke: Path) -> None:
     dataset = open_dataset(smoke / "data/shapes3d")
     (known, names), (asked, truth) = (radar.objects(dataset, s) for s in ("train", "validation"))
