@@ -249,8 +249,8 @@ MUTANTS = (
     Mutant(
         "modalities mirrored apart",
         "training.py",
-        "x = {name: torch.where(turned, values.flip(-1), values) for name, values in x.items()}",
-        "x = {n: torch.where(turned, v.flip(-1), v) if n == next(iter(x)) else v for n, v in x.items()}",
+        "torch.where(turned, values.flip(-1), values)",
+        "torch.where(torch.rand(len(rows), 1, 1, 1) < 0.5, values.flip(-1), values)",
     ),
     Mutant(
         "clipping ignored",
