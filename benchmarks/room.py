@@ -2,11 +2,10 @@
 
     python -m benchmarks.room FOLDER [FOLDER ...] --plan PLAN.json --out results.jsonl
 
-FOLDERs are finished datasets (`python -m scenegen render`). The plan is a list of models, each
-`{"name", "sensors", "cell", "training", "network"}`; all but `name` may be left out: the sensors
-of params.yaml, poe + none, its `vae.training` and `vae.network`. Every model is trained on every
-folder that its `folders` name (all, if left out), after a detector of each sensor, all at the same
-time.
+FOLDERs are finished datasets (`python -m scenegen render`). The plan is a list of models, as
+`Wanted` says: `[{"name": "ecg", "cell": {"objective": "ecg"}, "training": {"steps": 3000}}]`.
+Every model is trained on every folder, beside a detector of each sensor, all at the same time.
+One that fails ends the others.
 
 Prints and appends a JSON line a detector (mAP on the validation scenes' own pictures), and two a
 model: how far the validation bound improved over the last fifth of the steps, its least value and
@@ -20,15 +19,55 @@ import argparse
 import fcntl
 import json
 import math
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from base.params import Section
+from base.process import end_with
+from pipeline.running.params import valid
+
+if TYPE_CHECKING:
+    from models.params import VAEParams
 
 __all__ = ["main"]
 
 Line = dict[str, Any]
+
+
+class Wanted(Section):
+    """A model of the plan; what is left out is that of params.yaml."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$", description="of its lines and files")
+    sensors: list[str] = Field(default=[], description="of vae.modalities; all if left out")
+    cell: Line = Field(default={}, description="as in grid.cells; poe + none if left out")
+    training: Line = Field(default={}, description="what differs from vae.training")
+    network: Line = Field(default={}, description="what differs from vae.network")
+    folders: list[str] = Field(default=[], description="names of those it is trained on; all")
+
+    def params(self) -> VAEParams:
+        """The `vae:` section of this model; one line and exit code 2 for what it cannot be."""
+        from models.params import Cell, VAEParams, check_cell
+        from pipeline.running import stage
+
+        section = stage.section("vae", VAEParams).model_dump()
+        known = section["modalities"]
+        if unknown := sorted({*self.sensors} - {*known}):
+            stage.fail(f"{self.name}: sensors: {unknown[0]} is not one of {', '.join(known)}")
+        section["modalities"] = {m: known[m] for m in self.sensors or known}
+        section["training"] |= self.training
+        section["network"] |= self.network
+        params = valid(VAEParams, section, Path(self.name))
+        try:
+            check_cell(params, valid(Cell, self.cell, Path(self.name)))
+        except ValueError as error:
+            stage.fail(f"{self.name}: {error}")
+        return params
 
 
 def tell(out: Path, line: Line) -> None:
@@ -54,16 +93,15 @@ def detector(folder: Path, sensor: str, options: argparse.Namespace) -> None:
     from scenegen.dataset import open_dataset
 
     params = stage.section("detector", Detectors).of(sensor)
-    params = params.model_copy(update={"epochs": options.epochs})
     dataset = open_dataset(folder)
-    parts = (dataset.array(sensor, "train"), dataset.boxes(sensor, "train"))
-    held_out = (dataset.array(sensor, "validation"), dataset.boxes(sensor, "validation"))
     weights = detector_file(folder, sensor, options)
     told = training.train(
-        *parts,
-        *held_out,
+        dataset.array(sensor, "train"),
+        dataset.boxes(sensor, "train"),
+        dataset.array(sensor, "validation"),
+        dataset.boxes(sensor, "validation"),
         dataset.classes,
-        params,
+        params.model_copy(update={"epochs": options.epochs}),
         weights,
         scratch=weights.with_suffix(""),
         seed=0,
@@ -72,52 +110,41 @@ def detector(folder: Path, sensor: str, options: argparse.Namespace) -> None:
     tell(options.out, {"scenes": folder.name, "detector": sensor, **told})
 
 
-def model(folder: Path, wanted: Line, options: argparse.Namespace) -> None:
+def model(folder: Path, wanted: Wanted, options: argparse.Namespace) -> None:
     """Train one model, wait for the detectors, and tell what they find in what it generates."""
-    from models.params import Cell, VAEParams
+    from models.params import Cell
     from models.training import train
     from models.vae import MultimodalVAE
     from pipeline.running import stage
     from scenegen.dataset import open_dataset
 
-    params = stage.section("vae", VAEParams)
-    sensors = wanted.get("sensors", list(params.modalities))
-    settings = params.training.model_copy(update=wanted.get("training", {}))
-    params = params.model_copy(
-        update={
-            "modalities": {m: params.modalities[m] for m in sensors},
-            "training": settings,
-            "network": params.network.model_copy(update=wanted.get("network", {})),
-        }
-    )
-    cell, dataset = Cell.model_validate(wanted.get("cell", {})), open_dataset(folder)
-    seen = {m: dataset.array(m, "train") for m in sensors}
-    held_out = {m: dataset.array(m, "validation") for m in sensors}
-    name = f"{folder.name}-{wanted['name']}"
-    out = options.scratch / f"{name}.safetensors"
+    params, cell = wanted.params(), Cell.model_validate(wanted.cell)
+    dataset = open_dataset(folder)
+    out = options.scratch / f"{folder.name}-{wanted.name}.safetensors"
     told = train(
         params,
         cell,
-        seen,
-        held_out,
+        {m: dataset.array(m, "train") for m in params.modalities},
+        {m: dataset.array(m, "validation") for m in params.modalities},
         seed=0,
         out=out,
-        checkpoints=options.scratch / f"{name}-checkpoints",
+        checkpoints=out.with_suffix(""),
         progress=False,
     )
     losses = [row["validation_loss"] for row in told["history"]]
     before = losses[math.ceil(0.8 * len(losses)) - 1]
-    about = {"scenes": folder.name, "model": wanted["name"], "cell": cell.model_dump(mode="json")}
-    run = {key: wanted.get(key, {}) for key in ("training", "network")}
+    about = {"scenes": folder.name, "model": wanted.name, "cell": cell.model_dump(mode="json")}
     converged = {
+        "training": wanted.training,
+        "network": wanted.network,
         "last_fifth": (before - losses[-1]) / abs(losses[-1]),
         "validation_loss": losses[-1],
         "least_validation_loss": min(losses),
         "loss": told["loss"],
-        "steps_per_s": settings.steps / told["seconds"],
+        "steps_per_s": params.training.steps / told["seconds"],
         "seconds": told["seconds"],
     }
-    tell(options.out, about | run | converged)
+    tell(options.out, about | converged)
     figures = score(MultimodalVAE.load(out, stage.device()), folder, options)
     tell(options.out, about | {"map50": figures})
 
@@ -161,31 +188,38 @@ def main() -> None:
     parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.scratch.mkdir(parents=True, exist_ok=True)
+    folders: list[Path] = options.folders
     if options.job:
-        folder = options.folders[0]
+        end_with(os.getppid())
         if "detector" in options.job:
-            detector(folder, options.job["detector"], options)
+            detector(folders[0], options.job["detector"], options)
         else:
-            model(folder, options.job, options)
+            model(folders[0], Wanted(**options.job), options)
         return
-
-    from models.params import VAEParams
-    from pipeline.running import stage
-
-    plan = json.loads(options.plan.read_text(encoding="utf-8"))
-    sensors = stage.section("vae", VAEParams).modalities
-    jobs = [(f, {"detector": s}) for f in options.folders for s in sensors]
-    jobs += [(f, m) for m in plan for f in options.folders if f.name in m.get("folders", [f.name])]
-    rest = [a for a in sys.argv[1:] if a not in {str(f) for f in options.folders}]
+    plan = [
+        valid(Wanted, each, options.plan)
+        for each in json.loads(options.plan.read_text(encoding="utf-8"))
+    ]
+    sensors = {m for wanted in plan for m in wanted.params().modalities}
+    jobs: list[tuple[Path, Line]] = [(f, {"detector": m}) for f in folders for m in sorted(sensors)]
+    jobs += [
+        (f, w.model_dump()) for w in plan for f in folders if f.name in (w.folders or [f.name])
+    ]
+    rest = [a for a in sys.argv[1:] if a not in {str(f) for f in folders}]
     running = [
         subprocess.Popen(
             [sys.executable, "-m", "benchmarks.room", str(f), *rest, "--job", json.dumps(job)]
         )
         for f, job in jobs
     ]
-    failed = [process for process in running if process.wait()]
-    if failed:
-        raise SystemExit(f"{len(failed)} of {len(running)} failed")
+    while any(process.poll() is None for process in running):
+        if any(process.poll() for process in running):
+            break
+        time.sleep(1)
+    for process in running:
+        process.terminate()
+    if failed := sum(process.wait() != 0 for process in running):
+        raise SystemExit(f"{failed} of {len(running)} failed or were ended by that")
 
 
 if __name__ == "__main__":
