@@ -125,8 +125,8 @@ def _fresh_state(
     if settings.precision == "bfloat16" and not fast_bfloat16(model.device):
         print("precision: this CPU cannot multiply bfloat16; float32 it is", file=sys.stderr)
     gpu, peak = model.device.type == "cuda", settings.learning_rate
-    read = torch.tensor(peak, device=device) if gpu else peak  # where a recorded step reads it
-    optimiser = torch.optim.Adam(model.parameters(), lr=read, capturable=gpu, fused=True)
+    rate_now = torch.tensor(peak, device=device) if gpu else peak  # see `_step`
+    optimiser = torch.optim.Adam(model.parameters(), lr=rate_now, capturable=gpu, fused=True)
     return _State(model, optimiser, torch.Generator(device).manual_seed(seed))
 
 
@@ -158,11 +158,11 @@ def _fit(
     recent: list[Tensor] = []
     count = len(next(iter(seen.values())))
     gpu = model.device.type == "cuda"
-    take = _recorded_step(state, seen) if gpu else partial(_step, state, seen)
+    update = _recorded(state, seen) if gpu else partial(_update, state, seen)
     for step in range(state.step, settings.steps):
         rows = batch_rows(step, count, settings.batch, seed, str(model.device))
         # Numbers stay on the device until a row of the curves is due: no step waits for them.
-        recent.append(take(rows))
+        recent.append(_step(state, update, rows))
         done = state.step
         last = done == settings.steps
         if done % settings.log_every == 0 or done % settings.checkpoint_every == 0 or last:
@@ -182,17 +182,21 @@ def _fit(
     return began
 
 
-def _step(state: _State, seen: Mapping[str, Tensor], rows: Tensor) -> Tensor:
+def _step(state: _State, update: Callable[[Tensor, float], Tensor], rows: Tensor) -> Tensor:
     """One step of the optimiser on these rows; returns its numbers, still on the device."""
-    share, kl_weight = _weights(state)
+    share, kl_weight = _schedule(state)
+    learning_rate = share * state.model.params.training.learning_rate
     for group in state.optimiser.param_groups:
-        group["lr"] = state.model.params.training.learning_rate * share
-    numbers = _update(state, seen, rows, kl_weight)
+        if isinstance(group["lr"], Tensor):  # a recorded step reads it where it is
+            group["lr"].fill_(learning_rate)
+        else:
+            group["lr"] = learning_rate
+    numbers = update(rows, kl_weight)
     state.step += 1
     return numbers
 
 
-def _weights(state: _State) -> tuple[float, float]:
+def _schedule(state: _State) -> tuple[float, float]:
     """The learning rate as a share of its peak, and the KL's weight, of the step to come."""
     settings, step = state.model.params.training, state.step
     along = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
@@ -217,25 +221,19 @@ def _update(
     return numbers_of(bound)
 
 
-def _recorded_step(state: _State, seen: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
-    """`_step` for a GPU: what changes from step to step stands in tensors that it reads."""
-    count, settings = len(next(iter(seen.values()))), state.model.params.training
-    device = state.model.device
-    rows = torch.zeros(min(settings.batch, count), dtype=torch.int64, device=device)
-    kl_weight = torch.ones((), device=device)
-    update = Recorded(lambda: _update(state, seen, rows, kl_weight), state.noise)
+def _recorded(state: _State, seen: Mapping[str, Tensor]) -> Callable[[Tensor, float], Tensor]:
+    """`_update` for a GPU: what changes from step to step stands in tensors that it reads."""
+    batch = min(state.model.params.training.batch, len(next(iter(seen.values()))))
+    rows = torch.zeros(batch, dtype=torch.int64, device=state.model.device)
+    kl_weight = torch.ones((), device=state.model.device)
+    replay = Recorded(lambda: _update(state, seen, rows, kl_weight), state.noise)
 
-    def step(wanted: Tensor) -> Tensor:
-        share, weight = _weights(state)
-        for group in state.optimiser.param_groups:
-            group["lr"].fill_(settings.learning_rate * share)
-        kl_weight.fill_(weight)
+    def update(wanted: Tensor, weight: float) -> Tensor:
         rows.copy_(wanted)
-        numbers = update()
-        state.step += 1
-        return numbers
+        kl_weight.fill_(weight)
+        return replay()
 
-    return step
+    return update
 
 
 def _summary(state: _State, seconds: float, count: int) -> dict[str, Any]:
