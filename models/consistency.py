@@ -35,9 +35,8 @@ __all__ = [
 
 MOST = 4096  # clean items that thresholds are taken from, the first
 BATCH = 256  # of them at once
-EVERY_SET = (
-    6  # sensors of which all sets are calibrated; of more, the full one and those of one less
-)
+# Of so many sensors all sets are calibrated; of more, the full one and those of one less.
+EVERY_SET = 6
 
 
 class Generated(dict[str, Tensor]):
@@ -85,18 +84,22 @@ class Consistency:
 
     def conflict(self, rate: float = RATES[0]) -> Tensor:
         """Whether any sensor's score is an alarm: bool [B]."""
-        return self._alarms(rate).any(0)
+        return self.alarms(rate).any(0)
 
     def named(self, rate: float = RATES[0]) -> list[str | None]:
-        """The faulty sensor of each item, that of the worst alarm; None if there is none.
+        """The faulty sensor of each item, as `suspect` has it; None if there is none."""
+        return [None if i < 0 else self.sensors[i] for i in self.suspect(rate).tolist()]
 
-        Two sensors contradict each other alike, so that with two none is named.
+    def suspect(self, rate: float = RATES[0]) -> Tensor:
+        """The place in `sensors` of the worst alarm of each item: int64 [B], -1 if there is none.
+
+        Two sensors contradict each other alike, so that of two neither is.
         """
-        alarms = self._alarms(rate) & (len(self.sensors) > 2)
-        worst = _worst(self.score, alarms).tolist()  # type: ignore[arg-type]
-        return [None if i < 0 else self.sensors[i] for i in worst]
+        alarms = self.alarms(rate) & (len(self.sensors) > 2)
+        return _worst(self.score, alarms)  # type: ignore[arg-type]
 
-    def _alarms(self, rate: float) -> Tensor:
+    def alarms(self, rate: float = RATES[0]) -> Tensor:
+        """Which sensors' scores are above their limits: bool [M, B]."""
         if self.score is None or self.limits is None:
             raise ValueError(UNCALIBRATED)
         return self.score > _of(self.limits, rate)

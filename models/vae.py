@@ -33,7 +33,7 @@ class MultimodalVAE(nn.Module):
         super().__init__()
         missing = sorted(set(params.modalities) ^ set(shapes))
         if missing:
-            raise ValueError(f"shapes: not those of the modalities; these differ: {missing}")
+            raise ValueError(f"shapes: want {sorted(params.modalities)}; these differ: {missing}")
         self.params, self.cell = params, cell
         self.shapes = {name: tuple(shapes[name]) for name in params.modalities}
         self.fuse, self.fusion_traits = fusions.load(cell.fusion), fusions.traits(cell.fusion)

@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from models.mixture import Draws
+from models.params import RATES
 from models.vae import MultimodalVAE
-from pipeline.scoring.bootstrap import Values
+from pipeline.scoring.bootstrap import Values, average, average_of
 from pipeline.scoring.decoding import BATCH, Items, keyed
 
-__all__ = ["Alarms", "auroc", "examined", "false_alarms", "figures", "share"]
+__all__ = ["Alarms", "auroc", "examined", "false_alarms", "figures"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Alarms:
         sensors: those available.
         score: [M, N].
         alarm: rate of false alarms -> bool [M, N].
-        named: rate -> [N], the index of the sensor that is named, -1 for none.
+        named: rate -> [N], the place of the sensor that is named, -1 for none.
     """
 
     sensors: Sequence[str]
@@ -47,27 +48,23 @@ def examined(vae: MultimodalVAE, items: Items, seed: int) -> Alarms:
         draws = Draws(None, *keyed(seed, items.numbers[rows], vae.params.latent))
         seen = {m: torch.from_numpy(items.seen[m][rows]) for m in vae.modalities}
         found = vae.consistency(seen, draws)
-        place: dict[str | None, int] = {name: i for i, name in enumerate(found.sensors)}
         assert found.score is not None  # of a calibrated model
-        assert found.limits is not None
         scores.append(found.score.cpu().numpy())
-        alarms.append({r: (found.score > limit).cpu().numpy() for r, limit in found.limits.items()})
-        named.append(
-            {r: np.array([place.get(s, -1) for s in found.named(r)]) for r in found.limits}
-        )
+        alarms.append({rate: found.alarms(rate).cpu().numpy() for rate in RATES})
+        named.append({rate: found.suspect(rate).cpu().numpy() for rate in RATES})
     return Alarms(
         found.sensors,
         np.concatenate(scores, 1),
-        {rate: np.concatenate([one[rate] for one in alarms], 1) for rate in alarms[0]},
-        {rate: np.concatenate([one[rate] for one in named]) for rate in named[0]},
+        {rate: np.concatenate([one[rate] for one in alarms], 1) for rate in RATES},
+        {rate: np.concatenate([one[rate] for one in named]) for rate in RATES},
     )
 
 
 def auroc(
     faulty: NDArray[np.float64],
     clean: NDArray[np.float64],
-    weights: NDArray[np.float64],
-    clean_weights: NDArray[np.float64],
+    weights: NDArray[np.int64],
+    clean_weights: NDArray[np.int64],
 ) -> Values:
     """How likely a faulty item scores above a clean one, ties counted half: [W].
 
@@ -83,12 +80,6 @@ def auroc(
     wins = (weights * (below[:, less] + below[:, most]) / 2).sum(1)
     pairs = weights.sum(1) * clean_weights.sum(1)
     return np.divide(wins, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
-
-
-def share(of: NDArray[np.bool_], weights: NDArray[np.float64]) -> Values:
-    """The weighted share [W] of the items [N] that are so; nan where no item counts."""
-    total = weights.sum(1)
-    return np.divide(weights @ of, total, out=np.full(len(total), np.nan), where=total > 0)
 
 
 def figures(
@@ -109,17 +100,20 @@ def figures(
         copies: [1 + R, N], of the scenes.
     """
     m = list(faulty.sensors).index(sensor)
-    of_faulty = copies * changed.astype(float)
-    found = {"auroc": auroc(faulty.score[m], clean.score[m], of_faulty, copies.astype(float))}
+    places = changed.nonzero()[0]
+
+    def share(of: NDArray[np.bool_]) -> Values:
+        return average_of(of[places], places, copies)
+
+    found = {"auroc": auroc(faulty.score[m], clean.score[m], copies * changed, copies)}
     for rate, alarm in faulty.alarm.items():
         named = faulty.named[rate]
-        found[f"found-{rate}"] = share(alarm[m], of_faulty)
-        found[f"named-{rate}"] = share(named == m, of_faulty)
-        found[f"misled-{rate}"] = share((named >= 0) & (named != m), of_faulty)
+        found[f"found-{rate}"] = share(alarm[m])
+        found[f"named-{rate}"] = share(named == m)
+        found[f"misled-{rate}"] = share((named >= 0) & (named != m))
     return found
 
 
 def false_alarms(clean: Alarms, copies: NDArray[np.int64]) -> dict[str, Values]:
     """`named-RATE`: the share [1 + R] of clean scenes of which a sensor is named."""
-    weights = copies.astype(float)
-    return {f"named-{rate}": share(named >= 0, weights) for rate, named in clean.named.items()}
+    return {f"named-{rate}": average(named >= 0, copies) for rate, named in clean.named.items()}

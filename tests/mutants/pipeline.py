@@ -203,8 +203,8 @@ MUTANTS = (
     Mutant(
         "scenes that the fault left as they were count",
         "scoring/detection.py",
-        "copies * changed.astype(float)",
-        "copies.astype(float)",
+        "places = changed.nonzero()[0]",
+        "places = np.arange(len(changed))",
     ),
     Mutant(
         "another sensor named counts as found out",

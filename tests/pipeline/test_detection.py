@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.reporting import detection_table, fault_table
 from pipeline.scoring.bootstrap import copies
-from pipeline.scoring.detection import Alarms, auroc, false_alarms, figures, share
+from pipeline.scoring.detection import Alarms, auroc, false_alarms, figures
 from pipeline.scoring.params import FaultParams
 from scenegen.params import SENSORS as MODALITIES
 from tests.pipeline.test_faults import FAULTY, NOISE, survivor
@@ -28,7 +28,7 @@ def pairs(faulty: np.ndarray, clean: np.ndarray) -> float:
 def test_auroc_counts_every_pair_of_a_resample(levels: int) -> None:
     faulty = RNG.integers(levels, size=12) / levels + 0.2 * (levels > 3)
     clean = RNG.integers(levels, size=12) / levels
-    found = auroc(faulty, clean, DRAWN.astype(float), DRAWN.astype(float))
+    found = auroc(faulty, clean, DRAWN, DRAWN)
     for row, values in zip(DRAWN, found, strict=True):
         assert values == pytest.approx(pairs(faulty.repeat(row), clean.repeat(row)))
     assert auroc(clean + 2, clean, DRAWN, DRAWN) == pytest.approx(1.0)
@@ -36,10 +36,9 @@ def test_auroc_counts_every_pair_of_a_resample(levels: int) -> None:
 
 
 def test_a_figure_of_no_scenes_is_not_defined() -> None:
-    none, one = np.zeros((1, 3)), np.ones((1, 3))
+    none, one = np.zeros((1, 3), int), np.ones((1, 3), int)
     values = np.arange(3.0)
     assert np.isnan(auroc(values, values, none, one)).all()
-    assert np.isnan(share(values > 1, none)).all()
 
 
 def test_only_scenes_that_the_fault_changed_count() -> None:
