@@ -172,57 +172,56 @@ def summarise(
     A target whose headline is not defined, as no test scene shows it an object, is in no mean:
     `targets` are those that are, `undefined` the others. What is not defined at all is None.
     """
-    rows: list[Row] = []
+    rows: dict[str, Row] = {}
     compared: dict[str, dict[str, Values]] = {"faulty": {}, "kept": {}}
     targets = shared_targets(figures[cell] for cell in cells)
     for cell, (fusion, objective) in cells.items():
-        found = figures[cell]
-        clean = over_targets(found, "clean", targets)
-        sensors = sensors_of(found)
-        there = {target: np.isfinite(found[f"clean/{target}"][0]) for target in targets}
-        without = {sensor: over_targets(found, f"without-{sensor}", targets) for sensor in sensors}
-        spoiled = {
-            (sensor, kind, severity): over_targets(found, f"{sensor}/{kind}/{severity}", targets)
-            for sensor in sensors
-            for kind in faults.kinds
-            for severity in faults.severities
-        }
-        gaps = [bounds(values - without[sensor]) for (sensor, _, _), values in spoiled.items()]
-        faulty, left_out = mean(list(spoiled.values())), mean(list(without.values()))
-        worst = min(spoiled, key=lambda condition: np.nan_to_num(spoiled[condition][0], nan=np.inf))
-        kept = np.divide(100 * faulty, clean, out=np.full_like(clean, np.nan), where=clean > 0)
+        row, faulty, kept = _of_method(figures[cell], targets, faults, headline)
         compared["faulty"][cell], compared["kept"][cell] = faulty, kept
-        rows.append(
-            {
-                "cell": cell,
-                "fusion": fusion,
-                "objective": objective,
-                "sensors": "+".join(sensors),
-                "targets": [target for target in targets if there[target]],
-                "undefined": [target for target in targets if not there[target]],
-                **figure("clean", clean),
-                **figure("faulty", faulty),
-                **figure("kept", kept),
-                **figure("without", left_out),
-                **figure("difference", faulty - left_out),
-                "conditions": len(spoiled),
-                "better_without": sum(high is not None and high < 0 for _, high in gaps),
-                "better_with": sum(low is not None and low > 0 for low, _ in gaps),
-                "worst": known(spoiled[worst][0]),
-                "worst_case": f"{worst[0]} {worst[1]} {worst[2]:g}",
-                **{
-                    k: v
-                    for m in _others(headline)
-                    for k, v in _over_conditions(found, faults, targets, m).items()
-                },
-                **costs[cell],
-                "behind": {},
-            }
-        )
+        named = {"cell": cell, "fusion": fusion, "objective": objective}
+        rows[cell] = {**named, **row, **costs[cell], "behind": {}}
     for metric, values in compared.items():
         for cell, gap in gaps_to_best(values).items():
-            next(row for row in rows if row["cell"] == cell)["behind"][metric] = gap
-    return rows
+            rows[cell]["behind"][metric] = gap
+    return list(rows.values())
+
+
+def _of_method(
+    found: Figures, targets: Sequence[str], faults: FaultParams, headline: str
+) -> tuple[Row, Values, Values]:
+    """What `summarise` says of one method alone; `faulty` and `kept` with their resamples."""
+    clean = over_targets(found, "clean", targets)
+    sensors = sensors_of(found)
+    there = {target: np.isfinite(found[f"clean/{target}"][0]) for target in targets}
+    without = {sensor: over_targets(found, f"without-{sensor}", targets) for sensor in sensors}
+    spoiled = {
+        (sensor, kind, severity): over_targets(found, f"{sensor}/{kind}/{severity}", targets)
+        for sensor in sensors
+        for kind in faults.kinds
+        for severity in faults.severities
+    }
+    gaps = [bounds(values - without[sensor]) for (sensor, _, _), values in spoiled.items()]
+    faulty, left_out = mean(list(spoiled.values())), mean(list(without.values()))
+    worst = min(spoiled, key=lambda condition: np.nan_to_num(spoiled[condition][0], nan=np.inf))
+    kept = np.divide(100 * faulty, clean, out=np.full_like(clean, np.nan), where=clean > 0)
+    row = {
+        "sensors": "+".join(sensors),
+        "targets": [target for target in targets if there[target]],
+        "undefined": [target for target in targets if not there[target]],
+        **figure("clean", clean),
+        **figure("faulty", faulty),
+        **figure("kept", kept),
+        **figure("without", left_out),
+        **figure("difference", faulty - left_out),
+        "conditions": len(spoiled),
+        "better_without": sum(high is not None and high < 0 for _, high in gaps),
+        "better_with": sum(low is not None and low > 0 for low, _ in gaps),
+        "worst": known(spoiled[worst][0]),
+        "worst_case": f"{worst[0]} {worst[1]} {worst[2]:g}",
+    }
+    for metric in _others(headline):
+        row |= _over_conditions(found, faults, targets, metric)
+    return row, faulty, kept
 
 
 def as_markdown(rows: Sequence[Row], faults: FaultParams, decoded: str, headline: str) -> str:
